@@ -1,0 +1,8 @@
+//! Seven exchanges' market data protocols as pure functions: subscribe text out, frames in, quotes out.
+//!
+//! This crate knows no socket, clock or runtime. A [`VenueProtocol`] is the state of one connection; a session drives
+//! it. `simulate` is the other side of the same seven protocols: what a venue's server would say.
+#![forbid(unsafe_code)]
+
+pub mod protocol;
+pub mod simulate;

@@ -1,0 +1,46 @@
+//! The other side of the seven protocols: what a venue's server would say, for `demo`, `simulate` and tests.
+//!
+//! Like the decoding side this knows no socket and no clock. `market` walks the prices; one [`VenueSimulator`] is one
+//! client connection of one venue; REST answers need no connection.
+
+pub mod market;
+
+use self::market::MarketQuote;
+use crate::protocol::Instrument;
+use shared::venue::Venue;
+
+/// One client connection to a simulated venue.
+pub trait VenueSimulator: Send {
+    /// Which venue.
+    fn venue(&self) -> Venue;
+
+    /// Frames the server sends by itself right after the connection is made.
+    fn greeting(&mut self, now_ms: u64) -> Vec<String>;
+
+    /// Takes one text frame of the client and answers as the venue would: acks, refusals (of names that are not in
+    /// `listed` or are in `refused`), pongs, errors. Remembers what is subscribed.
+    fn receive(&mut self, text: &str, listed: &[Instrument], refused: &[String], now_ms: u64) -> Vec<String>;
+
+    /// Frames that tell a subscribed client of a changed market; empty when it is not subscribed. The first one for an
+    /// instrument is the venue's snapshot.
+    fn quote(&mut self, instrument: &Instrument, market: &MarketQuote, now_ms: u64) -> Vec<String>;
+
+    /// Frames the server sends by itself every `heartbeat_every_ms`.
+    fn heartbeat(&mut self, now_ms: u64) -> Vec<String>;
+
+    /// Time between heartbeats, ms; 0 where the venue's server sends none.
+    fn heartbeat_every_ms(&self) -> u64;
+
+    /// How many instruments are subscribed.
+    fn subscriptions(&self) -> usize;
+}
+
+/// Answers of a simulated venue's REST interface.
+pub trait RestSimulator: Send + Sync {
+    /// Which venue.
+    fn venue(&self) -> Venue;
+
+    /// The answer (status, body) to a GET of `path_and_query`; `markets` gives the present market of an instrument, by its
+    /// position in `listed`.
+    fn get(&self, path_and_query: &str, listed: &[Instrument], markets: &[MarketQuote], now_ms: u64) -> (u16, String);
+}

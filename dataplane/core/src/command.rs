@@ -1,0 +1,38 @@
+//! What the control plane tells a shard, and the settings a shard runs on.
+
+use crate::access::KeyDirectory;
+use alloc::sync::Arc;
+use shared::asset::AssetDirectory;
+
+/// Tunables of a shard that may change while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardParameters {
+    /// Keep-alive: how long an idle connection stays open, ms.
+    pub keep_alive_ms: u64,
+    /// How long a request head may take from its first byte, ms.
+    pub head_timeout_ms: u64,
+}
+
+impl Default for ShardParameters {
+    /// 315 s, above the load balancer's 300; 5 s.
+    fn default() -> Self {
+        Self { keep_alive_ms: 315_000, head_timeout_ms: 5_000 }
+    }
+}
+
+/// An instruction from the control plane to one shard, taken between requests.
+#[derive(Clone, Debug)]
+pub enum ShardCommand {
+    /// Use this key directory from now on.
+    Keys(Arc<KeyDirectory>),
+    /// Use this asset directory from now on; it holds every old id.
+    Assets(Arc<AssetDirectory>),
+    /// Use these tunables from now on.
+    Parameters(ShardParameters),
+    /// Answer with `Connection: close` from now on.
+    Drain,
+    /// Accept no new TCP connections from now on; UDP is answered to the end. Carried out by the engine.
+    StopAccepting,
+    /// Leave the loop. Carried out by the engine.
+    Stop,
+}

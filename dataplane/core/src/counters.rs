@@ -1,0 +1,56 @@
+//! What a shard counts. Plain numbers, written by the shard alone; the engine publishes them at the idle tick.
+
+use shared::code::Code;
+
+/// Counters of one shard since start. Every field only grows, but for the two gauges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardCounters {
+    /// HTTP requests answered, whatever the answer.
+    pub http_requests: u64,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Datagrams answered.
+    pub datagram_replies: u64,
+    /// Datagrams met with silence.
+    pub datagrams_silent: u64,
+    /// Requests answered with a price.
+    pub answered: u64,
+    /// Requests refused, by `Code` number.
+    pub refused: [u64; 64],
+    /// Ticks taken from the ring.
+    pub ticks: u64,
+    /// Connections handed to the control plane.
+    pub hand_overs: u64,
+    /// Gauge: requests waiting for a tick.
+    pub waiting: u64,
+    /// Gauge: highest sequence in the table.
+    pub generation: u64,
+    /// Usage records that waited because the ring was full.
+    pub usage_ring_full: u64,
+}
+
+impl Default for ShardCounters {
+    fn default() -> Self {
+        Self {
+            http_requests: 0,
+            datagrams: 0,
+            datagram_replies: 0,
+            datagrams_silent: 0,
+            answered: 0,
+            refused: [0; 64],
+            ticks: 0,
+            hand_overs: 0,
+            waiting: 0,
+            generation: 0,
+            usage_ring_full: 0,
+        }
+    }
+}
+
+impl ShardCounters {
+    /// Counts one refusal.
+    #[inline]
+    pub fn refuse(&mut self, code: Code) {
+        self.refused[usize::from(code.number()) & 63] += 1;
+    }
+}

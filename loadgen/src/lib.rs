@@ -1,0 +1,1 @@
+//! Load generator of Trinity Beast.

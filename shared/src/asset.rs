@@ -1,0 +1,250 @@
+//! Assets: their symbols, their dense ids, and the directory that maps one to the other.
+//!
+//! A `Symbol` is text as users write it, upper case. An alias resolves before anything is looked up, so `RNDR` and
+//! `RENDER` are one asset with one price. The directory is immutable once built: a change is a new directory that
+//! keeps every old id, published to the shards whole.
+
+use crate::limits::{ASSETS_MAX, SYMBOL_MAX};
+use crate::venue::VenueSet;
+use alloc::vec::Vec;
+use core::fmt;
+use hashbrown::HashMap;
+
+/// An asset's symbol: 1 to 16 of `A-Z 0-9`, NUL padded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub struct Symbol([u8; SYMBOL_MAX]);
+
+impl Symbol {
+    /// Reads a symbol; lower case is raised. `None` when empty, longer than 16 bytes, or not letters and digits.
+    #[inline]
+    #[must_use]
+    pub fn new(text: &[u8]) -> Option<Self> {
+        if text.is_empty() || text.len() > SYMBOL_MAX {
+            return None;
+        }
+        let mut bytes = [0; SYMBOL_MAX];
+        for (to, from) in bytes.iter_mut().zip(text) {
+            if !from.is_ascii_alphanumeric() {
+                return None;
+            }
+            *to = from.to_ascii_uppercase();
+        }
+        Some(Self(bytes))
+    }
+
+    /// Reads the NUL-padded form of the binary frame: upper case only, nothing after the first NUL.
+    #[inline]
+    #[must_use]
+    pub fn from_padded(bytes: [u8; SYMBOL_MAX]) -> Option<Self> {
+        let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(SYMBOL_MAX);
+        let (text, padding) = bytes.split_at(length);
+        let good = !text.is_empty()
+            && text.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+            && padding.iter().all(|byte| *byte == 0);
+        good.then_some(Self(bytes))
+    }
+
+    /// The 16 bytes, NUL padded.
+    #[inline]
+    #[must_use]
+    pub const fn padded(&self) -> &[u8; SYMBOL_MAX] {
+        &self.0
+    }
+
+    /// The text.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(SYMBOL_MAX);
+        // Only ASCII letters and digits get in.
+        core::str::from_utf8(&self.0[..length]).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Dense index of an asset in every table of this process. Below `ASSETS_MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AssetId(u16);
+
+impl AssetId {
+    /// The id with this index; `None` from `ASSETS_MAX` on.
+    #[must_use]
+    pub const fn new(index: usize) -> Option<Self> {
+        if index < ASSETS_MAX { Some(Self(index as u16)) } else { None }
+    }
+
+    /// Position in tables.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The number that travels in ticks and usage records.
+    #[inline]
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// Symbols that are another asset's older or alternative name, resolved before anything else: (alias, asset).
+///
+/// Only plain renames stand here. `MKR` → `SKY` does not: one MKR became 24,000 SKY, so their prices differ.
+pub const ALIASES: &[(&str, &str)] =
+    &[("RNDR", "RENDER"), ("MATIC", "POL"), ("NANO", "XNO"), ("PHALA", "PHA"), ("XBT", "BTC"), ("XDG", "DOGE")];
+
+/// What the directory knows of one asset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AssetEntry {
+    /// Its symbol, aliases resolved.
+    pub symbol: Symbol,
+    /// Whether it belongs to the prewarmed set (`all` in `/prices`), as opposed to asked for on demand.
+    pub prewarmed: bool,
+    /// Venues whose own instrument list has it.
+    pub venues: VenueSet,
+}
+
+/// Every asset this node can be asked for. Ids are dense, start at 0, and never change while the process lives.
+#[derive(Clone, Debug, Default)]
+pub struct AssetDirectory {
+    entries: Vec<AssetEntry>,
+    ids: HashMap<Symbol, AssetId, foldhash::fast::FixedState>,
+}
+
+impl AssetDirectory {
+    /// An empty directory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `symbol` (or its asset, if it is an alias) or updates what is known of it. `None` when the directory is full.
+    pub fn add(&mut self, symbol: Symbol, prewarmed: bool, venues: VenueSet) -> Option<AssetId> {
+        let symbol = resolve_alias(symbol);
+        if let Some(id) = self.ids.get(&symbol) {
+            let entry = &mut self.entries[id.index()];
+            entry.prewarmed |= prewarmed;
+            entry.venues = VenueSet::from_bits(entry.venues.bits() | venues.bits());
+            return Some(*id);
+        }
+        let id = AssetId::new(self.entries.len())?;
+        self.entries.push(AssetEntry { symbol, prewarmed, venues });
+        self.ids.insert(symbol, id);
+        // An alias is a second key to the same id, so a read is always one probe.
+        for (alias, asset) in ALIASES {
+            if *asset == symbol.as_str() {
+                self.ids.extend(Symbol::new(alias.as_bytes()).map(|alias| (alias, id)));
+            }
+        }
+        Some(id)
+    }
+
+    /// Replaces what is known of an asset. Ids that are not in the directory are ignored.
+    pub fn set(&mut self, id: AssetId, prewarmed: bool, venues: VenueSet) {
+        if let Some(entry) = self.entries.get_mut(id.index()) {
+            entry.prewarmed = prewarmed;
+            entry.venues = venues;
+        }
+    }
+
+    /// The asset called `symbol`, aliases included.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, symbol: &Symbol) -> Option<AssetId> {
+        self.ids.get(symbol).copied()
+    }
+
+    /// What is known of `id`.
+    #[inline]
+    #[must_use]
+    pub fn entry(&self, id: AssetId) -> Option<&AssetEntry> {
+        self.entries.get(id.index())
+    }
+
+    /// Every asset with its id, in id order.
+    pub fn iter(&self) -> impl Iterator<Item = (AssetId, &AssetEntry)> {
+        self.entries.iter().enumerate().filter_map(|(index, entry)| Some((AssetId::new(index)?, entry)))
+    }
+
+    /// How many assets there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no asset.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// The asset that `symbol` names: itself, unless it is an alias.
+#[must_use]
+pub fn resolve_alias(symbol: Symbol) -> Symbol {
+    let text = symbol.as_str();
+    let target = ALIASES.iter().find(|(alias, _)| *alias == text).map(|(_, asset)| *asset);
+    target.and_then(|asset| Symbol::new(asset.as_bytes())).unwrap_or(symbol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn symbol(text: &str) -> Symbol {
+        Symbol::new(text.as_bytes()).expect("a good symbol")
+    }
+
+    #[test]
+    fn symbols_are_letters_and_digits_raised() {
+        assert_eq!(symbol("btc").as_str(), "BTC");
+        assert_eq!(symbol("1inch").as_str(), "1INCH");
+        assert_eq!(symbol("ABCDEFGHIJKLMNOP").as_str().len(), 16);
+        for bad in ["", "ABCDEFGHIJKLMNOPQ", "BTC-USD", "B C", "Ä", "A\0"] {
+            assert_eq!(Symbol::new(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_padded_form_is_strict() {
+        assert_eq!(Symbol::from_padded(*b"BTC\0\0\0\0\0\0\0\0\0\0\0\0\0"), Some(symbol("BTC")));
+        for bad in [b"btc\0\0\0\0\0\0\0\0\0\0\0\0\0", b"BTC\0X\0\0\0\0\0\0\0\0\0\0\0", &[0; 16]] {
+            assert_eq!(Symbol::from_padded(*bad), None);
+        }
+    }
+
+    #[test]
+    fn an_alias_and_its_asset_are_one() {
+        let mut directory = AssetDirectory::new();
+        let render = directory.add(symbol("RNDR"), true, VenueSet::EMPTY).expect("room");
+        assert_eq!(directory.add(symbol("RENDER"), false, VenueSet::EMPTY), Some(render));
+        assert_eq!(directory.find(&symbol("RNDR")), Some(render));
+        assert_eq!(directory.find(&symbol("RENDER")), Some(render));
+        assert_eq!(directory.entry(render).map(|entry| entry.symbol), Some(symbol("RENDER")));
+        assert_eq!(directory.len(), 1);
+    }
+
+    #[test]
+    fn a_full_directory_refuses() {
+        let mut directory = AssetDirectory::new();
+        for index in 0..ASSETS_MAX {
+            let text = alloc::format!("A{index}");
+            assert!(directory.add(symbol(&text), false, VenueSet::EMPTY).is_some());
+        }
+        assert_eq!(directory.add(symbol("ONEMORE"), false, VenueSet::EMPTY), None);
+        assert!(directory.add(symbol("A7"), true, VenueSet::EMPTY).is_some(), "a known one is not an addition");
+    }
+}

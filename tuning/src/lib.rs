@@ -1,0 +1,7 @@
+//! What this machine permits, and which thread runs where.
+//!
+//! Only this crate and the engines may hold `unsafe` code; every block says why it is sound.
+
+pub mod clock;
+pub mod core_plan;
+pub mod ring_probe;
