@@ -1,0 +1,150 @@
+//! The real process: started on free ports, stopped and waited for.
+
+use crate::http::{self, Reply};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The two engines, by their `TB_ENGINE` names.
+pub const ENGINES: [&str; 2] = ["io_uring", "epoll"];
+
+/// The built `trinity-beast`, of the same profile as the test itself.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let test = std::env::current_exe().expect("the path of this test");
+        let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned();
+        // Made anew if a source changed since: a test must never judge yesterday's binary.
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--locked", "-p", "trinity-beast", "--bin", "trinity-beast"]);
+        if profile.file_name().is_some_and(|name| name == "release") {
+            build.arg("--release");
+        }
+        build.env("CARGO_TARGET_DIR", profile.parent().expect("target")).current_dir(env!("CARGO_MANIFEST_DIR"));
+        let status = build.status().expect("cargo runs");
+        assert!(status.success(), "trinity-beast does not build");
+        profile.join("trinity-beast")
+    })
+}
+
+/// A running `demo`, with a directory of its own; ended when dropped.
+pub struct Service {
+    child: Child,
+    ready: Value,
+    directory: tempfile::TempDir,
+}
+
+impl Service {
+    /// Starts `demo` on `engine` with free ports.
+    pub fn demo(engine: &str) -> Self {
+        Self::demo_with(engine, &[])
+    }
+
+    /// Starts `demo` on `engine` with free ports and these variables besides.
+    pub fn demo_with(engine: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start(engine, variables, |command| command)
+    }
+
+    /// Starts `demo` through `prepare`, which may wrap or change the command.
+    pub fn start(engine: &str, variables: &[(&str, &str)], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ready_file = directory.path().join("ready.json");
+        let mut command = Command::new(binary());
+        command.arg("demo").arg("--ready-file").arg(&ready_file).env("TB_ENGINE", engine);
+        for port in
+            ["TCP_PORT_LPO", "TCP_PORT_LRS", "HEALTH_PORT_LPO", "HEALTH_PORT_LRS", "UDP_PORT_LPO", "UDP_PORT_LRS"]
+        {
+            command.env(port, "0");
+        }
+        let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
+        command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut child = prepare(&mut command).spawn().expect("trinity-beast starts");
+        let deadline = Instant::now() + crate::PATIENCE;
+        let ready = loop {
+            if let Some(ready) = std::fs::read(&ready_file).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+                break ready;
+            }
+            let ended = child.try_wait().expect("its state");
+            let log = || std::fs::read_to_string(directory.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none(), "demo ended with {ended:?}:\n{}", log());
+            assert!(Instant::now() < deadline, "demo did not become ready:\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        Self { child, ready, directory }
+    }
+
+    /// What the ready file says.
+    pub fn ready(&self) -> &Value {
+        &self.ready
+    }
+
+    /// The address that the ready file calls `name`.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        let text = self.ready[name].as_str().unwrap_or_else(|| panic!("ready file has no {name}: {}", self.ready));
+        text.parse().expect("an address")
+    }
+
+    /// The key that may ask ten million times a second.
+    pub fn stress_key(&self) -> &str {
+        self.ready["stress_key"].as_str().expect("stress_key")
+    }
+
+    /// The key of three requests a second.
+    pub fn demo_key(&self) -> &str {
+        self.ready["demo_key"].as_str().expect("demo_key")
+    }
+
+    /// GET of a path on the price port with the stress key.
+    pub fn get(&self, path: &str) -> Reply {
+        http::get(self.address("lpo_tcp"), path, &[("Authorization", &format!("Bearer {}", self.stress_key()))])
+    }
+
+    /// GET of a path on the price port with the admin key.
+    pub fn admin(&self, path: &str) -> Reply {
+        let key = self.ready["admin_key"].as_str().expect("admin_key");
+        http::get(self.address("lpo_tcp"), path, &[("Authorization", &format!("Bearer {key}"))])
+    }
+
+    /// Waits until `asset` has a price with at least `sources` venues behind it.
+    pub fn await_price(&self, asset: &str, sources: u64) -> Value {
+        crate::eventually(&format!("a price of {asset} from {sources} venues"), || {
+            let reply = self.get(&format!("/price?asset={asset}"));
+            (reply.status == 200).then(|| reply.json()).filter(|price| price["sources"].as_u64() >= Some(sources))
+        })
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        assert!(status.expect("kill runs").success(), "no process to signal");
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        crate::eventually("the process to end", || self.child.try_wait().expect("its state"))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the service ---\n{}", self.log());
+        }
+        // Our own child, by its id; already ended is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
