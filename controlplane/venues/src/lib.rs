@@ -4,5 +4,6 @@
 //! it. `simulate` is the other side of the same seven protocols: what a venue's server would say.
 #![forbid(unsafe_code)]
 
+pub mod json;
 pub mod protocol;
 pub mod simulate;
