@@ -1,1 +1,11 @@
-//! Load generator of Trinity Beast.
+//! The load generator: clients that ask as fast as they are answered, and check what they are told.
+//!
+//! Both clients are closed loops over non-blocking sockets on the calling thread: the caller decides which CPU that is.
+//! An answer counts only when it is the right one: right status, right asset, right request.
+#![forbid(unsafe_code)]
+
+pub mod report;
+pub mod tcp;
+pub mod udp;
+
+pub use report::LoadReport;
