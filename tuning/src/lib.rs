@@ -2,6 +2,11 @@
 //!
 //! Only this crate and the engines may hold `unsafe` code; every block says why it is sound.
 
+pub mod buffer_ring;
 pub mod clock;
 pub mod core_plan;
+pub mod cpus;
+pub mod host;
+pub mod pin;
 pub mod ring_probe;
+pub mod sockets;

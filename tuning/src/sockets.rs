@@ -1,0 +1,268 @@
+//! What the machine grants sockets: the limits of the process, those of the kernel, and how ours are opened.
+//!
+//! Every shard opens its own listener and datagram socket on the same port (`SO_REUSEPORT`), so the kernel spreads
+//! the clients and no two shards share a queue.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+
+/// Connections the kernel may hold that no shard has accepted yet; the kernel cuts it to `net.core.somaxconn`.
+/// One shard accepts tens of thousands a second, so 4,096 is a tenth of a second of a reconnecting crowd.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+
+/// Receive buffer asked for on the datagram socket, bytes; the kernel cuts it to `net.core.rmem_max`. A small
+/// datagram costs about 768 bytes of it, so 4 MiB hold 5,000: 10 ms at 500,000 a second.
+pub const DATAGRAM_RECEIVE_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// Send buffer asked for on the datagram socket, bytes: a burst of replies while the link is busy.
+pub const DATAGRAM_SEND_BYTES: usize = 1_024 * 1_024;
+
+/// Descriptors a full node needs: the slab of every shard on an ordinary machine, feeds, files. See `limits.conf`.
+pub const NOFILE_WANTED: u64 = 65_536;
+
+/// A limit of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Limit {
+    /// In force; `None` for no limit.
+    pub soft: Option<u64>,
+    /// What the process may raise it to by itself; `None` for no limit.
+    pub hard: Option<u64>,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |value: Option<u64>| value.map_or_else(|| "unlimited".to_owned(), |number| number.to_string());
+        write!(f, "{} (may be raised to {})", text(self.soft), text(self.hard))
+    }
+}
+
+impl Limit {
+    /// The limit on open descriptors.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn nofile() -> io::Result<Self> {
+        Self::read(libc::RLIMIT_NOFILE)
+    }
+
+    /// The limit on locked memory, bytes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn memlock() -> io::Result<Self> {
+        Self::read(libc::RLIMIT_MEMLOCK)
+    }
+
+    fn read(resource: libc::__rlimit_resource_t) -> io::Result<Self> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is a live, writable `rlimit`, the only memory the call touches.
+        if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let finite = |value: libc::rlim_t| (value != libc::RLIM_INFINITY).then_some(value);
+        Ok(Self { soft: finite(limit.rlim_cur), hard: finite(limit.rlim_max) })
+    }
+}
+
+/// Raises the limit on open descriptors as far as the process may; answers what is in force then. Call it before
+/// the ring is probed: its file table must fit under the limit.
+///
+/// # Errors
+/// What the kernel says; the limit is as it was.
+pub fn raise_nofile() -> io::Result<Limit> {
+    let limit = Limit::nofile()?;
+    if limit.soft == limit.hard {
+        return Ok(limit);
+    }
+    let hard = limit.hard.unwrap_or(libc::RLIM_INFINITY);
+    let wanted = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    // SAFETY: `wanted` is a live `rlimit` that the call only reads.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Limit::nofile()
+}
+
+/// Opens one shard's listener: non-blocking, sharing its port with the other shards'.
+///
+/// # Errors
+/// What the kernel says: the port is taken by another program, or the address is not ours.
+pub fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address, Type::STREAM, Protocol::TCP)?;
+    // Connections inherit it: a reply leaves at once, and is never held back for the acknowledgement of the last.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Opens one shard's datagram socket: non-blocking, sharing its port with the other shards'.
+///
+/// # Errors
+/// See [`tcp_listener`].
+pub fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+    // More is asked for than may be granted: the kernel gives what its limits allow, and that is no error.
+    socket.set_recv_buffer_size(DATAGRAM_RECEIVE_BYTES)?;
+    socket.set_send_buffer_size(DATAGRAM_SEND_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Makes sure that no other program has these addresses, not even another copy of this one: sharing a port is for
+/// the shards of one process, and the kernel lets any process of the same user join in.
+///
+/// # Errors
+/// `EADDRINUSE` and the like, as `bind` says them.
+pub fn check_free(tcp: SocketAddr, udp: SocketAddr) -> io::Result<()> {
+    for (address, kind, protocol) in [(tcp, Type::STREAM, Protocol::TCP), (udp, Type::DGRAM, Protocol::UDP)] {
+        let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+        prepare(&socket, address, kind)?;
+        socket.bind(&address.into())?;
+    }
+    Ok(())
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    prepare(&socket, address, kind)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn prepare(socket: &Socket, address: SocketAddr, kind: Type) -> io::Result<()> {
+    if address.is_ipv6() {
+        // An unspecified IPv6 address listens on both families; a specific one has nothing to share.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    if kind == Type::STREAM {
+        // A restart must not wait for the old connections' last minutes.
+        socket.set_reuse_address(true)?;
+    }
+    Ok(())
+}
+
+/// The kernel's limits on sockets; `None` where it does not tell.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SocketLimits {
+    /// `net.core.somaxconn`: bound of a listener's backlog.
+    pub somaxconn: Option<u64>,
+    /// `net.ipv4.tcp_max_syn_backlog`: half-open connections.
+    pub tcp_max_syn_backlog: Option<u64>,
+    /// `net.core.rmem_max`: bound of a receive buffer, bytes.
+    pub rmem_max_bytes: Option<u64>,
+    /// `net.core.wmem_max`: bound of a send buffer, bytes.
+    pub wmem_max_bytes: Option<u64>,
+    /// `net.core.netdev_max_backlog`: packets waiting for a CPU.
+    pub netdev_max_backlog: Option<u64>,
+    /// `net.ipv4.ip_local_port_range`: first and last port of outgoing connections.
+    pub local_ports: Option<(u64, u64)>,
+}
+
+impl SocketLimits {
+    /// Reads them from `/proc/sys`.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::read_under(Path::new("/proc/sys"))
+    }
+
+    fn read_under(root: &Path) -> Self {
+        let text = |name: &str| std::fs::read_to_string(root.join(name)).ok();
+        let number = |name: &str| text(name)?.trim().parse().ok();
+        let pair = |name: &str| {
+            let text = text(name)?;
+            let mut parts = text.split_whitespace().map(str::parse);
+            Some((parts.next()?.ok()?, parts.next()?.ok()?))
+        };
+        Self {
+            somaxconn: number("net/core/somaxconn"),
+            tcp_max_syn_backlog: number("net/ipv4/tcp_max_syn_backlog"),
+            rmem_max_bytes: number("net/core/rmem_max"),
+            wmem_max_bytes: number("net/core/wmem_max"),
+            netdev_max_backlog: number("net/core/netdev_max_backlog"),
+            local_ports: pair("net/ipv4/ip_local_port_range"),
+        }
+    }
+
+    /// What is lower than our sockets ask for, and what to do about it.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let wants = [
+            ("net.core.somaxconn", self.somaxconn, u64::try_from(LISTEN_BACKLOG).unwrap_or(0)),
+            ("net.core.rmem_max", self.rmem_max_bytes, DATAGRAM_RECEIVE_BYTES as u64),
+            ("net.core.wmem_max", self.wmem_max_bytes, DATAGRAM_SEND_BYTES as u64),
+        ];
+        let too_low = |(name, value, wanted): (&str, Option<u64>, u64)| {
+            let value = value.filter(|value| *value < wanted)?;
+            Some(format!("{name} is {value}: bursts are cut short; sysctl -w {name}={wanted}"))
+        };
+        wants.into_iter().filter_map(too_low).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn limits_are_read_where_they_are_and_left_out_where_not() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for folder in ["net/core", "net/ipv4"] {
+            std::fs::create_dir_all(root.path().join(folder)).expect("a directory");
+        }
+        let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).expect("a file");
+        write("net/core/somaxconn", "128\n");
+        write("net/core/rmem_max", "212992\n");
+        write("net/core/wmem_max", "4194304\n");
+        write("net/ipv4/ip_local_port_range", "32768\t60999\n");
+        let limits = SocketLimits::read_under(root.path());
+        assert_eq!(limits.somaxconn, Some(128));
+        assert_eq!(limits.netdev_max_backlog, None);
+        assert_eq!(limits.local_ports, Some((32_768, 60_999)));
+        let warnings = limits.warnings();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("net.core.somaxconn=4096"), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_descriptor_limit_ends_at_the_hard_one() {
+        let raised = raise_nofile().expect("allowed");
+        assert_eq!(raised.soft, raised.hard);
+        assert_eq!(Limit::nofile().expect("readable"), raised);
+    }
+
+    #[test]
+    fn shards_share_a_port_and_others_do_not() {
+        for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+            let Ok(first) = tcp_listener(SocketAddr::new(ip, 0)) else {
+                assert!(ip.is_ipv6(), "IPv4 loopback is always there");
+                continue;
+            };
+            let address = first.local_addr().expect("bound");
+            let second = tcp_listener(address).expect("the same port again");
+            assert_eq!(second.local_addr().expect("bound"), address);
+            let datagrams = udp_socket(SocketAddr::new(ip, 0)).expect("a datagram socket");
+            let datagram_address = datagrams.local_addr().expect("bound");
+            udp_socket(datagram_address).expect("the same port again");
+            let any = SocketAddr::new(ip, 0);
+            assert!(check_free(address, any).is_err(), "a stranger gets no share");
+            assert!(check_free(any, datagram_address).is_err(), "nor of the datagrams");
+            check_free(any, any).expect("any port is free");
+        }
+    }
+
+    #[test]
+    fn an_unspecified_ipv6_listener_takes_ipv4_too() {
+        let Ok(listener) = tcp_listener(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)) else {
+            eprintln!("skipped: no IPv6 here");
+            return;
+        };
+        let port = listener.local_addr().expect("bound").port();
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("reached over IPv4");
+    }
+}
