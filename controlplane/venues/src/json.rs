@@ -9,7 +9,7 @@ use sonic_rs::{JsonValueTrait, LazyValue};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Longest frame we read: 1 MiB. The largest recorded one (a whole Gemini book) is 260 KiB.
+/// Longest frame we read: 1 MiB. The largest recorded one (a whole Gemini book) is 170 KiB.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// Longest REST body we read: 8 MiB. The largest is an instrument list of about 1,500 pairs of 1 KiB each.
@@ -222,7 +222,7 @@ impl<'a> Json<'a> {
 }
 
 /// Digits alone, as a number; a sign is not a digit.
-fn parse_whole(text: &str) -> Option<u64> {
+pub(crate) fn parse_whole(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
@@ -281,58 +281,6 @@ pub fn quoted(text: &str) -> String {
 pub fn quoted_list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
     let quoted: Vec<String> = texts.into_iter().map(|text| quoted(text.as_ref())).collect();
     format!("[{}]", quoted.join(","))
-}
-
-/// The Unix time in ms of RFC 3339 text such as `2026-08-09T21:05:48.854840045Z`: up to 9 digits of a second (the
-/// rest below 1 ms is cut off), `Z` or an offset. `None` when it is something else, or before 1970.
-#[must_use]
-pub fn rfc3339_ms(text: &str) -> Option<u64> {
-    let bytes = text.as_bytes();
-    let digits = |from: usize, to: usize| parse_whole(text.get(from..to)?);
-    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if !separators.iter().all(|(at, byte)| bytes.get(*at) == Some(byte)) {
-        return None;
-    }
-    let (year, month, day) = (digits(0, 4)?, digits(5, 7)?, digits(8, 10)?);
-    let (hour, minute, second) = (digits(11, 13)?, digits(14, 16)?, digits(17, 19)?);
-    // A leap second is written as second 60.
-    let in_range = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !in_range || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let (fraction, zone) = match text.get(19..)?.strip_prefix('.') {
-        Some(rest) => rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count()),
-        None => ("000", text.get(19..)?),
-    };
-    if fraction.is_empty() || fraction.len() > 9 {
-        return None;
-    }
-    let millis = parse_whole(&format!("{fraction:0<3}")[..3])?;
-    let seconds = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-    let east = offset_seconds(zone)?;
-    Some(u64::try_from(i64::try_from(seconds).ok()? - east).ok()? * 1_000 + millis)
-}
-
-/// Seconds east of UTC of `Z`, `z` or `±hh:mm`.
-fn offset_seconds(zone: &str) -> Option<i64> {
-    if zone.eq_ignore_ascii_case("z") {
-        return Some(0);
-    }
-    let (sign, clock) = match zone.split_at_checked(1)? {
-        ("+", clock) => (1, clock),
-        ("-", clock) => (-1, clock),
-        _ => return None,
-    };
-    let (hours, minutes) = clock.split_once(':').filter(|(hours, minutes)| hours.len() == 2 && minutes.len() == 2)?;
-    Some(sign * 60 * i64::try_from(parse_whole(hours)? * 60 + parse_whole(minutes)?).ok()?)
-}
-
-/// Days of the Gregorian calendar from 1970-01-01, for years from 1970 on.
-fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    // A year that begins in March has its leap day last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    days - 719_468
 }
 
 #[cfg(test)]

@@ -7,3 +7,4 @@
 pub mod json;
 pub mod protocol;
 pub mod simulate;
+pub mod timestamp;
