@@ -4,7 +4,18 @@
 //! it. `simulate` is the other side of the same seven protocols: what a venue's server would say.
 #![forbid(unsafe_code)]
 
+pub mod bybit;
+pub mod cryptocom;
+pub mod frame;
+pub mod gateio;
+pub mod heard;
+pub mod batch;
 pub mod json;
+pub mod pair;
+pub mod okx;
+pub mod pair;
 pub mod protocol;
+pub mod rest;
+pub mod rest;
 pub mod simulate;
 pub mod timestamp;

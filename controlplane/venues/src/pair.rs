@@ -1,33 +1,64 @@
-//! Names made of two symbols, such as `BTC_USDT`: what is priced and what the price is in.
+//! Pair names ↔ base and quote: `BTC-USD`, `BTC_USDT`, `BTC/USD`, `btcusd`.
+//!
+//! Only spelling. Whether a venue lists the pair, and what an alias means, is known elsewhere.
 
 use shared::asset::Symbol;
 
-/// The two symbols of a name that `separator` joins. `None` unless there are exactly two, each a symbol: an
-/// expiry date, a contract kind or a token with a fancy name makes it something we do not price.
+/// Base and quote of a name with one `separator` between them; `None` when either is no symbol (`BTC-PERP-INTX`).
 #[must_use]
-pub fn split(name: &str, separator: char) -> Option<(Symbol, Symbol)> {
+pub fn split_at_separator(name: &str, separator: char) -> Option<(Symbol, Symbol)> {
     let (base, quote) = name.split_once(separator)?;
     Some((Symbol::new(base.as_bytes())?, Symbol::new(quote.as_bytes())?))
+}
+
+/// Base and quote of a name without a separator: it ends in one of `quotes` (upper case, the longest first). Upper and
+/// lower case alike. `None` when it ends in none of them, or in nothing else.
+#[must_use]
+pub fn split_at_suffix(name: &str, quotes: &[&str]) -> Option<(Symbol, Symbol)> {
+    let symbol = |text: &str| Symbol::new(text.as_bytes());
+    quotes.iter().find_map(|quote| {
+        let (base, suffix) = name.split_at_checked(name.len().checked_sub(quote.len())?)?;
+        suffix.eq_ignore_ascii_case(quote).then(|| Some((symbol(base)?, symbol(quote)?))).flatten()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn texts(pair: Option<(Symbol, Symbol)>) -> Option<(String, String)> {
+        pair.map(|(base, quote)| (base.to_string(), quote.to_string()))
+    }
+
     #[test]
-    fn two_symbols_or_nothing() {
+    fn a_separator_splits_once() {
         for (name, separator, expected) in [
-            ("BTC_USDT", '_', Some("BTC USDT")),
-            ("1INCH-USD", '-', Some("1INCH USD")),
-            ("BTC-USD-220527", '-', None),
-            ("BTCUSD-PERP", '_', None),
-            ("SHIB_BTC@OEX_HK", '_', None),
-            ("_USDT", '_', None),
-            ("BTC_", '_', None),
-            ("", '_', None),
+            ("BTC-USD", '-', Some(("BTC", "USD"))),
+            ("1INCH_USDT", '_', Some(("1INCH", "USDT"))),
+            ("BTC-PERP-INTX", '-', None),
+            ("BTC", '-', None),
+            ("-USD", '-', None),
+            ("BTC-", '-', None),
         ] {
-            let got = split(name, separator).map(|(base, quote)| format!("{base} {quote}"));
-            assert_eq!(got.as_deref(), expected, "{name}");
+            let expected = expected.map(|(base, quote)| (base.to_owned(), quote.to_owned()));
+            assert_eq!(texts(split_at_separator(name, separator)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_longest_suffix_wins() {
+        let quotes = ["GUSD", "USDT", "USD"];
+        for (name, expected) in [
+            ("btcgusd", Some(("BTC", "GUSD"))),
+            ("BTCUSDT", Some(("BTC", "USDT"))),
+            ("btcusd", Some(("BTC", "USD"))),
+            ("usd", None),
+            ("btceur", None),
+            ("", None),
+            ("äusd", None),
+        ] {
+            let expected = expected.map(|(base, quote)| (base.to_owned(), quote.to_owned()));
+            assert_eq!(texts(split_at_suffix(name, &quotes)), expected, "{name}");
         }
     }
 }
