@@ -1,0 +1,194 @@
+//! What is refused before it can touch a price: numbers that are none, times that cannot be, words out of order.
+//!
+//! A quote either passes, perhaps without a field that was unusable, or leaves no trace but a count. Whether a venue
+//! is *believed* is not decided here but in `quarantine.rs`.
+
+use super::amount::Amount;
+use shared::moment::Moment;
+use shared::quote::{Field, Quote, Route};
+
+/// A bid above its ask by more percent of the ask is a broken book, not a moment between two messages.
+const CROSSED_PERCENT_MAX: i128 = 5;
+/// Oldest venue time of a message that is not a snapshot, ms.
+const TIME_OLD_MS_MAX: u64 = 60_000;
+/// Furthest a venue's clock may be ahead of ours, ms.
+const TIME_AHEAD_MS_MAX: u64 = 5_000;
+/// How far the times of one channel may step back, ms: messages of one moment leave by several of a venue's threads.
+const ORDER_TOLERANCE_MS: u64 = 100;
+/// How long venues must contradict our steady wall clock, and agree with the present one, until it is set anew.
+const REANCHOR_NS: u64 = 60_000_000_000;
+
+/// Why a quote is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No usable price in it.
+    Price,
+    /// Older than what was taken, or taken before.
+    Order,
+    /// A time that cannot be.
+    Time,
+}
+
+/// The prices of a quote that may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fields {
+    /// Price of the last trade.
+    pub(super) last: Field,
+    /// Highest buy order.
+    pub(super) bid: Field,
+    /// Lowest sell order.
+    pub(super) ask: Field,
+    /// Whether something was refused on the way.
+    pub(super) incomplete: bool,
+}
+
+impl Fields {
+    /// The usable prices of `quote`. An unusable side of the book counts as unknown from now on: what was known of it
+    /// no longer holds. An unusable last price leaves the one before.
+    ///
+    /// # Errors
+    /// `Refusal::Price` when no usable price is left, or the book is crossed beyond reason.
+    pub(super) fn of(quote: &Quote) -> Result<Self, Refusal> {
+        let said = [quote.last, quote.bid, quote.ask];
+        let unusable = |field: &Field| field.price().is_some_and(|price| Amount::of(price).is_none());
+        let unless_unusable = |field: Field, instead: Field| if unusable(&field) { instead } else { field };
+        let fields = Self {
+            last: unless_unusable(quote.last, Field::Unchanged),
+            bid: unless_unusable(quote.bid, Field::Empty),
+            ask: unless_unusable(quote.ask, Field::Empty),
+            incomplete: said.iter().any(unusable),
+        };
+        let left = [fields.last, fields.bid, fields.ask];
+        let speaks = if fields.incomplete {
+            left.iter().any(|field| field.price().is_some())
+        } else {
+            left.iter().any(|field| *field != Field::Unchanged)
+        };
+        if !speaks || fields.is_broken_book() { Err(Refusal::Price) } else { Ok(fields) }
+    }
+
+    fn is_broken_book(&self) -> bool {
+        let amount = |field: Field| field.price().and_then(Amount::of);
+        matches!((amount(self.bid), amount(self.ask)), (Some(bid), Some(ask)) if is_broken_book(bid, ask))
+    }
+}
+
+/// What of `quote` may be used, given how far its listing has come.
+///
+/// # Errors
+/// Why it is refused as a whole; nothing is remembered of it then.
+pub(super) fn admit(now: Moment, quote: &Quote, order: Option<&Order>, walls: &mut Walls) -> Result<Fields, Refusal> {
+    let fields = Fields::of(quote)?;
+    if !walls.admits(now, quote) {
+        return Err(Refusal::Time);
+    }
+    if order.is_some_and(|order| !order.admits(quote)) {
+        return Err(Refusal::Order);
+    }
+    Ok(fields)
+}
+
+/// Whether `bid` is above `ask` beyond what the moment between two messages explains.
+pub(super) fn is_broken_book(bid: Amount, ask: Amount) -> bool {
+    bid > ask && bid.is_apart(ask, CROSSED_PERCENT_MAX)
+}
+
+/// Which of a venue's channels a message came by, as far as its prices tell: each is in order only within itself.
+const CHANNELS: usize = 3;
+
+fn channel(quote: &Quote) -> usize {
+    let book = quote.bid != Field::Unchanged || quote.ask != Field::Unchanged;
+    match (book, quote.last != Field::Unchanged) {
+        (true, true) => 0,
+        (true, false) => 1,
+        (false, _) => 2,
+    }
+}
+
+/// How far one venue has come with one asset, by channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Order {
+    channels: [ChannelOrder; CHANNELS],
+}
+
+/// The least that is still new; zeros accept everything.
+#[derive(Clone, Copy, Debug, Default)]
+struct ChannelOrder {
+    sequence_min: u64,
+    time_ms_min: u64,
+}
+
+impl Order {
+    /// Whether `quote` is not older than what was taken. Snapshots restate the market and may follow a restart of the
+    /// venue's count, so they are always in order. REST has no sequence, only a time.
+    pub(super) fn admits(&self, quote: &Quote) -> bool {
+        let taken = &self.channels[channel(quote)];
+        let in_time = quote.exchange_time_ms.is_none_or(|time_ms| time_ms >= taken.time_ms_min);
+        let in_sequence = quote.venue_sequence.is_none_or(|sequence| sequence >= taken.sequence_min);
+        quote.snapshot || (in_time && (in_sequence || quote.route == Route::Rest))
+    }
+
+    /// Remembers a quote that was taken. REST answers are a side channel: they do not move the WebSocket's order.
+    pub(super) fn advance(&mut self, quote: &Quote) {
+        if quote.route == Route::Rest {
+            return;
+        }
+        let taken = &mut self.channels[channel(quote)];
+        if quote.snapshot {
+            *taken = ChannelOrder::default();
+        }
+        if let Some(sequence) = quote.venue_sequence {
+            taken.sequence_min = sequence.saturating_add(1);
+        }
+        if let Some(time_ms) = quote.exchange_time_ms {
+            taken.time_ms_min = taken.time_ms_min.max(time_ms.saturating_sub(ORDER_TOLERANCE_MS));
+        }
+    }
+}
+
+/// Our wall clock, and a second one that does not jump: the wall as it was at the start, moved on by monotonic time.
+///
+/// A venue's time is good if either clock finds it so; a wall clock that jumps an hour therefore refuses nothing.
+/// If the start was wrong and the wall has been corrected since, venues say so, and the second clock is set anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Walls {
+    anchor: Option<Moment>,
+    contradicted_since_mono_ns: Option<u64>,
+}
+
+impl Walls {
+    /// Whether `quote`'s own time can be.
+    pub(super) fn admits(&mut self, now: Moment, quote: &Quote) -> bool {
+        let steady_ms = self.steady_ms(now);
+        let Some(time_ms) = quote.exchange_time_ms else {
+            return true;
+        };
+        let fits = |wall_ms: u64| {
+            time_ms <= wall_ms.saturating_add(TIME_AHEAD_MS_MAX)
+                && (quote.snapshot || time_ms.saturating_add(TIME_OLD_MS_MAX) >= wall_ms)
+        };
+        let (by_steady, by_wall) = (fits(steady_ms), fits(now.wall_ms));
+        if by_steady {
+            self.contradicted_since_mono_ns = None;
+        } else if by_wall && !quote.snapshot {
+            let since_mono_ns = *self.contradicted_since_mono_ns.get_or_insert(now.mono_ns);
+            if now.mono_ns.saturating_sub(since_mono_ns) >= REANCHOR_NS {
+                *self = Self { anchor: Some(now), contradicted_since_mono_ns: None };
+            }
+        }
+        by_steady || by_wall
+    }
+
+    /// How long ago the last trade of `quote` was, ms, by the kinder of the two clocks. Only a snapshot speaks of old
+    /// ones; any other message comes when it happens.
+    pub(super) fn trade_age_ms(&mut self, now: Moment, quote: &Quote) -> u64 {
+        let time_ms = quote.exchange_time_ms.filter(|_| quote.snapshot).unwrap_or(u64::MAX);
+        let steady_ms = self.steady_ms(now);
+        now.wall_ms.min(steady_ms).saturating_sub(time_ms)
+    }
+
+    fn steady_ms(&mut self, now: Moment) -> u64 {
+        let anchor = *self.anchor.get_or_insert(now);
+        anchor.wall_ms.saturating_add(now.ms_since(anchor.mono_ns))
+    }
+}
