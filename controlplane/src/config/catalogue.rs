@@ -1,0 +1,200 @@
+//! Every setting there is: its names, default, bounds and meaning.
+//!
+//! One list for the flags, the environment, the file, the `config` command and the fault messages, so that none of
+//! them can know a setting the others do not. It knows no value but the defaults; how a text is read is in `check`.
+
+use shared::venue::VENUE_COUNT;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// The name in the environment. The name in the settings file is the same in lower case.
+    pub name: &'static str,
+    /// The name of the flag, without dashes; `None` for secrets, which any user of the machine could read from a
+    /// command line.
+    pub flag: Option<&'static str>,
+    /// The text that stands when nobody says anything; empty for "not set".
+    pub default: &'static str,
+    /// The same for `demo`, where that differs.
+    pub demo_default: Option<&'static str>,
+    /// What is allowed, for people.
+    pub bounds: &'static str,
+    /// What it does, for people.
+    pub meaning: &'static str,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+    /// Whether it is a port, for which `--any-port` stands in.
+    pub port: bool,
+}
+
+impl Setting {
+    const fn new(name: &'static str, flag: &'static str, default: &'static str) -> Self {
+        let (bounds, meaning) = ("", "");
+        Self { name, flag: Some(flag), default, demo_default: None, bounds, meaning, secret: false, port: false }
+    }
+
+    const fn port(name: &'static str, flag: &'static str, default: &'static str, meaning: &'static str) -> Self {
+        let port = Self::new(name, flag, default).says("0 to 65535; 0 means any free port", meaning);
+        Self { port: true, ..port }
+    }
+
+    const fn assets(name: &'static str, flag: &'static str, meaning: &'static str) -> Self {
+        let bounds =
+            "up to 1000 symbols of 1 to 16 letters and digits, separated by commas; none; empty: the built-in list";
+        Self::new(name, flag, "").says(bounds, meaning)
+    }
+
+    const fn says(mut self, bounds: &'static str, meaning: &'static str) -> Self {
+        self.bounds = bounds;
+        self.meaning = meaning;
+        self
+    }
+
+    const fn in_demo(mut self, default: &'static str) -> Self {
+        self.demo_default = Some(default);
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self.flag = None;
+        self
+    }
+
+    /// The name in the settings file.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+}
+
+/// Which role the process plays.
+pub static SERVER_TYPE: Setting = Setting::new("SERVER_TYPE", "server-type", "APP_REPORT_SERVER").says(
+    "APP_REPORT_SERVER or LPO (LRS and WEBHOOK_SERVER are not in this version)",
+    "what this process does: prices with the reports' port, or prices alone",
+);
+/// Where to listen.
+pub static BIND_ADDRESS: Setting = Setting::new("BIND_ADDRESS", "bind-address", "0.0.0.0")
+    .says("an IPv4 or IPv6 address; :: listens on both families", "the address that every port listens on")
+    .in_demo("127.0.0.1");
+/// Prices over HTTP.
+pub static TCP_PORT_LPO: Setting = Setting::port("TCP_PORT_LPO", "tcp-port-lpo", "8080", "prices over HTTP");
+/// Reports over HTTP.
+pub static TCP_PORT_LRS: Setting =
+    Setting::port("TCP_PORT_LRS", "tcp-port-lrs", "9090", "administration and limits over HTTP, apart from prices");
+/// Health beside the price port.
+pub static HEALTH_PORT_LPO: Setting =
+    Setting::port("HEALTH_PORT_LPO", "health-port-lpo", "8081", "health and metrics of the price service");
+/// Health beside the reports' port.
+pub static HEALTH_PORT_LRS: Setting =
+    Setting::port("HEALTH_PORT_LRS", "health-port-lrs", "9091", "health and metrics of the reports' port");
+/// Prices over UDP.
+pub static UDP_PORT_LPO: Setting = Setting::port("UDP_PORT_LPO", "udp-port-lpo", "2679", "prices over UDP");
+/// This node's name.
+pub static CLUSTER_NODE: Setting = Setting::new("CLUSTER_NODE", "cluster-node", "")
+    .says("up to 64 letters, digits, dots, dashes; empty: the host's name", "this node's name in health and metrics");
+/// The deployment's kind.
+pub static NODE_ENV: Setting = Setting::new("NODE_ENV", "node-env", "production")
+    .says("up to 64 letters, digits, dots, dashes", "the deployment's kind, shown in health")
+    .in_demo("demo");
+/// The region.
+pub static AWS_REGION: Setting = Setting::new("AWS_REGION", "aws-region", "")
+    .says("up to 64 letters, digits, dots, dashes; may be empty", "the region, shown in health");
+/// The administrator's key.
+pub static ADMIN_KEY: Setting = Setting::new("ADMIN_KEY", "", "")
+    .says(
+        "16 to 128 printable characters without spaces",
+        "what /admin asks for; without it /admin admits nobody (demo makes one at each start)",
+    )
+    .secret();
+/// The engine.
+pub static TB_ENGINE: Setting = Setting::new("TB_ENGINE", "engine", "auto").says(
+    "auto, io_uring or epoll",
+    "what moves bytes for the shards; auto takes io_uring where the machine permits it",
+);
+/// How many shards.
+pub static TB_SHARDS: Setting = Setting::new("TB_SHARDS", "shards", "")
+    .says("1 to 64; empty: one for each allowed vCPU that is not reserved", "how many serving shards");
+/// CPUs kept from the shards.
+pub static TB_CONTROL_CPUS: Setting = Setting::new("TB_CONTROL_CPUS", "control-cpus", "")
+    .says("CPU numbers and ranges, such as 0,2-3; empty: none", "CPUs kept for everything that is not a serving shard");
+/// Where files go.
+pub static TB_DATA_DIR: Setting = Setting::new("TB_DATA_DIR", "data-dir", "trinity-beast-data")
+    .says("a directory that this process may make and write", "files that outlive the process: the venues' last lists")
+    .in_demo("");
+/// The freshness bound.
+pub static CACHE_TTL_SECONDS: Setting = Setting::new("CACHE_TTL_SECONDS", "cache-ttl-seconds", "9")
+    .says("1 to 300", "age in seconds after which a price is stale unless its feed is proven alive");
+/// Which of Gemini's interfaces.
+pub static GEMINI_API: Setting =
+    Setting::new("GEMINI_API", "gemini-api", "new").says("new or v2", "which of Gemini's WebSocket interfaces is used");
+/// The wait between unreadiness and the end of accepting.
+pub static DRAIN_WAIT_SECONDS: Setting = Setting::new("DRAIN_WAIT_SECONDS", "drain-wait-seconds", "35")
+    .says(
+        "0 to 60",
+        "after SIGTERM: how long connections are still accepted, so that balancers notice (their delay and 5 s)",
+    )
+    .in_demo("0");
+/// How much is logged.
+pub static LOG_LEVEL: Setting = Setting::new("LOG_LEVEL", "log-level", "info")
+    .says("error, warn, info, debug or trace", "how much is written to stderr")
+    .in_demo("warn");
+/// In which form.
+pub static LOG_FORMAT: Setting = Setting::new("LOG_FORMAT", "log-format", "json")
+    .says("json or text", "the form of what is written to stderr")
+    .in_demo("text");
+
+/// The asset list of each venue, in the order of `Venue::ALL`. Every asset of any list is asked of every venue that
+/// has it; the lists stay apart because the replaced system kept them so.
+pub static PREWARM: [Setting; VENUE_COUNT] = [
+    Setting::assets("COINBASE_PREWARM_ASSETS", "coinbase-prewarm-assets", "the assets kept warm: Coinbase's list"),
+    Setting::assets("GEMINI_PREWARM_ASSETS", "gemini-prewarm-assets", "the assets kept warm: Gemini's list"),
+    Setting::assets("KRAKEN_PREWARM_ASSETS", "kraken-prewarm-assets", "the assets kept warm: Kraken's list"),
+    Setting::assets("GATEIO_PREWARM_ASSETS", "gateio-prewarm-assets", "the assets kept warm: Gate.io's list"),
+    Setting::assets("CRYPTOCOM_PREWARM_ASSETS", "cryptocom-prewarm-assets", "the assets kept warm: Crypto.com's list"),
+    Setting::assets("BYBIT_PREWARM_ASSETS", "bybit-prewarm-assets", "the assets kept warm: Bybit's list"),
+    Setting::assets("OKX_PREWARM_ASSETS", "okx-prewarm-assets", "the assets kept warm: OKX's list"),
+];
+
+/// Every setting but the asset lists, in the order in which `config` shows them.
+static PLAIN: [&Setting; 20] = [
+    &SERVER_TYPE,
+    &BIND_ADDRESS,
+    &TCP_PORT_LPO,
+    &TCP_PORT_LRS,
+    &HEALTH_PORT_LPO,
+    &HEALTH_PORT_LRS,
+    &UDP_PORT_LPO,
+    &CLUSTER_NODE,
+    &NODE_ENV,
+    &AWS_REGION,
+    &ADMIN_KEY,
+    &TB_ENGINE,
+    &TB_SHARDS,
+    &TB_CONTROL_CPUS,
+    &TB_DATA_DIR,
+    &CACHE_TTL_SECONDS,
+    &GEMINI_API,
+    &DRAIN_WAIT_SECONDS,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+];
+
+/// Every setting, in the order in which `config` shows them.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    PLAIN.into_iter().chain(&PREWARM)
+}
+
+/// Names that the environment of the replaced system may hold and that do nothing in this version: a start says so,
+/// lest somebody believe that they do.
+pub const WITHOUT_EFFECT: [&str; 9] = [
+    "UDP_PORT_LRS",
+    "HEALTH_PORT_WEBHOOK",
+    "DATABASE_URL",
+    "AURORA_URL",
+    "DB_SECRET_NAME",
+    "CACHE_URL",
+    "SQS_USAGE_LOG_QUEUE_URL",
+    "PREWARM_ASSETS",
+    "PREWARM_INTERVAL",
+];

@@ -1,0 +1,183 @@
+//! The second step: texts become values, or faults. Every setting is looked at whatever the others say, so that one
+//! start tells everything that is wrong.
+
+use super::catalogue::{self as name, Setting};
+use super::fault::Fault;
+use super::layers::Layers;
+use super::{GeminiApi, LogFormat, Role, Settings, key_tables};
+use crate::keys::Secret;
+use dataplane_engine::EngineChoice;
+use shared::asset::Symbol;
+use shared::limits::SHARDS_MAX;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use tracing::Level;
+
+/// Highest CPU number plus one that Linux can be built for.
+const CPUS_MAX: usize = 8_192;
+
+/// Symbols in one venue's list: more than any venue of the replaced system had by 40 times, and four full lists
+/// fit the asset directory.
+const PREWARM_ASSETS_MAX: usize = 1_000;
+
+/// Lengths of an administrator's key. Below 16 characters it could be guessed.
+const ADMIN_KEY_LENGTH: RangeInclusive<usize> = 16..=128;
+
+/// Reads values and notes what is wrong.
+struct Checker<'a> {
+    layers: &'a Layers,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Checker<'_> {
+    /// The value of `setting`. One that `read` refuses is a fault, and its default stands in so that the rest can be
+    /// looked at too; `last` stands in for a default that is refused itself, which no test lets happen.
+    fn take<T>(&mut self, setting: &'static Setting, last: T, read: impl Fn(&str) -> Option<T>) -> T {
+        let (text, origin) = self.layers.text(setting);
+        if let Some(value) = read(text) {
+            return value;
+        }
+        self.faults.push(Fault::new(setting, text, origin.clone()));
+        read(setting.default).unwrap_or(last)
+    }
+
+    fn port(&mut self, setting: &'static Setting) -> u16 {
+        self.take(setting, 0, number::<u16>)
+    }
+
+    fn label(&mut self, setting: &'static Setting) -> String {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        self.take(setting, String::new(), |text| (text.len() <= 64 && text.chars().all(good)).then(|| text.to_owned()))
+    }
+
+    fn seconds(&mut self, setting: &'static Setting, allowed: RangeInclusive<u64>) -> Duration {
+        let read = |text: &str| number(text).filter(|seconds| allowed.contains(seconds)).map(Duration::from_secs);
+        self.take(setting, Duration::ZERO, read)
+    }
+}
+
+/// Makes the settings of the texts, adding every fault.
+pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
+    let mut take = Checker { layers, faults };
+    let settings = Settings {
+        role: take.take(&name::SERVER_TYPE, Role::AppReportServer, role),
+        bind: take.take(&name::BIND_ADDRESS, std::net::Ipv4Addr::LOCALHOST.into(), |text| text.parse().ok()),
+        tcp_port_lpo: take.port(&name::TCP_PORT_LPO),
+        tcp_port_lrs: take.port(&name::TCP_PORT_LRS),
+        health_port_lpo: take.port(&name::HEALTH_PORT_LPO),
+        health_port_lrs: take.port(&name::HEALTH_PORT_LRS),
+        udp_port_lpo: take.port(&name::UDP_PORT_LPO),
+        node: Some(take.label(&name::CLUSTER_NODE)).filter(|name| !name.is_empty()).unwrap_or_else(host_name),
+        environment: take.label(&name::NODE_ENV),
+        region: take.label(&name::AWS_REGION),
+        admin_key: take.take(&name::ADMIN_KEY, None, admin_key),
+        engine: take.take(&name::TB_ENGINE, EngineChoice::Auto, engine),
+        shards: take.take(&name::TB_SHARDS, None, |text| optional(text, |text| count(text, 1..=SHARDS_MAX))),
+        control_cpus: take.take(&name::TB_CONTROL_CPUS, Vec::new(), cpu_list),
+        data_dir: take.take(&name::TB_DATA_DIR, None, |text| optional(text, |text| PathBuf::from_str(text).ok())),
+        fresh: take.seconds(&name::CACHE_TTL_SECONDS, 1..=300),
+        gemini_api: take.take(&name::GEMINI_API, GeminiApi::New, gemini_api),
+        drain_wait: take.seconds(&name::DRAIN_WAIT_SECONDS, 0..=60),
+        log_level: take.take(&name::LOG_LEVEL, Level::INFO, log_level),
+        log_format: take.take(&name::LOG_FORMAT, LogFormat::Text, log_format),
+        prewarm: std::array::from_fn(|index| take.take(&name::PREWARM[index], None, |text| optional(text, symbols))),
+        keys: Vec::new(),
+    };
+    let (tables, origin) = layers.keys();
+    Settings { keys: key_tables::read(tables, origin, faults), ..settings }
+}
+
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    // Digits only: the standard parser would also take a sign.
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn count(text: &str, allowed: RangeInclusive<usize>) -> Option<usize> {
+    number(text).filter(|count| allowed.contains(count))
+}
+
+/// An empty text is "not set"; anything else must be read.
+fn optional<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    if text.is_empty() { Some(None) } else { read(text).map(Some) }
+}
+
+fn role(text: &str) -> Option<Role> {
+    match text {
+        "APP_REPORT_SERVER" => Some(Role::AppReportServer),
+        "LPO" => Some(Role::Lpo),
+        _ => None,
+    }
+}
+
+fn engine(text: &str) -> Option<EngineChoice> {
+    match text {
+        "auto" => Some(EngineChoice::Auto),
+        "io_uring" => Some(EngineChoice::IoUring),
+        "epoll" => Some(EngineChoice::Epoll),
+        _ => None,
+    }
+}
+
+fn gemini_api(text: &str) -> Option<GeminiApi> {
+    match text {
+        "new" => Some(GeminiApi::New),
+        "v2" => Some(GeminiApi::V2),
+        _ => None,
+    }
+}
+
+fn log_level(text: &str) -> Option<Level> {
+    match text {
+        "error" => Some(Level::ERROR),
+        "warn" => Some(Level::WARN),
+        "info" => Some(Level::INFO),
+        "debug" => Some(Level::DEBUG),
+        "trace" => Some(Level::TRACE),
+        _ => None,
+    }
+}
+
+fn log_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "json" => Some(LogFormat::Json),
+        "text" => Some(LogFormat::Text),
+        _ => None,
+    }
+}
+
+fn admin_key(text: &str) -> Option<Option<Secret>> {
+    optional(text, |text| {
+        let good = ADMIN_KEY_LENGTH.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        good.then(|| Secret::new(text.to_owned()))
+    })
+}
+
+/// `0,2-3` as numbers, ascending and once each.
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = std::collections::BTreeSet::new();
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (count(first.trim(), 0..=CPUS_MAX - 1)?, count(last.trim(), 0..=CPUS_MAX - 1)?);
+        if first > last {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus.into_iter().collect())
+}
+
+fn symbols(text: &str) -> Option<Vec<Symbol>> {
+    if text == "none" {
+        return Some(Vec::new());
+    }
+    let symbols: Option<Vec<Symbol>> = text.split(',').map(|part| Symbol::new(part.trim().as_bytes())).collect();
+    symbols.filter(|symbols| symbols.len() <= PREWARM_ASSETS_MAX)
+}
+
+/// The host's name, for a node that was given none.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("node").to_owned()
+}
