@@ -1,0 +1,236 @@
+//! The epoll engine: one shard's loop over plain system calls.
+//!
+//! Level-triggered: one read and one write per connection and turn, straight between the socket and the shard; room to
+//! write is only watched for while a client does not read. The wait has no time-out: an eventfd tells of ticks and
+//! commands, a timer of housekeeping. This file knows what a loop turn is; what happens to one connection is in
+//! `streams`, and what the bytes say is the shard's business.
+
+mod streams;
+mod watch;
+
+use crate::connections::{Buffers, Connections, TOKEN_BITS};
+use crate::datagrams::Datagrams;
+use crate::limits::{HOUSEKEEPING_MS, SWEEP_MS};
+use crate::stats::LoopCounters;
+use crate::wiring::ShardLoop;
+use dataplane_core::shard::{ReadyList, StreamToken};
+use shared::moment::Moment;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use tuning::clock;
+use watch::{Event, NOTHING, READABLE, Watch};
+
+/// Tokens of what is not a connection stand above all connections' tokens.
+const LISTENER: u64 = 1 << TOKEN_BITS;
+const DATAGRAMS: u64 = 2 << TOKEN_BITS;
+const WAKE: u64 = 3 << TOKEN_BITS;
+const TIMER: u64 = 4 << TOKEN_BITS;
+
+/// Connections accepted in one turn: 64 at some 10 µs each hold up the connected for less than a millisecond.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// Bytes of one read. 16 KiB hold a hundred pipelined requests, whose replies fill the reply buffer three times over;
+/// more would only be copied aside.
+const READ_BYTES: usize = 16 * 1_024;
+
+/// What the engine knows of a connection.
+struct Peer {
+    stream: TcpStream,
+    /// What is being watched for on it.
+    interest: u32,
+}
+
+/// Whether connections are being accepted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    Yes,
+    /// No descriptors or memory: tried again at the next housekeeping.
+    Paused,
+    /// Told to stop.
+    Stopped,
+}
+
+/// One shard's loop.
+struct EpollLoop {
+    setup: ShardLoop,
+    watch: Watch,
+    timer: OwnedFd,
+    connections: Connections<Peer>,
+    buffers: Buffers,
+    datagrams: Datagrams,
+    counters: LoopCounters,
+    accepting: Accepting,
+    /// Connections whose waiting request can be answered.
+    ready: ReadyList,
+    /// The list above while it is worked off; kept for its memory.
+    serving: Vec<StreamToken>,
+    /// Tokens of a sweep; kept for its memory.
+    overdue: Vec<StreamToken>,
+    swept_mono_ms: u64,
+    /// Every read goes here; only what is left of it is copied.
+    input: Box<[u8]>,
+}
+
+/// Runs the shard until it is told to stop.
+///
+/// # Errors
+/// One line: what the kernel refuses; before `announce` for want of resources, afterwards only through a bug.
+pub(crate) fn run(setup: ShardLoop) -> Result<(), String> {
+    turn_until_stopped(setup).map_err(|error| match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => format!("epoll: {error}: raise the nofile limit"),
+        _ => format!("epoll: {error}"),
+    })
+}
+
+fn turn_until_stopped(setup: ShardLoop) -> io::Result<()> {
+    let mut engine = EpollLoop::new(setup)?;
+    engine.setup.announce();
+    while engine.turn()? {}
+    engine.close_all();
+    Ok(())
+}
+
+impl EpollLoop {
+    fn new(setup: ShardLoop) -> io::Result<Self> {
+        let watch = Watch::new()?;
+        let timer = watch::timer(HOUSEKEEPING_MS)?;
+        watch.add(setup.listener.as_raw_fd(), LISTENER, READABLE)?;
+        watch.add(setup.datagrams.as_raw_fd(), DATAGRAMS, READABLE)?;
+        watch.add(setup.wake.descriptor(), WAKE, READABLE)?;
+        watch.add(timer.as_raw_fd(), TIMER, READABLE)?;
+        Ok(Self {
+            watch,
+            timer,
+            connections: Connections::new(setup.connections_max),
+            buffers: Buffers::new(),
+            datagrams: Datagrams::new(),
+            counters: LoopCounters::default(),
+            accepting: Accepting::Yes,
+            ready: ReadyList::default(),
+            serving: Vec::new(),
+            overdue: Vec::new(),
+            swept_mono_ms: 0,
+            input: vec![0; READ_BYTES].into_boxed_slice(),
+            setup,
+        })
+    }
+
+    /// One turn; whether there is to be another.
+    fn turn(&mut self) -> io::Result<bool> {
+        // Work that is left over from the last turn must not be slept on.
+        let sleep = self.ready.streams.is_empty() && self.setup.park();
+        self.counters.parks += u64::from(sleep);
+        let happened = self.watch.wait(sleep);
+        self.setup.wake.unpark();
+        let happened = happened?;
+        let now = clock::now();
+        let orders = self.setup.take_commands();
+        self.setup.drain_feed(now, &mut self.ready);
+        self.serve_ready(now);
+        for index in 0..happened {
+            self.happened(now, self.watch.event(index))?;
+        }
+        self.serve_ready(now);
+        if orders.stop_accepting {
+            self.stop_accepting(now);
+        }
+        Ok(!orders.stop)
+    }
+
+    fn happened(&mut self, now: Moment, event: Event) -> io::Result<()> {
+        match event.token {
+            LISTENER => self.accept(now),
+            DATAGRAMS => {
+                let socket = self.setup.datagrams.as_fd();
+                // Level-triggered: what is left over is told again.
+                let _more = self.datagrams.serve(socket, &mut self.setup.shard, &mut self.ready, now)?;
+            }
+            WAKE => self.setup.wake.clear(),
+            TIMER => self.keep_house(now),
+            token => self.on_stream(now, StreamToken(token), event),
+        }
+        Ok(())
+    }
+
+    /// Accepts what waits, up to the turn's bound.
+    fn accept(&mut self, now: Moment) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match watch::accept(self.setup.listener.as_fd()) {
+                Ok(stream) => self.admit(now, stream),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EINVAL) => return,
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        // The waiting client stays readable: watching on would turn the loop without end.
+                        self.accepting = Accepting::Paused;
+                        return self.watch_listener(NOTHING);
+                    }
+                    // The client's own trouble: it went away, or a packet filter came between.
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, now: Moment, stream: TcpStream) {
+        self.counters.accepted += 1;
+        let descriptor = stream.as_raw_fd();
+        match self.connections.insert(now, Peer { stream, interest: READABLE }) {
+            Ok(token) => {
+                if self.watch.add(descriptor, token.0, READABLE).is_err() {
+                    self.close_early(token);
+                }
+            }
+            // Closed by being dropped: the slab is full.
+            Err(_full) => self.counters.closed_by_us += 1,
+        }
+    }
+
+    fn watch_listener(&self, what: u32) {
+        // It can only fail for a descriptor that is not in the set, and the listener is from start to end.
+        let _ = self.watch.change(self.setup.listener.as_raw_fd(), LISTENER, what);
+    }
+
+    /// Takes in those who wait already, then refuses newcomers at once, so that they can turn elsewhere.
+    fn stop_accepting(&mut self, now: Moment) {
+        if self.accepting == Accepting::Stopped {
+            return;
+        }
+        self.accept(now);
+        self.accepting = Accepting::Stopped;
+        self.watch_listener(NOTHING);
+        let _ = self.watch.remove(self.setup.listener.as_raw_fd());
+        // A listener that is shut down answers with a reset; the port itself stays ours until the loop ends.
+        let _ = socket2::SockRef::from(&self.setup.listener).shutdown(Shutdown::Both);
+    }
+
+    /// Ten times a second: what is due in the shard, connections past their deadline, counters for others to see.
+    fn keep_house(&mut self, now: Moment) {
+        watch::clear_timer(&self.timer);
+        self.setup.shard.idle_tick(now, &mut self.ready);
+        if self.accepting == Accepting::Paused {
+            self.accepting = Accepting::Yes;
+            self.watch_listener(READABLE);
+        }
+        if now.mono_ms() >= self.swept_mono_ms + SWEEP_MS {
+            self.swept_mono_ms = now.mono_ms();
+            let mut overdue = std::mem::take(&mut self.overdue);
+            self.connections.sweep(now, &mut overdue);
+            overdue.drain(..).for_each(|token| self.close_early(token));
+            self.overdue = overdue;
+        }
+        self.publish(now);
+    }
+
+    fn publish(&mut self, now: Moment) {
+        self.counters.connections = self.connections.open() as u64;
+        self.setup.stats.publish(now, &self.counters, self.setup.shard.counters());
+    }
+
+    fn close_all(&mut self) {
+        let mut tokens = Vec::new();
+        self.connections.all(&mut tokens);
+        tokens.into_iter().for_each(|token| self.close(token));
+        self.publish(clock::now());
+    }
+}
