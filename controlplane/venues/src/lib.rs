@@ -5,17 +5,18 @@
 #![forbid(unsafe_code)]
 
 pub mod bybit;
+pub mod coinbase;
 pub mod cryptocom;
+pub mod fields;
 pub mod frame;
 pub mod gateio;
+pub mod gemini;
 pub mod heard;
-pub mod batch;
 pub mod json;
-pub mod pair;
+pub mod kraken;
 pub mod okx;
 pub mod pair;
 pub mod protocol;
-pub mod rest;
 pub mod rest;
 pub mod simulate;
 pub mod timestamp;
