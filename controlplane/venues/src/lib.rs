@@ -4,6 +4,7 @@
 //! it. `simulate` is the other side of the same seven protocols: what a venue's server would say.
 #![forbid(unsafe_code)]
 
+pub mod assets;
 pub mod bybit;
 pub mod coinbase;
 pub mod cryptocom;
@@ -20,3 +21,31 @@ pub mod protocol;
 pub mod rest;
 pub mod simulate;
 pub mod timestamp;
+
+use crate::gemini::GeminiApi;
+use crate::protocol::VenueProtocol;
+use shared::venue::Venue;
+
+/// Choices that the venues leave us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VenueSettings {
+    /// Which of Gemini's two WebSocket interfaces.
+    pub gemini: GeminiApi,
+}
+
+/// A new connection's protocol state for `venue`.
+#[must_use]
+pub fn protocol(venue: Venue, settings: VenueSettings) -> Box<dyn VenueProtocol> {
+    match venue {
+        Venue::Coinbase => Box::new(coinbase::Coinbase::default()),
+        Venue::Gemini => match settings.gemini {
+            GeminiApi::Current => Box::new(gemini::current::Gemini::default()),
+            GeminiApi::V2 => Box::new(gemini::v2::GeminiV2::default()),
+        },
+        Venue::Kraken => Box::new(kraken::Kraken),
+        Venue::Gateio => Box::new(gateio::Gateio::new()),
+        Venue::Cryptocom => Box::new(cryptocom::Cryptocom::new()),
+        Venue::Bybit => Box::new(bybit::Bybit::new()),
+        Venue::Okx => Box::new(okx::Okx::new()),
+    }
+}

@@ -4,6 +4,7 @@
 //! client connection of one venue; REST answers need no connection.
 
 pub mod market;
+pub mod query;
 pub mod subscriptions;
 
 use self::market::MarketQuote;
