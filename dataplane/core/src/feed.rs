@@ -297,7 +297,9 @@ impl FeedShard {
                     Refusal::Order => counters.refused_order += 1,
                     Refusal::Time => counters.refused_time += 1,
                 }
-                self.market.refuse(quote);
+                if self.market.refuse(quote) {
+                    self.due_mono_ns[index] = 0;
+                }
             }
         }
     }

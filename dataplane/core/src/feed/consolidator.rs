@@ -131,11 +131,10 @@ impl Consolidator {
         listing.merge(quote, fields, trade_age_ms);
     }
 
-    /// Remembers that the venue said something unusable.
-    pub(super) fn refuse(&mut self, quote: &Quote) {
-        if let Some(listing) = &mut self.states[quote.asset.index()].listings[quote.venue.index()] {
-            listing.refuse();
-        }
+    /// Remembers that the venue said something unusable. Whether its feed has just ceased to prove anything.
+    pub(super) fn refuse(&mut self, quote: &Quote) -> bool {
+        let listing = &mut self.states[quote.asset.index()].listings[quote.venue.index()];
+        listing.as_mut().is_some_and(|listing| listing.refuse())
     }
 
     /// Until when a published price is fresh although none of those who can speak for it is believed.

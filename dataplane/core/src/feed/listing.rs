@@ -123,9 +123,10 @@ impl Listing {
         self.worth = self.worth_now();
     }
 
-    /// Counts a refused message.
-    pub(super) const fn refuse(&mut self) {
+    /// Counts a refused message. Whether it is the one that makes the listing doubtful.
+    pub(super) const fn refuse(&mut self) -> bool {
         self.refused_in_row = self.refused_in_row.saturating_add(1);
+        self.refused_in_row == REFUSED_IN_ROW_MAX
     }
 
     /// Whether messages keep coming of which none can be used: a live connection then proves nothing.

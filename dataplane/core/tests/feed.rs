@@ -1,0 +1,14 @@
+//! The feed shard seen from outside: quotes and virtual time go in, ticks, details and counters come out.
+
+#[path = "feed/believing.rs"]
+mod believing;
+#[path = "feed/carrying.rs"]
+mod carrying;
+#[path = "feed/freshness.rs"]
+mod freshness;
+#[path = "feed/pricing.rs"]
+mod pricing;
+#[path = "feed/refusing.rs"]
+mod refusing;
+#[path = "feed/world.rs"]
+mod world;
