@@ -3,7 +3,11 @@
 //! Like the decoding side this knows no socket and no clock. `market` walks the prices; one [`VenueSimulator`] is one
 //! client connection of one venue; REST answers need no connection.
 
+pub mod bybit;
+pub mod cryptocom;
+pub mod gateio;
 pub mod market;
+pub mod okx;
 pub mod query;
 pub mod subscriptions;
 
@@ -32,6 +36,13 @@ pub trait VenueSimulator: Send {
 
     /// Time between heartbeats, ms; 0 where the venue's server sends none.
     fn heartbeat_every_ms(&self) -> u64;
+
+    /// The WebSocket code with which the server closes the connection now, because the client did not keep it alive; 1006
+    /// means to drop it without a close frame. To be asked after each `heartbeat`, and at least once a second.
+    fn must_close(&self, now_ms: u64) -> Option<u16> {
+        let _ = now_ms;
+        None
+    }
 
     /// How many instruments are subscribed.
     fn subscriptions(&self) -> usize;
