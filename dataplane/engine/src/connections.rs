@@ -6,6 +6,7 @@
 use crate::limits::{FIRST_BYTE_MS, SLAB_CHUNK};
 use dataplane_core::reply::ReplyBuffer;
 use dataplane_core::shard::{HttpConnection, Shard, StreamToken, Then};
+use shared::code::Code;
 use shared::moment::Moment;
 
 mod buffers;
@@ -128,11 +129,22 @@ impl<E> Connection<E> {
         Ok(())
     }
 
-    /// Puts `reply` in place of whatever was to be sent.
-    pub(crate) fn reply_with(&mut self, reply: &[u8], buffers: &mut Buffers) -> Result<(), Exhausted> {
+    /// Puts the error reply of `code` in place of whatever was to be sent; the connection closes after it. Nothing may
+    /// be in flight from the output.
+    ///
+    /// # Errors
+    /// A bound on buffers is reached: the connection must be closed without a word.
+    pub(crate) fn refuse(
+        &mut self,
+        shard: &mut Shard,
+        now: Moment,
+        code: Code,
+        buffers: &mut Buffers,
+    ) -> Result<(), Exhausted> {
         self.release_output(buffers);
-        let output = self.output.insert(buffers.take_output()?);
-        if output.append(reply) { Ok(()) } else { Err(Exhausted) }
+        shard.refuse_stream(now, code, self.output.insert(buffers.take_output()?));
+        self.phase = Phase::Closing;
+        Ok(())
     }
 
     /// Forgets the connection in the shard and gives its buffers back. Nothing may be in flight from the output.

@@ -1,39 +1,27 @@
 //! The façade: everything the control plane may ask of the data plane.
 
-use crossbeam_channel::Receiver;
+use crate::choice::{Engine, EngineChoice};
+use crate::feed_thread::{self, FeedSender};
+use crate::handover::HandedOver;
+use crate::stats::{PublishedStats, ShardStats};
+use crate::wake::ShardWake;
+use crossbeam_channel::{Receiver, Sender};
 use dataplane_core::access::KeyDirectory;
 use dataplane_core::command::{ShardCommand, ShardParameters};
-use dataplane_core::counters::ShardCounters;
-use dataplane_core::feed::{FeedCounters, FeedInput, FeedParameters, VenueDetail};
+use dataplane_core::feed::{FeedCounters, FeedParameters, VenueDetail};
 use rtrb::Consumer;
 use shared::asset::{AssetDirectory, AssetId};
 use shared::tick::Tick;
 use shared::usage::UsageRecord;
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tuning::core_plan::CorePlan;
 
-/// What `TB_ENGINE` may say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// io_uring where it is to be had, else epoll, saying why.
-    #[default]
-    Auto,
-    /// io_uring or do not start.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
-/// What moves bytes for the shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// io_uring.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
+mod start;
 
 /// What the data plane is made of.
 pub struct DataPlaneSetup {
@@ -47,6 +35,9 @@ pub struct DataPlaneSetup {
     pub udp_port: u16,
     /// Who runs where.
     pub plan: CorePlan,
+    /// TCP connections of one shard, 1 ..= `CONNECTIONS_MAX`; fewer where the open files limit is lower (see
+    /// [`DataPlane::warnings`]).
+    pub connections_max: usize,
     /// Every asset.
     pub assets: Arc<AssetDirectory>,
     /// Every key.
@@ -59,153 +50,177 @@ pub struct DataPlaneSetup {
     pub simulated: bool,
 }
 
-/// Why the data plane did not start. Each text says what to do.
-#[derive(Debug)]
+/// Why the data plane did not start. Each text is one line and says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartRefused {
     /// `TB_ENGINE=io_uring`, or a lack of resources that is no reason to fall back.
     Engine(String),
     /// A port or address cannot be had.
     Bind(String),
-    /// A thread could not be started.
+    /// A thread could not be started, or ended before it served.
     Thread(String),
 }
 
-/// A socket that asked for something other than a price, with the bytes read from it so far.
-pub struct HandedOver {
-    /// The connection, in blocking mode.
-    pub stream: TcpStream,
-    /// Everything read from it that has not been answered: the request begins here.
-    pub bytes: Vec<u8>,
-}
-
-/// Sends inputs to the feed thread. Cheap to clone.
-#[derive(Clone)]
-pub struct FeedSender {}
-
-impl FeedSender {
-    /// Sends without waiting.
-    ///
-    /// # Errors
-    /// Gives the input back when the channel is full: keep the newest per (venue, asset) and try again.
-    pub fn try_send(&self, _input: FeedInput) -> Result<(), FeedInput> {
-        unimplemented!()
+impl fmt::Display for StartRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Engine(text) | Self::Bind(text) | Self::Thread(text)) = self;
+        f.write_str(text)
     }
 }
 
-/// What one shard published at its last idle tick.
-#[derive(Clone, Debug)]
-pub struct ShardStats {
-    /// The shard.
-    pub index: usize,
-    /// The CPU it is pinned to; `None` when it is not.
-    pub cpu: Option<usize>,
-    /// Open TCP connections.
-    pub connections: u64,
-    /// Connections accepted since start.
-    pub accepted: u64,
-    /// Connections closed because the slab was full, or for a time-out.
-    pub closed_by_us: u64,
-    /// Times the loop waited in the kernel.
-    pub parks: u64,
-    /// CPU time of the shard's thread, ns.
-    pub cpu_ns: u64,
-    /// When the loop last turned, monotonic ms.
-    pub turned_mono_ms: u64,
-    /// What the shard's logic counted.
-    pub counters: ShardCounters,
+impl std::error::Error for StartRefused {}
+
+/// One shard, seen from outside.
+struct ShardHandle {
+    commands: Sender<ShardCommand>,
+    wake: Arc<ShardWake>,
+    stats: Arc<PublishedStats>,
 }
 
-/// The running data plane.
-pub struct DataPlane {}
+struct Thread {
+    name: String,
+    handle: JoinHandle<()>,
+}
+
+/// The running data plane. Dropping it stops it.
+pub struct DataPlane {
+    engine: Engine,
+    reason: String,
+    warnings: Vec<String>,
+    tcp: SocketAddr,
+    udp: SocketAddr,
+    shards: Vec<ShardHandle>,
+    feed: FeedSender,
+    feed_counters: Arc<Mutex<FeedCounters>>,
+    hand_overs: Receiver<HandedOver>,
+    ticks: Mutex<Option<Consumer<Tick>>>,
+    usage: Mutex<Vec<Consumer<UsageRecord>>>,
+    threads: Mutex<Vec<Thread>>,
+    stopping: AtomicBool,
+}
 
 impl DataPlane {
-    /// Starts shards and feed thread; answers when every port is bound and every shard turns.
+    /// Starts shards and feed thread; answers when every port is bound and every shard turns. Raises the soft limit
+    /// on open files to the hard one.
     ///
     /// # Errors
     /// See [`StartRefused`]; nothing is left running.
-    pub fn start(_setup: DataPlaneSetup) -> Result<Self, StartRefused> {
-        unimplemented!()
+    pub fn start(setup: DataPlaneSetup) -> Result<Self, StartRefused> {
+        start::start(setup)
     }
 
     /// The engine all shards run.
     #[must_use]
     pub fn engine(&self) -> Engine {
-        unimplemented!()
+        self.engine
     }
 
-    /// Why that engine: one line, also logged once.
+    /// Why that engine: one line, to be logged once.
     #[must_use]
     pub fn engine_reason(&self) -> &str {
-        unimplemented!()
+        &self.reason
+    }
+
+    /// What did not go as planned at start but is no reason not to serve, one line each, to be logged once.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Bound TCP address.
     #[must_use]
     pub fn tcp_address(&self) -> SocketAddr {
-        unimplemented!()
+        self.tcp
     }
 
     /// Bound UDP address.
     #[must_use]
     pub fn udp_address(&self) -> SocketAddr {
-        unimplemented!()
+        self.udp
     }
 
     /// A way to send quotes to the feed thread.
     #[must_use]
     pub fn feed(&self) -> FeedSender {
-        unimplemented!()
+        self.feed.clone()
     }
 
-    /// What each venue contributes to `asset` now, asked of the feed thread; `None` when it does not answer in time.
+    /// What each venue contributes to `asset` now, asked of the feed thread; `None` when it does not answer within
+    /// `wait`. Blocks the caller meanwhile.
     #[must_use]
-    pub fn inspect(&self, _asset: AssetId, _wait: Duration) -> Option<Vec<VenueDetail>> {
-        unimplemented!()
+    pub fn inspect(&self, asset: AssetId, wait: Duration) -> Option<Vec<VenueDetail>> {
+        self.feed.inspect(asset, wait)
     }
 
     /// The feed shard's counters, as of its last sweep.
     #[must_use]
     pub fn feed_counters(&self) -> FeedCounters {
-        unimplemented!()
+        feed_thread::read(&self.feed_counters)
     }
 
     /// Sockets handed over. One thread should receive.
     #[must_use]
     pub fn hand_overs(&self) -> Receiver<HandedOver> {
-        unimplemented!()
+        self.hand_overs.clone()
     }
 
-    /// The control plane's own ring of ticks; can be taken once.
+    /// The control plane's own ring of ticks; can be taken once. Nobody is woken for it: look by yourself.
     #[must_use]
-    pub fn take_ticks(&mut self) -> Option<Consumer<Tick>> {
-        unimplemented!()
+    pub fn take_ticks(&self) -> Option<Consumer<Tick>> {
+        lock(&self.ticks).take()
     }
 
     /// Each shard's ring of usage records; can be taken once.
     #[must_use]
-    pub fn take_usage(&mut self) -> Vec<Consumer<UsageRecord>> {
-        unimplemented!()
+    pub fn take_usage(&self) -> Vec<Consumer<UsageRecord>> {
+        std::mem::take(&mut *lock(&self.usage))
     }
 
     /// Gives an instruction to every shard and wakes them; waits for room in a shard's channel.
-    pub fn command(&self, _command: &ShardCommand) {
-        unimplemented!()
+    pub fn command(&self, command: &ShardCommand) {
+        for shard in &self.shards {
+            // It can only fail when the shard has ended, which `failed_thread` tells.
+            let _ = shard.commands.send(command.clone());
+            shard.wake.notify();
+        }
     }
 
     /// What every shard published last.
     #[must_use]
     pub fn stats(&self) -> Vec<ShardStats> {
-        unimplemented!()
+        self.shards.iter().map(|shard| shard.stats.read()).collect()
     }
 
     /// The name of a data plane thread that ended though it was not told to: a bug, the process must stop.
     #[must_use]
     pub fn failed_thread(&self) -> Option<String> {
-        unimplemented!()
+        // Held while `stop` joins, but then the answer is `None` without waiting for it.
+        if self.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let threads = lock(&self.threads);
+        threads.iter().find(|thread| thread.handle.is_finished()).map(|thread| thread.name.clone())
     }
 
-    /// Stops every thread and waits for them.
-    pub fn stop(&mut self) {
-        unimplemented!()
+    /// Stops every thread and waits for them. Shards first: they serve until the end.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.command(&ShardCommand::Stop);
+        self.feed.stop();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            // A thread that panicked has said so on stderr.
+            let _ = thread.handle.join();
+        }
     }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Nothing behind these locks can be left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -48,6 +48,10 @@ pub(crate) const COMMANDS_WAITING_MAX: usize = 64;
 /// `overloaded`.
 pub(crate) const HAND_OVERS_WAITING_MAX: usize = 1_024;
 
+/// Open files that connections may not use up: venues, handed-over sockets, the database, files. Half the limit where
+/// that is less.
+pub(crate) const FILES_RESERVED: usize = 1_024;
+
 /// Period of housekeeping: waiting requests past their time, usage windows, counters.
 pub(crate) const HOUSEKEEPING_MS: u64 = 100;
 

@@ -26,6 +26,8 @@ pub struct ShardStats {
     pub receive_buffers_short: u64,
     /// Turns in which the completion queue had overflowed (io_uring only); nothing was lost.
     pub completion_overflows: u64,
+    /// Replies to datagrams that the kernel would not take.
+    pub datagrams_unsent: u64,
     /// CPU time of the shard's thread, ns.
     pub cpu_ns: u64,
     /// When the loop last turned, monotonic ms.
@@ -49,10 +51,12 @@ pub(crate) struct LoopCounters {
     pub receive_buffers_short: u64,
     /// See [`ShardStats::completion_overflows`].
     pub completion_overflows: u64,
+    /// See [`ShardStats::datagrams_unsent`].
+    pub datagrams_unsent: u64,
 }
 
 /// Numbers of a loop, of a shard's logic but its refusals, and refusals by code.
-const LOOP_NUMBERS: usize = 8;
+const LOOP_NUMBERS: usize = 9;
 const SHARD_NUMBERS: usize = 10;
 const REFUSALS: usize = 64;
 
@@ -84,16 +88,15 @@ impl PublishedStats {
 
     /// Called by the shard's thread at its idle tick: also stores the thread's CPU time.
     pub(crate) fn publish(&self, now: Moment, of_loop: &LoopCounters, of_shard: &ShardCounters) {
-        let LoopCounters { connections, accepted, closed_by_us, parks, receive_buffers_short, completion_overflows } =
-            *of_loop;
         let cpu_ns = tuning::clock::thread_cpu_ns();
         let numbers = [
-            connections,
-            accepted,
-            closed_by_us,
-            parks,
-            receive_buffers_short,
-            completion_overflows,
+            of_loop.connections,
+            of_loop.accepted,
+            of_loop.closed_by_us,
+            of_loop.parks,
+            of_loop.receive_buffers_short,
+            of_loop.completion_overflows,
+            of_loop.datagrams_unsent,
             cpu_ns,
             now.mono_ms(),
         ];
@@ -116,8 +119,17 @@ impl PublishedStats {
 
     /// What was published last.
     pub(crate) fn read(&self) -> ShardStats {
-        let [connections, accepted, closed_by_us, parks, receive_buffers_short, completion_overflows, cpu_ns, turned] =
-            load(&self.of_loop);
+        let [
+            connections,
+            accepted,
+            closed_by_us,
+            parks,
+            receive_buffers_short,
+            completion_overflows,
+            datagrams_unsent,
+            cpu_ns,
+            turned_mono_ms,
+        ] = load(&self.of_loop);
         let [
             http_requests,
             datagrams,
@@ -140,8 +152,9 @@ impl PublishedStats {
             parks,
             receive_buffers_short,
             completion_overflows,
+            datagrams_unsent,
             cpu_ns,
-            turned_mono_ms: turned,
+            turned_mono_ms,
             counters: ShardCounters {
                 http_requests,
                 datagrams,
@@ -185,6 +198,7 @@ mod tests {
             parks: 4,
             receive_buffers_short: 5,
             completion_overflows: 6,
+            datagrams_unsent: 12,
         };
         let mut of_shard = ShardCounters { http_requests: 7, usage_ring_full: 8, generation: 9, ..Default::default() };
         of_shard.refused[63] = 10;
@@ -193,7 +207,7 @@ mod tests {
         let stats = published.read();
         assert_eq!((stats.index, stats.cpu, stats.turned_mono_ms), (3, Some(0), 11));
         assert_eq!((stats.connections, stats.accepted, stats.closed_by_us, stats.parks), (1, 2, 3, 4));
-        assert_eq!((stats.receive_buffers_short, stats.completion_overflows), (5, 6));
+        assert_eq!((stats.receive_buffers_short, stats.completion_overflows, stats.datagrams_unsent), (5, 6, 12));
         assert_eq!(stats.counters, of_shard);
     }
 }

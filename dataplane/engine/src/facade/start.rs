@@ -1,0 +1,278 @@
+//! The order in which the data plane comes up: limits, engine, ports, rings, feed thread, shards.
+
+use super::{DataPlane, DataPlaneSetup, ShardHandle, StartRefused, Thread};
+use crate::choice::{Chosen, choose};
+use crate::feed_thread::{self, FeedLoop, FeedSender};
+use crate::handover::HandedOver;
+use crate::limits::{COMMANDS_WAITING_MAX, CONNECTIONS_MAX, FILES_RESERVED, HAND_OVERS_WAITING_MAX};
+use crate::shard_thread::{self, ShardThread};
+use crate::sockets::{self, Sockets};
+use crate::stats::PublishedStats;
+use crate::wake::ShardWake;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use dataplane_core::command::ShardCommand;
+use dataplane_core::feed::{FeedCounters, FeedSetup};
+use dataplane_core::shard::ShardSetup;
+use rtrb::{Consumer, Producer, RingBuffer};
+use shared::limits::{SHARDS_MAX, TICK_RING_CAPACITY, USAGE_RING_CAPACITY};
+use shared::tick::{Tick, first_sequence};
+use shared::usage::UsageRecord;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+/// Shards beside which the control plane's ring of ticks still fits the feed's 64-bit set of rings.
+const SERVING_SHARDS_MAX: usize = if SHARDS_MAX < 63 { SHARDS_MAX } else { 63 };
+
+pub(super) fn start(setup: DataPlaneSetup) -> Result<DataPlane, StartRefused> {
+    let shards = setup.plan.shards.len();
+    if shards == 0 || shards > SERVING_SHARDS_MAX {
+        let text = format!("{shards} serving shards are planned: set TB_SHARDS to 1 to {SERVING_SHARDS_MAX}");
+        return Err(StartRefused::Thread(text));
+    }
+    let mut warnings: Vec<String> = setup.plan.warning().into_iter().collect();
+    let files = tuning::sockets::raise_nofile().unwrap_or_else(|error| {
+        warnings.push(format!("the limit on open files stays as it is: {error}"));
+        tuning::sockets::Limit { soft: None, hard: None }
+    });
+    let chosen = choose(setup.engine, tuning::ring_probe::probe)?;
+    let connections_max = connections_max(&setup, &chosen, files.soft, &mut warnings);
+    let bound = sockets::bind(setup.bind, setup.tcp_port, setup.udp_port, shards)?;
+    let (tcp, udp) = (bound.tcp, bound.udp);
+    let rings = Rings::new(shards);
+    let (feed, messages) = feed_thread::channel();
+    let feed_counters = Arc::new(Mutex::new(FeedCounters::default()));
+    let (hand_over, hand_overs) = bounded(HAND_OVERS_WAITING_MAX);
+    let feed_setup = FeedSetup {
+        assets: Arc::clone(&setup.assets),
+        parameters: setup.feed_parameters,
+        first_sequence: first_sequence(tuning::clock::now().wall_ms),
+        rings: rings.tick_producers,
+        simulated: setup.simulated,
+    };
+    let parts = Parts { setup: &setup, chosen: &chosen, connections_max, hand_over };
+    let mut starting = Starting::new(feed.clone(), shards);
+    starting.shards(&parts, bound, rings.tick_consumers, rings.usage_producers)?;
+    let wakes = starting.handles.iter().map(|shard| Arc::clone(&shard.wake)).collect();
+    let feed_loop = FeedLoop { setup: feed_setup, messages, wakes, counters: Arc::clone(&feed_counters) };
+    starting.thread("feed".to_owned(), move || feed_thread::run(feed_loop))?;
+    starting.await_turns()?;
+    warnings.extend(starting.warned.try_iter());
+    let (handles, threads) = starting.finish();
+    Ok(DataPlane {
+        engine: chosen.engine,
+        reason: chosen.reason,
+        warnings,
+        tcp,
+        udp,
+        shards: handles,
+        feed,
+        feed_counters,
+        hand_overs,
+        ticks: Mutex::new(Some(rings.control_ticks)),
+        usage: Mutex::new(rings.usage_consumers),
+        threads: Mutex::new(threads),
+        stopping: AtomicBool::new(false),
+    })
+}
+
+/// Connections one shard may hold: what was asked for, or less where the process may not open that many files.
+fn connections_max(setup: &DataPlaneSetup, chosen: &Chosen, files: Option<u64>, warnings: &mut Vec<String>) -> usize {
+    let wanted = setup.connections_max.clamp(1, CONNECTIONS_MAX);
+    // Direct descriptors are the ring's, not the process's.
+    let Some(files) = files.filter(|_| !chosen.direct_descriptors) else { return wanted };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let granted = (files.saturating_sub(FILES_RESERVED.min(files / 2)) / setup.plan.shards.len()).max(1);
+    if granted < wanted {
+        warnings.push(format!(
+            "the open files limit of {files} leaves {granted} connections a shard instead of {wanted}: raise the hard \
+             nofile limit (ulimit -Hn, LimitNOFILE=)"
+        ));
+    }
+    granted.min(wanted)
+}
+
+/// Every SPSC ring, split into its ends.
+struct Rings {
+    tick_producers: Vec<Producer<Tick>>,
+    tick_consumers: Vec<Consumer<Tick>>,
+    control_ticks: Consumer<Tick>,
+    usage_producers: Vec<Producer<UsageRecord>>,
+    usage_consumers: Vec<Consumer<UsageRecord>>,
+}
+
+impl Rings {
+    /// One ring of each kind for each shard, and one of ticks for the control plane behind them.
+    fn new(shards: usize) -> Self {
+        let (mut tick_producers, tick_consumers): (Vec<_>, Vec<_>) =
+            (0..shards).map(|_| RingBuffer::new(TICK_RING_CAPACITY)).unzip();
+        let (control, control_ticks) = RingBuffer::new(TICK_RING_CAPACITY);
+        tick_producers.push(control);
+        let (usage_producers, usage_consumers) = (0..shards).map(|_| RingBuffer::new(USAGE_RING_CAPACITY)).unzip();
+        Self { tick_producers, tick_consumers, control_ticks, usage_producers, usage_consumers }
+    }
+}
+
+/// What all shards are made from.
+struct Parts<'a> {
+    setup: &'a DataPlaneSetup,
+    chosen: &'a Chosen,
+    connections_max: usize,
+    hand_over: Sender<HandedOver>,
+}
+
+/// What runs so far. Dropped before `finish`, it stops it again.
+struct Starting {
+    handles: Vec<ShardHandle>,
+    threads: Vec<Thread>,
+    feed: FeedSender,
+    turning: Vec<Receiver<Result<(), String>>>,
+    warn: Sender<String>,
+    warned: Receiver<String>,
+}
+
+impl Starting {
+    fn new(feed: FeedSender, shards: usize) -> Self {
+        let (warn, warned) = bounded(shards);
+        Self { handles: Vec::new(), threads: Vec::new(), feed, turning: Vec::new(), warn, warned }
+    }
+
+    fn shards(
+        &mut self,
+        parts: &Parts<'_>,
+        bound: Sockets,
+        ticks: Vec<Consumer<Tick>>,
+        usage: Vec<Producer<UsageRecord>>,
+    ) -> Result<(), StartRefused> {
+        let shards = u16::try_from(parts.setup.plan.shards.len()).unwrap_or(u16::MAX);
+        for (((index, sockets), ticks), usage) in (0..shards).zip(bound.of_shards).zip(ticks).zip(usage) {
+            let setup = ShardSetup {
+                index,
+                shards,
+                assets: Arc::clone(&parts.setup.assets),
+                keys: Arc::clone(&parts.setup.keys),
+                parameters: parts.setup.shard_parameters,
+                ticks,
+                usage,
+                // Each `RandomState` has keys of its own.
+                hash_seed: RandomState::new().build_hasher().finish(),
+            };
+            self.shard(parts, setup, sockets)?;
+        }
+        Ok(())
+    }
+
+    fn shard(
+        &mut self,
+        parts: &Parts<'_>,
+        setup: ShardSetup,
+        (listener, datagrams): (std::net::TcpListener, std::net::UdpSocket),
+    ) -> Result<(), StartRefused> {
+        let index = usize::from(setup.index);
+        let wake = ShardWake::new().map_err(|error| {
+            StartRefused::Thread(format!("shard {index}: no eventfd: {error}: raise the nofile limit (ulimit -n)"))
+        })?;
+        let (commands, command_queue) = bounded(COMMANDS_WAITING_MAX);
+        let (turning, turns) = bounded(1);
+        let handle = ShardHandle { commands, wake: Arc::new(wake), stats: Arc::new(PublishedStats::new(index)) };
+        let thread = ShardThread {
+            engine: parts.chosen.engine,
+            direct_descriptors: parts.chosen.direct_descriptors,
+            cpu: parts.setup.plan.shards.get(index).copied().flatten(),
+            setup,
+            listener,
+            datagrams,
+            commands: command_queue,
+            hand_overs: parts.hand_over.clone(),
+            stats: Arc::clone(&handle.stats),
+            wake: Arc::clone(&handle.wake),
+            connections_max: parts.connections_max,
+            turning,
+            warnings: self.warn.clone(),
+        };
+        self.thread(format!("shard-{index}"), move || shard_thread::run(thread))?;
+        self.handles.push(handle);
+        self.turning.push(turns);
+        Ok(())
+    }
+
+    fn thread(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> Result<(), StartRefused> {
+        let started = std::thread::Builder::new().name(name.clone()).spawn(body);
+        let handle = started.map_err(|error| {
+            StartRefused::Thread(format!("thread {name} could not be started: {error}: raise the limit on processes"))
+        })?;
+        self.threads.push(Thread { name, handle });
+        Ok(())
+    }
+
+    /// Waits until every shard turns.
+    fn await_turns(&self) -> Result<(), StartRefused> {
+        for (index, turns) in self.turning.iter().enumerate() {
+            match turns.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => return Err(StartRefused::Engine(format!("shard {index}: {reason}"))),
+                Err(_) => return Err(StartRefused::Thread(format!("shard {index} ended before it served: a bug"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> (Vec<ShardHandle>, Vec<Thread>) {
+        (std::mem::take(&mut self.handles), std::mem::take(&mut self.threads))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if self.threads.is_empty() {
+            return;
+        }
+        for shard in &self.handles {
+            // It can only fail when the shard has ended already.
+            let _ = shard.commands.send(ShardCommand::Stop);
+            shard.wake.notify();
+        }
+        self.feed.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.handle.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::choice::Engine;
+    use tuning::core_plan::CorePlan;
+
+    #[track_caller]
+    fn check(direct_descriptors: bool, shards: usize, files: Option<u64>, asked: usize, granted: usize) {
+        let setup = DataPlaneSetup {
+            engine: crate::EngineChoice::Auto,
+            bind: std::net::Ipv4Addr::LOCALHOST.into(),
+            tcp_port: 0,
+            udp_port: 0,
+            plan: CorePlan { shards: vec![None; shards], control: Vec::new() },
+            connections_max: asked,
+            assets: Arc::default(),
+            keys: Arc::default(),
+            shard_parameters: dataplane_core::command::ShardParameters::default(),
+            feed_parameters: dataplane_core::feed::FeedParameters::default(),
+            simulated: false,
+        };
+        let chosen = Chosen { engine: Engine::Epoll, reason: String::new(), direct_descriptors };
+        let mut warnings = Vec::new();
+        assert_eq!(connections_max(&setup, &chosen, files, &mut warnings), granted);
+        assert_eq!(warnings.is_empty(), granted == asked.clamp(1, CONNECTIONS_MAX), "{warnings:?}");
+    }
+
+    #[test]
+    fn connections_fit_the_open_files_limit() {
+        check(false, 2, Some(1_000_000), CONNECTIONS_MAX, CONNECTIONS_MAX);
+        check(false, 2, None, usize::MAX, CONNECTIONS_MAX);
+        check(false, 2, Some(20_000), CONNECTIONS_MAX, 9_488);
+        check(false, 4, Some(1_024), CONNECTIONS_MAX, 128);
+        check(true, 4, Some(1_024), CONNECTIONS_MAX, CONNECTIONS_MAX);
+        check(false, 1, Some(1_000_000), 0, 1);
+    }
+}

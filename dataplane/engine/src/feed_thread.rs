@@ -1,0 +1,122 @@
+//! The thread of the feed shard: takes inputs from the venue sessions, publishes ticks, wakes the shards that sleep.
+//!
+//! It is the one thread of the data plane whose wait has a timeout: it must sweep when no venue speaks.
+
+use crate::limits::{FEED_BATCH, HOUSEKEEPING_MS};
+use crate::wake::ShardWake;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use dataplane_core::feed::{FeedCounters, FeedInput, FeedSetup, FeedShard, VenueDetail};
+use shared::asset::AssetId;
+use shared::limits::QUOTE_CHANNEL_CAPACITY;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the feed thread is told.
+pub(crate) enum FeedMessage {
+    /// For the feed shard.
+    Input(FeedInput),
+    /// A question, and where to answer it.
+    Inspect(AssetId, Sender<Vec<VenueDetail>>),
+    /// Leave.
+    Stop,
+}
+
+/// Sends inputs to the feed thread. Cheap to clone.
+#[derive(Clone)]
+pub struct FeedSender {
+    messages: Sender<FeedMessage>,
+}
+
+impl FeedSender {
+    /// Sends without waiting.
+    ///
+    /// # Errors
+    /// Gives the input back when the channel is full (or the data plane has stopped): keep the newest per
+    /// (venue, asset) and try again.
+    // The input is a few words; boxing it would cost an allocation for each quote of a burst.
+    #[allow(clippy::result_large_err)]
+    pub fn try_send(&self, input: FeedInput) -> Result<(), FeedInput> {
+        self.messages.try_send(FeedMessage::Input(input)).map_err(|error| match error {
+            TrySendError::Full(FeedMessage::Input(input)) | TrySendError::Disconnected(FeedMessage::Input(input)) => {
+                input
+            }
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => unreachable!("it gives back what it was given"),
+        })
+    }
+
+    /// Asks for the venues behind `asset`; `None` when there is no answer in time.
+    pub(crate) fn inspect(&self, asset: AssetId, wait: Duration) -> Option<Vec<VenueDetail>> {
+        let until = Instant::now() + wait;
+        let (answer, answered) = bounded(1);
+        self.messages.send_timeout(FeedMessage::Inspect(asset, answer), wait).ok()?;
+        answered.recv_deadline(until).ok()
+    }
+
+    /// Tells the thread to leave; waits for room.
+    pub(crate) fn stop(&self) {
+        // It can only fail when the thread has left already.
+        let _ = self.messages.send(FeedMessage::Stop);
+    }
+}
+
+/// The channel to the feed thread.
+pub(crate) fn channel() -> (FeedSender, Receiver<FeedMessage>) {
+    let (messages, received) = bounded(QUOTE_CHANNEL_CAPACITY);
+    (FeedSender { messages }, received)
+}
+
+/// What the feed thread works with.
+pub(crate) struct FeedLoop {
+    pub(crate) setup: FeedSetup,
+    pub(crate) messages: Receiver<FeedMessage>,
+    /// By ring: whom to wake. Rings beyond are read by threads that look by themselves.
+    pub(crate) wakes: Vec<Arc<ShardWake>>,
+    /// Where the counters are published. The feed thread never waits for it.
+    pub(crate) counters: Arc<Mutex<FeedCounters>>,
+}
+
+/// Turns until told to stop.
+pub(crate) fn run(context: FeedLoop) {
+    let FeedLoop { setup, messages, wakes, counters } = context;
+    let mut feed = FeedShard::new(setup);
+    let period = Duration::from_millis(HOUSEKEEPING_MS);
+    let mut next_sweep = Instant::now() + period;
+    loop {
+        let first = match messages.recv_deadline(next_sweep) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let now = tuning::clock::now();
+        for message in first.into_iter().chain(messages.try_iter().take(FEED_BATCH - 1)) {
+            match message {
+                FeedMessage::Input(input) => feed.take(now, input),
+                // It can only fail when whoever asked has stopped waiting.
+                FeedMessage::Inspect(asset, answer) => drop(answer.try_send(feed.detail(now, asset))),
+                FeedMessage::Stop => return,
+            }
+        }
+        if Instant::now() >= next_sweep {
+            feed.sweep(now);
+            next_sweep = Instant::now() + period;
+            // A reader holds it for the length of a copy; the next sweep publishes what this one could not.
+            if let Ok(mut published) = counters.try_lock() {
+                *published = *feed.counters();
+            }
+        }
+        wake(&wakes, feed.take_touched());
+    }
+}
+
+/// The counters published last.
+pub(crate) fn read(counters: &Mutex<FeedCounters>) -> FeedCounters {
+    *counters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wake(wakes: &[Arc<ShardWake>], touched: u64) {
+    for (ring, wake) in wakes.iter().enumerate() {
+        if touched & 1 << ring != 0 {
+            wake.notify();
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The io_uring engine: one shard's loop over one ring.
+//!
+//! A turn takes every completion, drains the price ring, runs the protocol, queues at most one send for each
+//! connection, and goes back into the kernel with a single call that submits and waits. The wait has no time-out: ticks
+//! and commands come through an eventfd, housekeeping through a timer of the ring. What happens to one connection is in
+//! `streams`; what the bytes say is the shard's business.
+
+mod operation;
+mod ring;
+mod streams;
+
+use crate::connections::{Buffers, Connections};
+use crate::datagrams::Datagrams;
+use crate::limits::{HOUSEKEEPING_MS, SWEEP_MS};
+use crate::stats::LoopCounters;
+use crate::wiring::ShardLoop;
+use dataplane_core::shard::{ReadyList, StreamToken};
+use io_uring::types::Timespec;
+use operation::{File, Kind};
+use ring::{Completion, Ring};
+use shared::moment::Moment;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use streams::Io;
+use tuning::buffer_ring::BufferRing;
+use tuning::clock;
+use tuning::ring_probe::{
+    FILE_TABLE_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_GROUP, RING_ENTRIES, RingRefused, ring_builder,
+};
+
+/// Period of housekeeping, as the kernel wants it. Static: the entry that points at it may outlive a turn.
+static PERIOD: Timespec = Timespec::new().nsec(HOUSEKEEPING_MS as u32 * 1_000_000);
+
+/// Whether connections are being accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    /// The multishot accept is armed.
+    Armed,
+    /// It ended for want of descriptors or memory: armed again at the next housekeeping.
+    Paused,
+    /// It was told to stop and has not ended yet.
+    Stopping,
+    /// It ended for good.
+    Stopped,
+}
+
+/// One shard's loop.
+struct UringLoop<'ring> {
+    ring: Ring<'ring>,
+    receive_buffers: &'ring mut BufferRing,
+    setup: ShardLoop,
+    connections: Connections<Io>,
+    buffers: Buffers,
+    datagrams: Datagrams,
+    /// Whether the datagram socket may hold more than the last batch.
+    datagrams_waiting: bool,
+    counters: LoopCounters,
+    accepting: Accepting,
+    /// Connections to look at before this turn ends.
+    dirty: Vec<StreamToken>,
+    /// Connections whose waiting request can be answered.
+    ready: ReadyList,
+    /// The list above while it is worked off; kept for its memory.
+    serving: Vec<StreamToken>,
+    swept_mono_ms: u64,
+    now: Moment,
+    stop: bool,
+}
+
+/// Runs the shard until it is told to stop.
+///
+/// # Errors
+/// One line: what the kernel refuses; before `announce` for want of resources, afterwards only through a bug.
+pub(crate) fn run(setup: ShardLoop) -> Result<(), String> {
+    turn_until_stopped(setup).map_err(|error| {
+        let refused = RingRefused::from_errno(error.raw_os_error().unwrap_or(libc::EIO));
+        format!("io_uring: {refused}: {}", refused.remedy())
+    })
+}
+
+fn turn_until_stopped(setup: ShardLoop) -> io::Result<()> {
+    let mut ring = ring_builder().build(RING_ENTRIES)?;
+    let (mut submitter, entries, completions) = ring.split();
+    submitter.register_ring_fd()?;
+    if setup.direct_descriptors {
+        submitter.register_files_sparse(FILE_TABLE_ENTRIES)?;
+    }
+    let mut buffers = BufferRing::register(&submitter, RECEIVE_GROUP, RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES)?;
+    let mut engine = UringLoop::new(Ring::new(submitter, entries, completions), &mut buffers, setup);
+    engine.arm();
+    engine.setup.announce();
+    while !engine.stop {
+        engine.turn();
+        engine.sleep()?;
+    }
+    let quiet = engine.close_all();
+    drop(engine);
+    if quiet {
+        buffers.unregister(&ring.submitter())?;
+    }
+    Ok(())
+}
+
+impl<'ring> UringLoop<'ring> {
+    fn new(ring: Ring<'ring>, receive_buffers: &'ring mut BufferRing, setup: ShardLoop) -> Self {
+        Self {
+            ring,
+            receive_buffers,
+            connections: Connections::new(setup.connections_max),
+            buffers: Buffers::new(),
+            datagrams: Datagrams::new(),
+            datagrams_waiting: false,
+            counters: LoopCounters::default(),
+            accepting: Accepting::Paused,
+            dirty: Vec::new(),
+            ready: ReadyList::default(),
+            serving: Vec::new(),
+            swept_mono_ms: 0,
+            now: clock::now(),
+            stop: false,
+            setup,
+        }
+    }
+
+    /// Starts what goes on for as long as the loop does.
+    fn arm(&mut self) {
+        self.arm_accept();
+        self.arm_watch(Kind::Wake);
+        self.arm_watch(Kind::Datagrams);
+        self.arm_timer();
+    }
+
+    fn arm_accept(&mut self) {
+        let entry = operation::accept(self.setup.listener.as_raw_fd(), self.setup.direct_descriptors);
+        // SAFETY: it points at nothing; the listener lives as long as the loop.
+        unsafe { self.ring.push(&entry) };
+        self.accepting = Accepting::Armed;
+    }
+
+    fn arm_watch(&mut self, kind: Kind) {
+        let datagrams = self.setup.datagrams.as_raw_fd();
+        let descriptor = if kind == Kind::Datagrams { datagrams } else { self.setup.wake.descriptor() };
+        // SAFETY: it points at nothing; both descriptors live as long as the loop.
+        unsafe { self.ring.push(&operation::watch(descriptor, kind)) };
+    }
+
+    fn arm_timer(&mut self) {
+        // SAFETY: the period is static.
+        unsafe { self.ring.push(&operation::timer(&PERIOD)) };
+    }
+
+    /// One turn, up to the point where everything to be submitted is queued.
+    fn turn(&mut self) {
+        let completions = self.ring.completions();
+        self.now = clock::now();
+        let orders = self.setup.take_commands();
+        self.setup.drain_feed(self.now, &mut self.ready);
+        self.serve_ready();
+        for completion in &completions {
+            self.completed(*completion);
+        }
+        self.ring.put_back(completions);
+        if self.datagrams_waiting {
+            self.serve_datagrams();
+        }
+        self.serve_ready();
+        if orders.stop_accepting {
+            self.stop_accepting();
+        }
+        self.settle_dirty();
+        self.receive_buffers.publish();
+        self.stop |= orders.stop;
+    }
+
+    /// Submits, and sleeps until something completes. Without sleeping when there is work left.
+    fn sleep(&mut self) -> io::Result<()> {
+        let work = self.datagrams_waiting || !self.ready.streams.is_empty() || self.ring.has_taken() || self.stop;
+        if work || !self.setup.park() {
+            // SAFETY: it points at nothing.
+            unsafe { self.ring.push(&operation::nudge()) };
+        } else {
+            self.counters.parks += 1;
+        }
+        let woken = self.ring.wait();
+        self.setup.wake.unpark();
+        woken
+    }
+
+    fn completed(&mut self, completion: Completion) {
+        let (kind, token) = Kind::from_number(completion.number);
+        match kind {
+            Kind::Receive => self.received(token, completion),
+            Kind::Send => self.sent(token, completion),
+            Kind::Accept => self.accepted(completion),
+            Kind::Shutdown => self.shut_down(token),
+            Kind::Install => self.installed(token, completion),
+            Kind::Datagrams => {
+                self.datagrams_waiting = true;
+                if !completion.goes_on() {
+                    self.arm_watch(Kind::Datagrams);
+                }
+            }
+            // The count in the eventfd is never read: each write completes the watch once more, whatever it stands at.
+            Kind::Wake if completion.goes_on() => {}
+            Kind::Wake => self.arm_watch(Kind::Wake),
+            Kind::Timer => {
+                self.keep_house();
+                self.arm_timer();
+            }
+            Kind::Other => {}
+        }
+    }
+
+    fn serve_datagrams(&mut self) {
+        let socket = self.setup.datagrams.as_fd();
+        let more = self.datagrams.serve(socket, &mut self.setup.shard, &mut self.ready, self.now);
+        // What the kernel says about the socket itself passes or comes again with the next datagram.
+        self.datagrams_waiting = more.unwrap_or(false);
+    }
+
+    fn accepted(&mut self, completion: Completion) {
+        let accepted = u32::try_from(completion.result).ok().map(|number| {
+            if self.setup.direct_descriptors {
+                File::Direct(number)
+            } else {
+                // SAFETY: the kernel just gave us this descriptor and nobody else knows it.
+                File::Ordinary(unsafe { OwnedFd::from_raw_fd(completion.result) })
+            }
+        });
+        if let Some(file) = accepted {
+            self.admit(file);
+        }
+        if completion.goes_on() {
+            return;
+        }
+        match completion.errno() {
+            _ if self.accepting == Accepting::Stopping => self.stopped_accepting(),
+            // Tried again at once, the same error would come at once.
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EINVAL => {
+                self.accepting = Accepting::Paused;
+            }
+            _ => self.arm_accept(),
+        }
+    }
+
+    fn admit(&mut self, file: File) {
+        self.counters.accepted += 1;
+        match self.connections.insert(self.now, Io::new(file)) {
+            Ok(token) => self.mark(token),
+            Err(refused) => {
+                self.counters.closed_by_us += 1;
+                self.close_file(refused.file);
+            }
+        }
+    }
+
+    /// Ends the accept; what waits in the listener's queue by then is still taken in.
+    fn stop_accepting(&mut self) {
+        match self.accepting {
+            Accepting::Armed => {
+                self.accepting = Accepting::Stopping;
+                // SAFETY: it points at nothing.
+                unsafe { self.ring.push(&operation::cancel(Kind::Accept.alone())) };
+            }
+            Accepting::Paused => self.stopped_accepting(),
+            Accepting::Stopping | Accepting::Stopped => {}
+        }
+    }
+
+    fn stopped_accepting(&mut self) {
+        self.accepting = Accepting::Stopped;
+        // The listener is non-blocking: this ends with the queue.
+        while let Ok((stream, _)) = self.setup.listener.accept() {
+            self.admit(File::Ordinary(stream.into()));
+        }
+        // It can only fail when the listener listens no more. The port itself stays ours until the loop ends.
+        let _ = socket2::SockRef::from(&self.setup.listener).shutdown(Shutdown::Both);
+    }
+
+    /// Ten times a second: what is due in the shard, connections past their deadline, counters for others to see.
+    fn keep_house(&mut self) {
+        self.setup.shard.idle_tick(self.now, &mut self.ready);
+        if self.accepting == Accepting::Paused {
+            self.arm_accept();
+        }
+        if self.now.mono_ms() >= self.swept_mono_ms + SWEEP_MS {
+            self.swept_mono_ms = self.now.mono_ms();
+            let mut overdue = std::mem::take(&mut self.serving);
+            self.connections.sweep(self.now, &mut overdue);
+            overdue.drain(..).for_each(|token| self.close_early(token));
+            self.serving = overdue;
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.counters.connections = self.connections.open() as u64;
+        self.counters.completion_overflows = self.ring.overflows();
+        self.counters.datagrams_unsent = self.datagrams.unsent();
+        self.setup.stats.publish(self.now, &self.counters, self.setup.shard.counters());
+    }
+
+    /// Gives every connection back and publishes for the last time; `false` when the kernel does not let go.
+    fn close_all(&mut self) -> bool {
+        if !self.quiesce() {
+            return false;
+        }
+        let mut tokens = Vec::new();
+        self.connections.all(&mut tokens);
+        for token in tokens {
+            if let Some(mut connection) = self.connections.remove(token) {
+                connection.release(&mut self.setup.shard, &mut self.buffers);
+            }
+        }
+        self.now = clock::now();
+        self.publish();
+        true
+    }
+
+    /// Makes the kernel let go of our memory. Where it does not, the memory is given up instead: `false`.
+    fn quiesce(&mut self) -> bool {
+        let quiet = self.ring.quiesce();
+        if !quiet {
+            std::mem::forget(std::mem::replace(&mut self.connections, Connections::new(0)));
+        }
+        quiet
+    }
+}
+
+impl Drop for UringLoop<'_> {
+    /// Also on the way out of a panic: replies must not be freed while the kernel sends them. The receive buffers free
+    /// nothing when dropped.
+    fn drop(&mut self) {
+        self.quiesce();
+    }
+}

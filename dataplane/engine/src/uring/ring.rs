@@ -1,0 +1,150 @@
+//! The ring itself: entries in, completions out, and how many operations the kernel still holds.
+//!
+//! Knowing that number is what makes it safe to free memory at the end: nothing is freed before it is zero.
+
+use super::operation;
+use io_uring::squeue::Entry;
+use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue};
+use std::io;
+use tuning::ring_probe::COMPLETION_ENTRIES;
+
+/// What the kernel says of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    pub(super) number: u64,
+    pub(super) result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// Whether the operation goes on: more completions will come.
+    #[inline]
+    pub(super) fn goes_on(self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    /// The receive buffer that was filled.
+    #[inline]
+    pub(super) fn buffer(self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+
+    /// The errno of a failure, 0 of a success.
+    #[inline]
+    pub(super) fn errno(self) -> i32 {
+        if self.result < 0 { -self.result } else { 0 }
+    }
+}
+
+/// One shard's ring.
+pub(super) struct Ring<'ring> {
+    submitter: Submitter<'ring>,
+    entries: SubmissionQueue<'ring>,
+    completions: CompletionQueue<'ring>,
+    /// Operations pushed whose last completion was not taken.
+    outstanding: u64,
+    overflows: u64,
+    taken: Vec<Completion>,
+}
+
+impl<'ring> Ring<'ring> {
+    pub(super) fn new(
+        submitter: Submitter<'ring>,
+        entries: SubmissionQueue<'ring>,
+        completions: CompletionQueue<'ring>,
+    ) -> Self {
+        let taken = Vec::with_capacity(COMPLETION_ENTRIES as usize);
+        Self { submitter, entries, completions, outstanding: 0, overflows: 0, taken }
+    }
+
+    /// Times the completion queue was found to have overflowed.
+    pub(super) fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    /// Queues an entry for the next submission; submits at once when the queue is full.
+    ///
+    /// # Safety
+    /// What the entry points at must stay where it is until the operation's last completion.
+    #[inline]
+    pub(super) unsafe fn push(&mut self, entry: &Entry) {
+        self.outstanding += 1;
+        // SAFETY: the caller's promise.
+        while unsafe { self.entries.push(entry) }.is_err() {
+            // An error is for now: memory is short, or completions must be taken before more is submitted.
+            if self.submit(0).is_err() {
+                self.take();
+            }
+        }
+    }
+
+    /// Submits what is queued and waits for at least one completion. Interruptions and shortages are no errors: the
+    /// caller takes completions and comes back.
+    ///
+    /// # Errors
+    /// What the kernel says that will not pass.
+    #[inline]
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        match self.submit(1).map_err(|error| (error.raw_os_error(), error)) {
+            Ok(()) | Err((Some(libc::EINTR | libc::EAGAIN | libc::EBUSY), _)) => Ok(()),
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    #[inline]
+    fn submit(&mut self, wanted: usize) -> io::Result<()> {
+        self.entries.sync();
+        // The library asks the kernel to bring parked completions along when there are any.
+        self.overflows += u64::from(self.entries.cq_overflow());
+        let submitted = self.submitter.submit_and_wait(wanted).map(drop);
+        self.entries.sync();
+        submitted
+    }
+
+    /// Every completion that is there. Give the list back with [`Ring::put_back`].
+    #[inline]
+    pub(super) fn completions(&mut self) -> Vec<Completion> {
+        self.take();
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Takes the list back for its memory.
+    #[inline]
+    pub(super) fn put_back(&mut self, mut list: Vec<Completion>) {
+        list.clear();
+        // What was taken meanwhile, to make room for entries, is for the next turn.
+        list.append(&mut self.taken);
+        self.taken = list;
+    }
+
+    /// Whether completions were taken already that the loop has not seen.
+    #[inline]
+    pub(super) fn has_taken(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
+    #[inline]
+    fn take(&mut self) {
+        self.completions.sync();
+        for entry in &mut self.completions {
+            let completion = Completion { number: entry.user_data(), result: entry.result(), flags: entry.flags() };
+            self.outstanding -= u64::from(!completion.goes_on());
+            self.taken.push(completion);
+        }
+        self.completions.sync();
+    }
+
+    /// Ends every operation and waits until the kernel holds none; `false` when the ring does not answer any more.
+    pub(super) fn quiesce(&mut self) -> bool {
+        self.take();
+        while self.outstanding > 0 {
+            // SAFETY: it points at nothing.
+            unsafe { self.push(&operation::cancel_all()) };
+            if self.wait().is_err() {
+                return false;
+            }
+            self.take();
+        }
+        true
+    }
+}
