@@ -34,8 +34,8 @@ const GATEIO: &[&str] = &[
 const CRYPTOCOM: &[&str] = &["CRO", "BCH", "ETC", "XTZ", "STX", "TAO"];
 
 const BYBIT: &[&str] = &[
-    "TON", "WLD", "APE", "BLUR", "IMX", "ENS", "LDO", "SNX", "COMP", "1INCH", "SUSHI", "GALA", "MAGIC", "RDNT",
-    "HOOK", "ID", "EDU", "CYBER", "ARKM", "NTRN", "MAV", "SEI", "WOO", "AGLD",
+    "TON", "WLD", "APE", "BLUR", "IMX", "ENS", "LDO", "SNX", "COMP", "1INCH", "SUSHI", "GALA", "MAGIC", "RDNT", "HOOK",
+    "ID", "EDU", "CYBER", "ARKM", "NTRN", "MAV", "SEI", "WOO", "AGLD",
 ];
 
 const OKX: &[&str] = &[

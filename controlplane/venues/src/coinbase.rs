@@ -11,6 +11,7 @@ use crate::rest;
 use crate::timestamp::rfc3339_ms;
 use shared::asset::Symbol;
 use shared::venue::Venue;
+use std::borrow::Cow;
 
 /// Fields in which a REST refusal says why.
 const REFUSAL_FIELDS: &[&str] = &["message", "error_details", "error"];
@@ -153,7 +154,8 @@ fn read_frame<'a>(
     message: Option<&Json<'a>>,
 ) -> Result<Vec<Said<'a>>, Fault> {
     if kind.and_then(Json::text).as_deref() == Some("error") {
-        return Ok(vec![Said::refused(required_text("message", message)?)]);
+        let reason = required_text("message", message)?;
+        return Ok(vec![Said::Refused { name: product_in(&reason), request: None, reason }]);
     }
     let channel = required_text("channel", channel)?;
     let events = events.filter(|events| events.is_array()).ok_or(Fault::Wrong("events", "an array"));
@@ -163,6 +165,14 @@ fn read_frame<'a>(
         "heartbeats" => Ok(vec![Said::Heartbeat { answer: None }]),
         _ => Ok(vec![Said::ignored(format!("channel {channel}"))]),
     }
+}
+
+/// A product's name in an error's prose. How the venue words the refusal of one is not known: whatever it says, a word
+/// in capitals that is spelled like a product is one.
+fn product_in<'a>(prose: &Cow<'a, str>) -> Option<Cow<'a, str>> {
+    let not_in_a_name = |letter: char| !(letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '-');
+    let mut words = prose.split(not_in_a_name).filter(|word| split_at_separator(word, '-').is_some());
+    words.next().map(|word| Cow::Owned(word.to_owned()))
 }
 
 /// The envelope's time is the only one; without it nothing could be said about the prices' age.

@@ -4,8 +4,11 @@
 //! client connection of one venue; REST answers need no connection.
 
 pub mod bybit;
+pub mod coinbase;
 pub mod cryptocom;
 pub mod gateio;
+pub mod gemini;
+pub mod kraken;
 pub mod market;
 pub mod okx;
 pub mod query;
@@ -56,4 +59,14 @@ pub trait RestSimulator: Send + Sync {
     /// The answer (status, body) to a GET of `path_and_query`; `markets` gives the present market of an instrument, by its
     /// position in `listed`.
     fn get(&self, path_and_query: &str, listed: &[Instrument], markets: &[MarketQuote], now_ms: u64) -> (u16, String);
+}
+
+/// The instrument called `rest_name` in REST, and its present market.
+#[must_use]
+pub fn find_market<'a>(
+    listed: &'a [Instrument],
+    markets: &'a [MarketQuote],
+    rest_name: &str,
+) -> Option<(&'a Instrument, &'a MarketQuote)> {
+    listed.iter().zip(markets).find(|(instrument, _)| instrument.rest_name == rest_name)
 }

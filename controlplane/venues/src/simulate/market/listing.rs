@@ -130,7 +130,8 @@ fn is_large(symbol: Symbol) -> bool {
 pub(super) fn of(venue: Venue, starts: &[Start]) -> Vec<Listing> {
     let mut listings = Vec::new();
     for (asset, start) in starts.iter().enumerate() {
-        let has = |list: &[(Venue, &str)]| list.iter().any(|(who, what)| *who == venue && *what == start.symbol.as_str());
+        let has =
+            |list: &[(Venue, &str)]| list.iter().any(|(who, what)| *who == venue && *what == start.symbol.as_str());
         if !lists(venue, start.symbol) || has(NOT_LISTED) || has(DELISTED) {
             continue;
         }
@@ -147,7 +148,9 @@ pub(super) fn of(venue: Venue, starts: &[Start]) -> Vec<Listing> {
         }
     }
     if matches!(venue, Venue::Coinbase | Venue::Gemini | Venue::Kraken) {
-        for (asset, start) in starts.iter().enumerate().filter(|(_, start)| matches!(start.symbol.as_str(), "BTC" | "ETH")) {
+        for (asset, start) in
+            starts.iter().enumerate().filter(|(_, start)| matches!(start.symbol.as_str(), "BTC" | "ETH"))
+        {
             listings.extend(listing(venue, start.symbol, asset, start, Denomination::Eur, true));
         }
     }
@@ -212,16 +215,18 @@ fn lists(venue: Venue, symbol: Symbol) -> bool {
     if symbol.as_str() == "USDT" {
         return matches!(venue, Venue::Coinbase | Venue::Gemini | Venue::Kraken | Venue::Cryptocom);
     }
-    let at_home = default_assets(venue).iter().any(|name| Symbol::new(name.as_bytes()).map(resolve_alias) == Some(symbol));
+    let at_home =
+        default_assets(venue).iter().any(|name| Symbol::new(name.as_bytes()).map(resolve_alias) == Some(symbol));
     is_large(symbol) || at_home || drawn(symbol).contains(venue)
 }
 
 /// Two to four venues drawn from the letters of the name, the same for ever.
 fn drawn(symbol: Symbol) -> VenueSet {
     // FNV-1a.
-    let mut hash = symbol.as_str().bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
-    });
+    let mut hash = symbol
+        .as_str()
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
     let mut set = VenueSet::EMPTY;
     let wanted = 2 + u16::try_from(hash % 3).unwrap_or(0);
     while set.len() < wanted {
