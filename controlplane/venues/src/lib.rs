@@ -9,6 +9,7 @@ pub mod bybit;
 pub mod coinbase;
 pub mod cryptocom;
 pub mod fields;
+pub mod decode_line;
 pub mod frame;
 pub mod gateio;
 pub mod gemini;
@@ -21,6 +22,8 @@ pub mod protocol;
 pub mod rest;
 pub mod simulate;
 pub mod timestamp;
+#[cfg(test)]
+mod told;
 
 use crate::gemini::GeminiApi;
 use crate::protocol::VenueProtocol;
