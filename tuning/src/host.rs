@@ -1,11 +1,12 @@
 //! What this machine permits, in one report for people and programs.
 //!
-//! It only reads; settings are changed by the operator, with the files beside this crate's README.
+//! It changes nothing but this process's own limit on descriptors, which it raises as a start of the service would;
+//! the machine's settings are changed by the operator, with the files beside this crate's README.
 
 use crate::core_plan::{CorePlan, ranges};
 use crate::cpus::AllowedCpus;
 use crate::ring_probe::{self, RingRefused, RingVerdict};
-use crate::sockets::{Limit, NOFILE_WANTED, SocketLimits};
+use crate::sockets::{Limit, NOFILE_WANTED, SocketLimits, raise_nofile};
 use std::fmt;
 
 /// What this machine permits.
@@ -81,8 +82,11 @@ impl HostReport {
         let cpus = AllowedCpus::read().ok();
         let plan =
             cpus.as_ref().map_or_else(|| CorePlan::new(shards, control), |cpus| CorePlan::plan(cpus, shards, control));
-        let io_uring = RingReport::read();
         let nofile = Limit::nofile().ok();
+        // As at a start of the service: the ring's file table must fit under the limit in force. Where it cannot be
+        // raised the probe says what that means.
+        let _ = raise_nofile();
+        let io_uring = RingReport::read();
         let sockets = SocketLimits::read();
         let mut warnings = sockets.warnings();
         warnings.extend(io_uring.refused.map(|refused| format!("io_uring {refused}: {}", refused.remedy())));
