@@ -37,6 +37,8 @@ fi
 
 # Interrupts of the card: by its MSI list where it has one, else by name.
 irqs=$(ls "/sys/class/net/$interface/device/msi_irqs" 2> /dev/null || true)
+# A virtio card's list is its parent's.
+[ -n "$irqs" ] || irqs=$(ls "/sys/class/net/$interface/device/../msi_irqs" 2> /dev/null || true)
 [ -n "$irqs" ] || irqs=$(awk -F: -v name="$interface" '$0 ~ name { gsub(/ /, "", $1); print $1 }' /proc/interrupts)
 [ -n "$irqs" ] || { echo "no interrupts found for $interface" >&2; exit 1; }
 

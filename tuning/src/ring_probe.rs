@@ -20,16 +20,17 @@ pub const RING_ENTRIES: u32 = 2_048;
 /// completions aside: 8,192 × 16 bytes = 128 KiB a shard.
 pub const COMPLETION_ENTRIES: u32 = 8_192;
 
-/// Slots of the sparse file table: every connection of a full slab (16,384). The kernel wants the nofile limit to
-/// be at least this.
-pub const FILE_TABLE_ENTRIES: u32 = 16_384;
+/// Slots of the sparse file table: every connection of a full slab (16,384), and 64 on their way in or out beside it.
+/// The kernel wants the nofile limit to be at least this.
+pub const FILE_TABLE_ENTRIES: u32 = 16_384 + 64;
 
 /// Receive buffers of one shard. A buffer is held for one loop turn only, so 1,024 × 4 KiB = 4 MiB serve as many
 /// busy connections a turn; beyond it the receive ends with `ENOBUFS` and is armed again.
 pub const RECEIVE_BUFFERS: u16 = 1_024;
 
-/// Bytes of one receive buffer: 16 pipelined requests of 200 bytes fit.
-pub const RECEIVE_BUFFER_BYTES: usize = 4_096;
+/// Bytes of one receive buffer: 16 pipelined requests of 250 bytes fit. An odd number of cache lines: buffers of a whole
+/// page would all begin in the same set of the first-level cache.
+pub const RECEIVE_BUFFER_BYTES: usize = 4_096 + 64;
 
 /// The one buffer group of a ring.
 pub const RECEIVE_GROUP: u16 = 0;
