@@ -13,3 +13,11 @@ pub mod counters;
 pub mod feed;
 pub mod reply;
 pub mod shard;
+
+mod datagram;
+mod http;
+pub mod limits;
+mod render;
+mod table;
+mod usage;
+mod waiters;

@@ -1,17 +1,30 @@
 //! One core's whole serving state, and the seam that the engines drive.
+//!
+//! Orchestration only: what a request means is known to `http` and `datagram`, who may ask to `access`, what a price is
+//! to `table`, and the bytes of answers to `render`. Nothing here knows a socket or a clock.
 
-use crate::access::KeyDirectory;
+use crate::access::{Gate, KeyDirectory};
 use crate::command::{ShardCommand, ShardParameters};
 use crate::counters::ShardCounters;
+use crate::http::long::LongBodies;
+use crate::limits::{METER_ENTRIES_MAX, TICKS_PER_DRAIN_MAX, WAITERS_MAX};
+use crate::render::date::{DateText, http_date};
 use crate::reply::ReplyBuffer;
+use crate::table::PriceTable;
+use crate::usage::{Outcome, UsageMeter};
+use crate::waiters::Waiters;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use rtrb::{Consumer, Producer};
-use shared::asset::AssetDirectory;
+use shared::asset::{AssetDirectory, AssetId, Symbol};
+use shared::code::Code;
+use shared::key::KeyId;
 use shared::moment::Moment;
-use shared::tick::Tick;
-use shared::usage::UsageRecord;
+use shared::tick::{Tick, Tier};
+use shared::usage::{ASSET_NONE, Endpoint, UsageRecord};
+
+pub use crate::http::connection::HttpConnection;
 
 /// What a shard is made of.
 pub struct ShardSetup {
@@ -42,7 +55,8 @@ pub struct StreamToken(pub u64);
 pub enum Then {
     /// Send what the buffer holds (perhaps nothing), then wait for more bytes.
     Read,
-    /// Send what the buffer holds, then call again with the unconsumed input: the next reply did not fit.
+    /// Send what the buffer holds, then call again with the unconsumed input (there always is some): the next reply, or
+    /// the rest of a long one, did not fit.
     Write,
     /// Send what the buffer holds, then close (half-close first, so that the last reply is not lost to a reset).
     WriteAndClose,
@@ -74,93 +88,224 @@ pub enum DatagramStep {
 }
 
 /// Connections whose waiting request can be answered now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReadyList {
-    /// In the order in which they began to wait.
+    /// Those that waited for one asset are in the order in which they began to wait. The engine takes them out.
     pub streams: Vec<StreamToken>,
 }
 
-/// One connection's protocol state. The engine owns it, hands it to `serve_stream`, and drops it after `close_stream`.
-pub struct HttpConnection {
-    token: StreamToken,
+impl ReadyList {
+    /// An empty list with room for every request that can wait (128 KiB), so that it never grows.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { streams: Vec::with_capacity(WAITERS_MAX) }
+    }
 }
 
-impl HttpConnection {
-    /// A fresh connection.
-    #[must_use]
-    pub fn new(token: StreamToken) -> Self {
-        Self { token }
-    }
-
-    /// The number the engine gave it.
-    #[must_use]
-    pub const fn token(&self) -> StreamToken {
-        self.token
+impl Default for ReadyList {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 /// One core's serving state: table, access, waiters, usage.
-pub struct Shard {}
+pub struct Shard {
+    pub(crate) assets: Arc<AssetDirectory>,
+    pub(crate) gate: Gate,
+    pub(crate) table: PriceTable,
+    pub(crate) waiters: Waiters,
+    pub(crate) long: LongBodies,
+    pub(crate) parameters: ShardParameters,
+    pub(crate) is_draining: bool,
+    pub(crate) counters: ShardCounters,
+    meter: UsageMeter,
+    date: DateText,
+    /// The second that `date` shows.
+    date_second: u64,
+    ticks: Consumer<Tick>,
+    usage: Producer<UsageRecord>,
+}
+
+/// One answered request, for the books.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    pub(crate) key: KeyId,
+    /// The one asset it was about, if it was about one that is known.
+    pub(crate) asset: Option<AssetId>,
+    pub(crate) status: u16,
+    /// `None` when it was answered as asked.
+    pub(crate) code: Option<Code>,
+    pub(crate) tier: u8,
+    pub(crate) protocol: u8,
+    pub(crate) endpoint: Endpoint,
+}
 
 impl Shard {
     /// Builds the shard; allocates everything that serving will need.
     #[must_use]
-    pub fn new(_setup: ShardSetup) -> Self {
-        unimplemented!()
+    pub fn new(setup: ShardSetup) -> Self {
+        Self {
+            gate: Gate::new(setup.keys, setup.shards),
+            table: PriceTable::new(),
+            waiters: Waiters::new(),
+            long: LongBodies::new(count_prewarmed(&setup.assets)),
+            assets: setup.assets,
+            parameters: setup.parameters,
+            is_draining: false,
+            counters: ShardCounters::default(),
+            meter: UsageMeter::new(setup.index, setup.hash_seed),
+            date: http_date(0),
+            date_second: 0,
+            ticks: setup.ticks,
+            usage: setup.usage,
+        }
     }
 
     /// Consumes request bytes of one connection and appends reply bytes: every complete pipelined request, in order.
+    /// `output` is empty when a turn begins.
     pub fn serve_stream(
         &mut self,
-        _now: Moment,
-        _connection: &mut HttpConnection,
-        _input: &[u8],
-        _output: &mut ReplyBuffer,
+        now: Moment,
+        connection: &mut HttpConnection,
+        input: &[u8],
+        output: &mut ReplyBuffer,
     ) -> StreamStep {
-        unimplemented!()
+        self.serve_requests(now, connection, input, output)
     }
 
     /// Forgets a connection that is gone (a request of it may still be waiting).
-    pub fn close_stream(&mut self, _connection: &mut HttpConnection) {
-        unimplemented!()
+    pub fn close_stream(&mut self, connection: &mut HttpConnection) {
+        self.abandon(connection);
     }
 
     /// Answers one datagram, or stays silent. `reply` has at least `DATAGRAM_OUT_MAX` bytes.
-    pub fn serve_datagram(
-        &mut self,
-        _now: Moment,
-        _from: SocketAddr,
-        _request: &[u8],
-        _reply: &mut [u8],
-    ) -> DatagramStep {
-        unimplemented!()
+    pub fn serve_datagram(&mut self, now: Moment, from: SocketAddr, request: &[u8], reply: &mut [u8]) -> DatagramStep {
+        self.counters.datagrams += 1;
+        let step = self.answer_datagram(now, from, request, reply);
+        match step {
+            DatagramStep::Silent => self.counters.datagrams_silent += 1,
+            DatagramStep::Reply(_) => self.counters.datagram_replies += 1,
+        }
+        step
     }
 
     /// Takes ticks from the ring (bounded) and names the connections that can now be answered. Answers how many
     /// ticks were taken; when the bound was hit, call again before parking.
-    pub fn drain_feed(&mut self, _now: Moment, _ready: &mut ReadyList) -> usize {
-        unimplemented!()
+    pub fn drain_feed(&mut self, _now: Moment, ready: &mut ReadyList) -> usize {
+        let mut taken = 0;
+        while taken < TICKS_PER_DRAIN_MAX
+            && let Ok(tick) = self.ticks.pop()
+        {
+            taken += 1;
+            if let Some(asset) = self.table.take(&tick) {
+                self.waiters.release(asset, tick.sequence, ready);
+            }
+        }
+        if taken > 0 {
+            self.counters.ticks += taken as u64;
+            self.counters.generation = self.table.generation();
+            self.counters.waiting = self.waiters.waiting() as u64;
+        }
+        taken
     }
 
     /// Whether ticks are waiting: asked after the parked flag is set, so that none is slept through.
     #[must_use]
     pub fn feed_is_empty(&self) -> bool {
-        unimplemented!()
+        self.ticks.is_empty()
     }
 
-    /// Housekeeping, on a long-period timer (100 ms): waiting requests past their time, usage windows.
-    pub fn idle_tick(&mut self, _now: Moment, _ready: &mut ReadyList) {
-        unimplemented!()
+    /// Housekeeping, on a long-period timer (100 ms), and once more before the loop is left for good: waiting requests
+    /// past their time, usage windows.
+    pub fn idle_tick(&mut self, now: Moment, ready: &mut ReadyList) {
+        self.waiters.expire(now.mono_ms(), ready);
+        self.counters.waiting = self.waiters.waiting() as u64;
+        self.flush_usage();
     }
 
     /// Carries out an instruction of the control plane.
-    pub fn apply(&mut self, _command: ShardCommand) {
-        unimplemented!()
+    pub fn apply(&mut self, command: ShardCommand) {
+        match command {
+            ShardCommand::Keys(keys) => self.gate.replace(keys),
+            ShardCommand::Assets(assets) => {
+                self.long.resize(count_prewarmed(&assets));
+                self.assets = assets;
+            }
+            ShardCommand::Parameters(parameters) => self.parameters = parameters,
+            ShardCommand::Drain => self.is_draining = true,
+            ShardCommand::StopAccepting => {}
+            ShardCommand::Stop => self.flush_usage(),
+        }
     }
 
     /// What has been counted.
     #[must_use]
     pub fn counters(&self) -> &ShardCounters {
-        unimplemented!()
+        &self.counters
     }
+
+    /// The `Date` field's text, rendered once a second.
+    #[inline]
+    pub(crate) fn date(&mut self, now: Moment) -> DateText {
+        let second = now.wall_ms / 1_000;
+        if second != self.date_second {
+            self.date = http_date(now.wall_ms);
+            self.date_second = second;
+        }
+        self.date
+    }
+
+    /// See [`find_price`].
+    #[inline]
+    pub(crate) fn find_price(&self, symbol: &Symbol, allow_stale: bool) -> Result<AssetId, (Code, Option<AssetId>)> {
+        find_price(&self.assets, &self.table, symbol, allow_stale)
+    }
+
+    /// Enters one answered request into counters and meter.
+    #[inline]
+    pub(crate) fn book(&mut self, now: Moment, answered: Answered) {
+        match answered.code {
+            Some(code) => self.counters.refuse(code),
+            None => self.counters.answered += 1,
+        }
+        let outcome = Outcome {
+            key: answered.key,
+            asset: answered.asset.map_or(ASSET_NONE, AssetId::number),
+            status: answered.status,
+            protocol: answered.protocol,
+            code: answered.code.map_or(0, Code::number),
+            tier: if answered.code.is_none() { answered.tier } else { Tier::Local as u8 },
+            endpoint: answered.endpoint as u8,
+        };
+        self.meter.count(outcome, now.wall_ms);
+        // A flush costs the same for few records as for many, so it waits until the ring can take a good part.
+        if self.meter.is_crowded() && self.usage.slots() >= METER_ENTRIES_MAX / 4 {
+            self.meter.flush(&mut self.usage, &self.assets);
+        }
+    }
+
+    fn flush_usage(&mut self) {
+        self.counters.usage_ring_full += self.meter.flush(&mut self.usage, &self.assets) as u64;
+    }
+}
+
+/// The asset called `symbol`, if it has a price that may be given out.
+///
+/// # Errors
+/// `asset_unknown`, `price_unavailable`, `price_stale`; with the asset where it is known.
+#[inline]
+pub(crate) fn find_price(
+    assets: &AssetDirectory,
+    table: &PriceTable,
+    symbol: &Symbol,
+    allow_stale: bool,
+) -> Result<AssetId, (Code, Option<AssetId>)> {
+    let asset = assets.find(symbol).ok_or((Code::AssetUnknown, None))?;
+    let row = table.row(asset).ok_or((Code::PriceUnavailable, Some(asset)))?;
+    let is_refused = row.tick().is_stale() && !allow_stale;
+    if is_refused { Err((Code::PriceStale, Some(asset))) } else { Ok(asset) }
+}
+
+fn count_prewarmed(assets: &AssetDirectory) -> usize {
+    assets.iter().filter(|(_, entry)| entry.prewarmed).count()
 }

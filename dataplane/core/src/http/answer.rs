@@ -1,0 +1,297 @@
+//! Answers to one request: the price, its refusals, and the methods there are. Every one of them is entered in the books
+//! here, together with its bytes, so that what was answered and what was counted are the same.
+
+use super::Progress;
+use super::connection::{HttpConnection, Pending};
+use super::request::Request;
+use super::route::PriceQuery;
+use crate::access::{Admitted, Caller};
+use crate::render::Writer;
+use crate::render::head::{ConnectionField, Head, JSON, PROBLEM, RateFields};
+use crate::render::problem::Problem;
+use crate::reply::ReplyBuffer;
+use crate::shard::{Answered, Shard};
+use shared::asset::{AssetId, Symbol};
+use shared::code::Code;
+use shared::moment::Moment;
+use shared::tick::Tier;
+use shared::usage::{Endpoint, PROTOCOL_TCP};
+
+/// Longest problem document.
+const DOCUMENT_MAX: usize = 512;
+
+/// How a request wants to be answered.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// Its head, unless it was answered unread.
+    pub(crate) request: Option<&'a Request<'a, 'a>>,
+    /// The head of the answer is wanted, its body is not.
+    pub(crate) is_head: bool,
+    pub(crate) connection: ConnectionField,
+    /// It has waited for a newer price, and will not wait again.
+    pub(crate) has_waited: bool,
+    /// Bytes of its head.
+    pub(crate) length: usize,
+}
+
+impl Asked<'_> {
+    /// A `GET` of HTTP/1.1 without conditions.
+    #[inline]
+    pub(crate) const fn plainly(closes: bool, length: usize) -> Self {
+        let connection = if closes { ConnectionField::Close } else { ConnectionField::None };
+        Self { request: None, is_head: false, connection, has_waited: false, length }
+    }
+
+    fn has_etag(&self, sequence: u64) -> bool {
+        self.request.is_some_and(|request| request.has_etag(sequence))
+    }
+
+    /// What becomes of the connection once the answer is written.
+    #[inline]
+    pub(crate) const fn done(&self) -> Progress {
+        match self.connection {
+            ConnectionField::Close => Progress::Closing,
+            _ => Progress::Done(self.length),
+        }
+    }
+}
+
+/// What a caller is told of its limit: nothing while it has a fifth of it or more left.
+#[inline]
+pub(crate) const fn rate_fields(caller: Caller) -> Option<RateFields> {
+    if (caller.left as u64) * 5 < caller.limit as u64 {
+        Some(RateFields { limit: caller.limit, left: caller.left })
+    } else {
+        None
+    }
+}
+
+impl Shard {
+    /// Answers `/price`.
+    #[inline]
+    pub(crate) fn answer_price(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        admitted: Admitted,
+        query: &Result<PriceQuery, Problem>,
+        output: &mut ReplyBuffer,
+    ) -> Progress {
+        let caller = admitted.caller;
+        let refusal = match (admitted.refused, query) {
+            (Some(code), _) => (Problem::of(code), None),
+            (None, Err(problem)) => (*problem, None),
+            (None, Ok(PriceQuery { asset: None, .. })) => (Problem::of(Code::AssetMissing), None),
+            (None, Ok(PriceQuery { asset: Some(symbol), newer_than: None, allow_stale, .. })) => {
+                match self.find_price(symbol, *allow_stale) {
+                    Ok(asset) => return self.give_price(now, asked, caller, asset, symbol, output),
+                    Err((code, asset)) => (Problem::of(code).about(*symbol), asset),
+                }
+            }
+            (None, Ok(query)) => match self.answer_newer(now, connection, asked, caller, query, output) {
+                Ok(progress) => return progress,
+                Err(refusal) => refusal,
+            },
+        };
+        self.refuse(now, asked, caller, refusal.0, refusal.1, Endpoint::Price, output)
+    }
+
+    /// Answers a request that takes only a price with a higher sequence, or lets it wait.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    fn answer_newer(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        caller: Caller,
+        query: &PriceQuery,
+        output: &mut ReplyBuffer,
+    ) -> Result<Progress, (Problem, Option<AssetId>)> {
+        let (Some(symbol), Some(newer_than)) = (query.asset, query.newer_than) else {
+            return Err((Problem::of(Code::AssetMissing), None));
+        };
+        let refusal = |code, asset| (Problem::of(code).about(symbol), asset);
+        let asset = self.assets.find(&symbol).ok_or(refusal(Code::AssetUnknown, None))?;
+        let sequence = self.table.row(asset).map(|row| row.tick().sequence);
+        if sequence.is_some_and(|sequence| sequence > newer_than) {
+            let asset = self.find_price(&symbol, query.allow_stale).map_err(|(code, asset)| refusal(code, asset))?;
+            return Ok(self.give_price(now, asked, caller, asset, &symbol, output));
+        }
+        if query.wait_ms > 0 && !asked.has_waited {
+            let deadline_mono_ms = now.mono_ms() + query.wait_ms;
+            let place = self.waiters.begin(connection.token(), asset, newer_than, deadline_mono_ms);
+            let place = place.ok_or(refusal(Code::Overloaded, Some(asset)))?;
+            self.counters.waiting = self.waiters.waiting() as u64;
+            connection.pending = Pending::Wait { place, deadline_mono_ms };
+            return Ok(Progress::Waiting { deadline_mono_ms });
+        }
+        let sequence = sequence.ok_or(refusal(Code::PriceUnavailable, Some(asset)))?;
+        Ok(self.answer_unchanged(now, asked, caller, Some(asset), sequence, Endpoint::Price, output))
+    }
+
+    /// Answers with the price of an asset that has one.
+    #[inline]
+    fn give_price(
+        &mut self,
+        now: Moment,
+        asked: &Asked<'_>,
+        caller: Caller,
+        asset: AssetId,
+        symbol: &Symbol,
+        output: &mut ReplyBuffer,
+    ) -> Progress {
+        let date = self.date(now);
+        // The answer names the asset, not the alias it may have been asked for by.
+        let named = self.assets.entry(asset).map_or(*symbol, |entry| entry.symbol);
+        let Some(row) = self.table.ready_row(asset, &named) else {
+            let problem = Problem::of(Code::PriceUnavailable).about(named);
+            return self.refuse(now, asked, caller, problem, Some(asset), Endpoint::Price, output);
+        };
+        let (tier, sequence, age_ms) = (row.tick().tier, row.tick().sequence, row.age_ms(now));
+        if asked.has_etag(sequence) {
+            return self.answer_unchanged(now, asked, caller, Some(asset), sequence, Endpoint::Price, output);
+        }
+        let rate = rate_fields(caller);
+        let is_plain = !asked.is_head && rate.is_none() && asked.connection == ConnectionField::None;
+        let fits = if is_plain {
+            row.reply().append_to(output, &date, age_ms)
+        } else {
+            let mut writer = Writer::new(output.tail());
+            let head = Head {
+                status: 200,
+                date: &date,
+                content: Some((JSON, row.reply().body_length(age_ms))),
+                etag: Some(sequence),
+                rate,
+                retry_after_s: None,
+                connection: asked.connection,
+            };
+            head.push(&mut writer);
+            if !asked.is_head {
+                row.reply().push_body(&mut writer, age_ms);
+            }
+            let written = writer.finish();
+            output.advance(written.unwrap_or(0));
+            written.is_some()
+        };
+        debug_assert!(fits, "SMALL_REPLY_MAX holds every answer with one price");
+        self.close_books(now, caller, Some(asset), 200, None, tier, Endpoint::Price);
+        asked.done()
+    }
+
+    /// Answers 304: what the client has is what there is.
+    #[expect(clippy::too_many_arguments, reason = "the request, its outcome, and where it goes")]
+    pub(crate) fn answer_unchanged(
+        &mut self,
+        now: Moment,
+        asked: &Asked<'_>,
+        caller: Caller,
+        asset: Option<AssetId>,
+        sequence: u64,
+        endpoint: Endpoint,
+        output: &mut ReplyBuffer,
+    ) -> Progress {
+        let date = self.date(now);
+        let head = Head {
+            status: 304,
+            date: &date,
+            content: None,
+            etag: Some(sequence),
+            rate: rate_fields(caller),
+            retry_after_s: None,
+            connection: asked.connection,
+        };
+        append_head(&head, output);
+        let tier = asset.and_then(|asset| self.table.row(asset)).map_or(Tier::Local as u8, |row| row.tick().tier);
+        self.close_books(now, caller, asset, 304, None, tier, endpoint);
+        asked.done()
+    }
+
+    /// Answers `OPTIONS`.
+    pub(crate) fn answer_options(
+        &mut self,
+        now: Moment,
+        asked: &Asked<'_>,
+        endpoint: Endpoint,
+        output: &mut ReplyBuffer,
+    ) -> Progress {
+        let date = self.date(now);
+        let head = Head {
+            status: 204,
+            date: &date,
+            content: None,
+            etag: None,
+            rate: None,
+            retry_after_s: None,
+            connection: asked.connection,
+        };
+        append_head(&head, output);
+        self.close_books(now, Caller::NOBODY, None, 204, None, Tier::Local as u8, endpoint);
+        asked.done()
+    }
+
+    /// Answers with a problem document.
+    #[expect(clippy::too_many_arguments, reason = "the request, its outcome, and where it goes")]
+    pub(crate) fn refuse(
+        &mut self,
+        now: Moment,
+        asked: &Asked<'_>,
+        caller: Caller,
+        problem: Problem,
+        asset: Option<AssetId>,
+        endpoint: Endpoint,
+        output: &mut ReplyBuffer,
+    ) -> Progress {
+        let mut document = [0; DOCUMENT_MAX];
+        let mut writer = Writer::new(&mut document);
+        problem.push_document(&mut writer);
+        let length = writer.finish().unwrap_or(0);
+        let status = problem.code.status();
+        let date = self.date(now);
+        let head = Head {
+            status,
+            date: &date,
+            content: Some((PROBLEM, length)),
+            etag: None,
+            rate: if status == 429 { Some(RateFields { limit: caller.limit, left: 0 }) } else { rate_fields(caller) },
+            retry_after_s: problem.retry_after_s(now.wall_ms),
+            connection: asked.connection,
+        };
+        append_head(&head, output);
+        if !asked.is_head {
+            let fits = output.append(&document[..length]);
+            debug_assert!(fits, "SMALL_REPLY_MAX holds every refusal");
+        }
+        self.close_books(now, caller, asset, status, Some(problem.code), Tier::Local as u8, endpoint);
+        asked.done()
+    }
+
+    /// Counts one answered request.
+    #[expect(clippy::too_many_arguments, reason = "one for each field of the books")]
+    #[inline]
+    pub(crate) fn close_books(
+        &mut self,
+        now: Moment,
+        caller: Caller,
+        asset: Option<AssetId>,
+        status: u16,
+        code: Option<Code>,
+        tier: u8,
+        endpoint: Endpoint,
+    ) {
+        self.counters.http_requests += 1;
+        self.book(now, Answered { key: caller.key, asset, status, code, tier, protocol: PROTOCOL_TCP, endpoint });
+    }
+}
+
+/// Appends a head; there is always room for one.
+pub(crate) fn append_head(head: &Head<'_>, output: &mut ReplyBuffer) {
+    let mut writer = Writer::new(output.tail());
+    head.push(&mut writer);
+    let written = writer.finish();
+    debug_assert!(written.is_some(), "a request is only read when SMALL_REPLY_MAX bytes are free");
+    output.advance(written.unwrap_or(0));
+}

@@ -1,0 +1,147 @@
+//! Answers to `/prices`: many prices of one table generation, whatever the size of the body.
+//!
+//! An asset that nobody knows, or whose price cannot be given, fails the whole call, naming itself, unless
+//! `ignore_unknown=1` is said or `all` assets are asked for: then it is among the `missing`.
+
+use super::Progress;
+use super::answer::{Asked, append_head, rate_fields};
+use super::connection::{HttpConnection, Pending};
+use super::route::PricesQuery;
+use crate::access::{Admitted, Caller};
+use crate::render::head::{Head, JSON};
+use crate::render::problem::Problem;
+use crate::reply::ReplyBuffer;
+use crate::shard::{Shard, find_price};
+use shared::asset::{AssetDirectory, AssetId, Symbol};
+use shared::code::Code;
+use shared::moment::Moment;
+use shared::tick::Tier;
+use shared::usage::Endpoint;
+
+impl Shard {
+    /// Answers `/prices`.
+    pub(crate) fn answer_prices(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        admitted: Admitted,
+        query: &Result<PricesQuery, Problem>,
+        output: &mut ReplyBuffer,
+    ) -> Progress {
+        let caller = admitted.caller;
+        let drafted = match (admitted.refused, query) {
+            (Some(code), _) => Err((Problem::of(code), None)),
+            (None, Err(problem)) => Err((*problem, None)),
+            (None, Ok(query)) => self.draft(now, query),
+        };
+        match drafted {
+            Ok(asset) => self.give_prices(now, connection, asked, caller, asset, output),
+            Err((problem, asset)) => self.refuse(now, asked, caller, problem, asset, Endpoint::Prices, output),
+        }
+    }
+
+    /// Writes the body. Answers the asset, if it is about a single one.
+    ///
+    /// # Errors
+    /// What is wrong with the first asset that fails the call.
+    fn draft(&mut self, now: Moment, query: &PricesQuery) -> Result<Option<AssetId>, (Problem, Option<AssetId>)> {
+        let is_lenient = query.ignore_unknown || query.all;
+        let Self { assets, table, long, .. } = self;
+        let body = long.begin();
+        body.extend_from_slice(b"{\"generation\":");
+        body.extend_from_slice(itoa::Buffer::new().format(table.generation()).as_bytes());
+        body.extend_from_slice(b",\"prices\":[");
+        let (mut given, mut missing) = (0, 0);
+        for symbol in wanted(assets, query) {
+            let found = find_price(assets, table, &symbol, query.allow_stale);
+            let named = |asset| assets.entry(asset).map_or(symbol, |entry| entry.symbol);
+            match found.map(|asset| table.ready_row(asset, &named(asset))) {
+                Ok(Some(row)) => {
+                    body.extend_from_slice(if given == 0 { b"" } else { b"," });
+                    row.reply().extend_body(body, row.age_ms(now));
+                    given += 1;
+                }
+                Err((code, asset)) if !is_lenient => return Err((Problem::of(code).about(symbol), asset)),
+                Ok(None) | Err(_) => missing += 1,
+            }
+        }
+        body.extend_from_slice(b"],\"missing\":[");
+        if missing > 0 {
+            let is_missing = |symbol: &Symbol| find_price(assets, table, symbol, query.allow_stale).is_err();
+            for (place, symbol) in wanted(assets, query).filter(is_missing).enumerate() {
+                body.extend_from_slice(if place == 0 { b"\"" } else { b",\"" });
+                body.extend_from_slice(symbol.as_str().as_bytes());
+                body.push(b'"');
+            }
+        }
+        body.extend_from_slice(b"]}");
+        match query.assets.symbols() {
+            [single] if !query.all => Ok(assets.find(single)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Sends the drafted body, in pieces if it must be.
+    fn give_prices(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        caller: Caller,
+        asset: Option<AssetId>,
+        output: &mut ReplyBuffer,
+    ) -> Progress {
+        let generation = self.table.generation();
+        if asked.request.is_some_and(|request| request.has_etag(generation)) {
+            return self.answer_unchanged(now, asked, caller, asset, generation, Endpoint::Prices, output);
+        }
+        let date = self.date(now);
+        let head = Head {
+            status: 200,
+            date: &date,
+            content: Some((JSON, self.long.draft().len())),
+            etag: Some(generation),
+            rate: rate_fields(caller),
+            retry_after_s: None,
+            connection: asked.connection,
+        };
+        let before = output.bytes().len();
+        append_head(&head, output);
+        if !asked.is_head && !output.append(self.long.draft()) {
+            let Some(place) = self.long.keep() else {
+                output.truncate(before);
+                let problem = Problem::saying(Code::Overloaded, "Too many long answers are on their way. Try again.");
+                return self.refuse(now, asked, caller, problem, asset, Endpoint::Prices, output);
+            };
+            let closes = matches!(asked.done(), Progress::Closing);
+            connection.pending = Pending::Long { place, sent: 0, head: asked.length as u16, closes };
+        }
+        self.close_books(now, caller, asset, 200, None, Tier::Local as u8, Endpoint::Prices);
+        if connection.pending == Pending::Nothing { asked.done() } else { self.send_long(connection, output) }
+    }
+
+    /// Sends the next piece of a long body.
+    pub(crate) fn send_long(&mut self, connection: &mut HttpConnection, output: &mut ReplyBuffer) -> Progress {
+        let Pending::Long { place, sent, head, closes } = connection.pending else { return Progress::Partial };
+        let body = self.long.body(place);
+        let start = sent as usize;
+        let end = body.len().min(start + output.room());
+        let fits = output.append(&body[start..end]);
+        debug_assert!(fits, "a piece is as long as the room there is");
+        if end < body.len() {
+            connection.pending = Pending::Long { place, sent: end as u32, head, closes };
+            return Progress::NoRoom;
+        }
+        self.long.release(place);
+        connection.pending = Pending::Nothing;
+        if closes { Progress::Closing } else { Progress::Done(usize::from(head)) }
+    }
+}
+
+/// The symbols asked for: those named, or those of all prewarmed assets.
+fn wanted<'a>(assets: &'a AssetDirectory, query: &'a PricesQuery) -> impl Iterator<Item = Symbol> + 'a {
+    let (named, every): (&[Symbol], usize) = if query.all { (&[], assets.len()) } else { (query.assets.symbols(), 0) };
+    let prewarmed = assets.iter().take(every).filter(|(_, entry)| entry.prewarmed).map(|(_, entry)| entry.symbol);
+    named.iter().copied().chain(prewarmed)
+}

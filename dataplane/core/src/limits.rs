@@ -1,0 +1,75 @@
+//! Bounds that only the core relies on; those that other crates share are in `shared::limits`. Each with its arithmetic.
+
+use shared::limits::{ASSETS_MAX, ASSETS_PER_REQUEST_MAX};
+
+/// Longest request line, without its CRLF.
+pub const REQUEST_LINE_MAX: usize = 4 * 1_024;
+
+/// Longest request head, from its first byte to the empty line's end. An engine's read buffer must hold one whole.
+pub const REQUEST_HEAD_MAX: usize = 8 * 1_024;
+
+/// Most header fields in one head.
+pub const REQUEST_FIELDS_MAX: usize = 64;
+
+/// Largest reply but for `/prices`: a head is at most 420 bytes and a problem document at most 400. Less room than this
+/// in the output means that the next request waits for the next turn, so nothing is ever charged and then not sent.
+pub const SMALL_REPLY_MAX: usize = 1_024;
+
+/// Longest JSON body of one price: 20 field names and punctuation are 196 bytes; the longest values are symbol 16,
+/// price 34, currency 4, source 14, sources 2, spread 11, tier 6, two times and an age of 20 each, stale 5, sequence 20.
+pub const PRICE_BODY_MAX: usize = 384;
+
+/// Bytes of a price's ready-made reply: a head of 174 and a body without its age of at most 364.
+pub const PRICE_REPLY_MAX: usize = 544;
+
+/// Bytes of a request's header block that a connection remembers. A program's block with a 40-byte key is 110 to 250
+/// bytes; a browser's is longer and is parsed each time. With it, idle connections cost about 500 bytes each.
+pub const HEADER_MEMORY_MAX: usize = 384;
+
+/// Requests of one shard that may wait for a newer price at a time. A connection has at most one, and a shard at most
+/// 16,384 connections. 16,384 × 40 bytes = 640 KiB a shard.
+pub const WAITERS_MAX: usize = 16_384;
+
+/// Ticks taken from the ring in one go. 512 row writes are about 30 µs, so requests never wait longer for them.
+pub const TICKS_PER_DRAIN_MAX: usize = 512;
+
+/// Leases one shard holds at a time: 8,192 sets of 4, of 24 bytes each = 768 KiB. A lease dies within a second, so this is
+/// 32,768 different keys a second on one shard before leases are given back early, which costs them nothing but time.
+pub const LEASE_SETS: usize = 8_192;
+
+/// A shard leases `limit / (LEASE_SHARE × shards)` of a key's second at a time, at least 1: all that can be left over in
+/// shards when the second ends is 1/128 of the limit, so at least 0.99 of it is given to a steady load.
+pub const LEASE_SHARE: u32 = 128;
+
+/// Different (key, asset, outcome) sums a shard's meter holds between two flushes. 4,096 × 40 bytes = 160 KiB; the
+/// fastest shard fills it within a flush period only when nearly every request differs from all others.
+pub const METER_ENTRIES_MAX: usize = 4_096;
+
+/// The last entries of the meter are kept for sums without key and asset, so that a full ring never loses a count:
+/// there are 2 protocols × 23 outcomes × 3 statuses of success × 5 endpoints at the very most that occur.
+pub const METER_ENTRIES_RESERVED: usize = 512;
+
+/// Longest body of `/prices`, for `prewarmed` assets: each is in the body once, as a price or as a missing symbol.
+#[must_use]
+pub const fn prices_body_max(prewarmed: usize) -> usize {
+    let assets = if prewarmed > ASSETS_PER_REQUEST_MAX { prewarmed } else { ASSETS_PER_REQUEST_MAX };
+    assets * PRICE_BODY_MAX + 128
+}
+
+/// Memory of one shard for `/prices` bodies that do not fit one turn's output. With 150 prewarmed assets a body is
+/// 57 KiB at most, which gives 64 of them; untouched memory is not resident.
+pub const LONG_BODY_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+
+/// Most and fewest long bodies a shard holds at a time; with none free the answer is `overloaded`.
+pub const LONG_BODIES_MAX: usize = 64;
+/// See [`LONG_BODIES_MAX`].
+pub const LONG_BODIES_MIN: usize = 4;
+
+/// How long the peer may take nothing of a turn's output before the connection is given up, ms.
+pub const WRITE_STALL_MS: u64 = 5_000;
+
+/// Longest `/prices` body there can be, for the record: 1.5 MiB.
+const _: () = assert!(prices_body_max(ASSETS_MAX) < 1_600 * 1_024);
+const _: () = assert!(LEASE_SETS.is_power_of_two());
+const _: () = assert!(METER_ENTRIES_RESERVED < METER_ENTRIES_MAX && METER_ENTRIES_MAX < u16::MAX as usize);
+const _: () = assert!(SMALL_REPLY_MAX > PRICE_REPLY_MAX + 256 && crate::reply::OUTPUT_MAX > REQUEST_HEAD_MAX);

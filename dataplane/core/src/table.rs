@@ -1,0 +1,110 @@
+//! The price table of one shard.
+//!
+//! A dense array indexed by `AssetId`: reading a price is one bounds check and one load. Only the owning shard touches
+//! it, so there are no atomics here and no locks. It does not know who made the ticks, nor who asks.
+
+use crate::render::ready::ReadyReply;
+use alloc::vec::Vec;
+use shared::asset::{AssetId, Symbol};
+use shared::limits::ASSETS_MAX;
+use shared::moment::Moment;
+use shared::tick::Tick;
+
+/// One asset's newest tick, and the reply made of it.
+#[derive(Clone)]
+pub(crate) struct Row {
+    /// All zero until the first tick.
+    tick: Tick,
+    reply: ReadyReply,
+}
+
+impl Row {
+    const EMPTY: Self = Self {
+        tick: Tick {
+            mantissa: 0,
+            sequence: 0,
+            exchange_time_ms: 0,
+            received_time_ms: 0,
+            received_mono_ns: 0,
+            published_mono_ns: 0,
+            spread_centibps: 0,
+            asset: 0,
+            flags: 0,
+            venues: 0,
+            exponent: 0,
+            currency: 0,
+            source: 0,
+            tier: 0,
+            reserved: [0; 2],
+        },
+        reply: ReadyReply::EMPTY,
+    };
+
+    /// The newest tick.
+    #[inline]
+    pub(crate) const fn tick(&self) -> &Tick {
+        &self.tick
+    }
+
+    /// The reply made of it.
+    #[inline]
+    pub(crate) const fn reply(&self) -> &ReadyReply {
+        &self.reply
+    }
+
+    /// Now − the newest contributing receive time, ms.
+    #[inline]
+    pub(crate) const fn age_ms(&self, now: Moment) -> u64 {
+        now.ms_since(self.tick.received_mono_ns)
+    }
+}
+
+/// All ticks of one shard.
+pub(crate) struct PriceTable {
+    rows: Vec<Row>,
+    generation: u64,
+}
+
+impl PriceTable {
+    /// An empty table. Room for `ASSETS_MAX` rows is reserved here and never again; untouched, it is not resident.
+    pub(crate) fn new() -> Self {
+        Self { rows: Vec::with_capacity(ASSETS_MAX), generation: 0 }
+    }
+
+    /// Highest sequence taken.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Takes a tick. Answers the asset if it is newer than what was there: a sequence never goes back.
+    pub(crate) fn take(&mut self, tick: &Tick) -> Option<AssetId> {
+        let asset = tick.asset_id()?;
+        if asset.index() >= self.rows.len() {
+            self.rows.resize(asset.index() + 1, Row::EMPTY);
+        }
+        let row = &mut self.rows[asset.index()];
+        if tick.sequence <= row.tick.sequence {
+            return None;
+        }
+        row.tick = *tick;
+        row.reply.forget();
+        self.generation = self.generation.max(tick.sequence);
+        Some(asset)
+    }
+
+    /// The asset's row; `None` while it has no price.
+    #[inline]
+    pub(crate) fn row(&self, asset: AssetId) -> Option<&Row> {
+        self.rows.get(asset.index()).filter(|row| row.tick.sequence != 0)
+    }
+
+    /// The asset's row with its reply written; `None` while it has no price.
+    #[inline]
+    pub(crate) fn ready_row(&mut self, asset: AssetId, symbol: &Symbol) -> Option<&Row> {
+        let row = self.rows.get_mut(asset.index()).filter(|row| row.tick.sequence != 0)?;
+        if row.reply.is_empty() {
+            row.reply.fill(symbol, &row.tick);
+        }
+        Some(row)
+    }
+}
