@@ -15,6 +15,8 @@ pub mod query;
 pub mod subscriptions;
 
 use self::market::MarketQuote;
+use crate::VenueSettings;
+use crate::gemini::GeminiApi;
 use crate::protocol::Instrument;
 use shared::venue::Venue;
 
@@ -69,4 +71,35 @@ pub fn find_market<'a>(
     rest_name: &str,
 ) -> Option<(&'a Instrument, &'a MarketQuote)> {
     listed.iter().zip(markets).find(|(instrument, _)| instrument.rest_name == rest_name)
+}
+
+/// A new client connection to a simulated `venue`.
+#[must_use]
+pub fn simulator(venue: Venue, settings: VenueSettings) -> Box<dyn VenueSimulator> {
+    match venue {
+        Venue::Coinbase => Box::new(coinbase::CoinbaseSimulator::default()),
+        Venue::Gemini => match settings.gemini {
+            GeminiApi::Current => Box::new(gemini::GeminiSimulator::default()),
+            GeminiApi::V2 => Box::new(gemini::v2::GeminiV2Simulator::default()),
+        },
+        Venue::Kraken => Box::new(kraken::KrakenSimulator::default()),
+        Venue::Gateio => Box::new(gateio::GateioSimulator::new()),
+        Venue::Cryptocom => Box::new(cryptocom::CryptocomSimulator::new()),
+        Venue::Bybit => Box::new(bybit::BybitSimulator::new()),
+        Venue::Okx => Box::new(okx::OkxSimulator::new()),
+    }
+}
+
+/// The REST interface of a simulated `venue`.
+#[must_use]
+pub fn rest_simulator(venue: Venue) -> Box<dyn RestSimulator> {
+    match venue {
+        Venue::Coinbase => Box::new(coinbase::CoinbaseRest),
+        Venue::Gemini => Box::new(gemini::GeminiRest),
+        Venue::Kraken => Box::new(kraken::KrakenRest),
+        Venue::Gateio => Box::new(gateio::GateioRest),
+        Venue::Cryptocom => Box::new(cryptocom::CryptocomRest),
+        Venue::Bybit => Box::new(bybit::BybitRest),
+        Venue::Okx => Box::new(okx::OkxRest),
+    }
 }
