@@ -1,5 +1,7 @@
 //! Bounds of the engines, each with its arithmetic. What one connection or one shard may hold is decided here.
 
+use dataplane_core::limits::{REQUEST_HEAD_MAX, TICKS_PER_DRAIN_MAX};
+use shared::limits::TICK_RING_CAPACITY;
 use tuning::ring_probe::FILE_TABLE_ENTRIES;
 
 /// TCP connections of one shard. An idle one holds its slab slot and nothing else, at most 4 KiB: 64 MiB a shard.
@@ -8,27 +10,28 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// Slots by which the slab grows. 64 slots are some 40 KiB, so a quiet shard stays small and growth is rare.
 pub(crate) const SLAB_CHUNK: usize = 64;
 
-/// Unconsumed input at which a connection is no longer read from. A request head is at most 8 KiB, so this much
-/// always lets the next request become whole.
-pub(crate) const INPUT_PAUSE_BYTES: usize = 8 * 1_024;
+/// Unconsumed input at which a connection is no longer read from, unless the shard asks for more of it: above a request
+/// head, so that the next request can always become whole.
+pub(crate) const INPUT_PAUSE_BYTES: usize = 2 * REQUEST_HEAD_MAX;
 
 /// Unconsumed input at which a connection is closed. Stopping a multishot receive takes effect at the next submission,
-/// and until then one turn may bring 33 more buffers (the kernel's bound on one round) of 4 KiB: 132 KiB and the
-/// 8 KiB above stay below this.
-pub(crate) const INPUT_MAX_BYTES: usize = 256 * 1_024;
+/// and until then one turn brings all that waits in the kernel: what `RECEIVE_SOCKET_BYTES` allows, 128 KiB, and
+/// what the client refills meanwhile. Eight times that is never reached by a client that means well.
+pub(crate) const INPUT_MAX_BYTES: usize = 1_024 * 1_024;
 
-/// Unconsumed input of all connections of one shard together: 4,000 half heads of 16 KiB, or 480 bursts as above. Past
-/// it the connection that asks for more is closed.
-pub(crate) const INPUT_TOTAL_BYTES: usize = 64 * 1_024 * 1_024;
+/// Input buffers larger than `INPUT_POOLED_BYTES` of all connections of one shard together: some 250 bursts as above at
+/// once. Past it the connection whose burst asks for more is closed. Smaller buffers are not counted: a slab full of
+/// half heads of 8 KiB is 128 MiB, and no burst can take that from them.
+pub(crate) const INPUT_BURSTS_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// First capacity of an input buffer: a head of a browser with its cookies fits.
 pub(crate) const INPUT_FIRST_BYTES: usize = 2 * 1_024;
 
 /// Input buffers kept for reuse: with the next bound 16 MiB at most.
-pub(crate) const INPUTS_POOLED_MAX: usize = 1_024;
+pub(crate) const INPUTS_POOLED_MAX: usize = 512;
 
 /// Largest input buffer kept for reuse; larger ones, left by a burst, go back to the allocator.
-pub(crate) const INPUT_POOLED_BYTES: usize = 16 * 1_024;
+pub(crate) const INPUT_POOLED_BYTES: usize = 32 * 1_024;
 
 /// Reply buffers of one shard in use at once: connections whose last reply is still being sent. 4,096 × 16 KiB = 64 MiB;
 /// past it the connection that asks for one is closed.
@@ -39,7 +42,11 @@ pub(crate) const OUTPUTS_POOLED_MAX: usize = 512;
 
 /// Send buffer of a connection in the kernel (which doubles it), bytes. Some 500 replies; and because the kernel
 /// reports room when a third is free, a client has to read 17 KiB a second not to be called stalled.
-pub(crate) const SEND_BUFFER_BYTES: usize = 128 * 1_024;
+pub(crate) const SEND_SOCKET_BYTES: usize = 128 * 1_024;
+
+/// Receive buffer of a connection in the kernel (which doubles it), bytes: 300 requests. It bounds what a client can have
+/// waiting that nobody has read.
+pub(crate) const RECEIVE_SOCKET_BYTES: usize = 64 * 1_024;
 
 /// Instructions of the control plane waiting for one shard. They are few; the sender waits for room.
 pub(crate) const COMMANDS_WAITING_MAX: usize = 64;
@@ -74,10 +81,10 @@ pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1_024;
 /// Inputs the feed thread takes before it wakes the shards: at 1 µs each, 64 delay the first by 64 µs at most.
 pub(crate) const FEED_BATCH: usize = 64;
 
-/// Rounds of draining the tick ring in one turn. One round takes a bounded number of ticks; a feed that outruns this
-/// many rounds is served again next turn, after the clients.
-pub(crate) const FEED_ROUNDS_MAX: usize = 64;
+/// Rounds of draining the tick ring at a time: one whole ring. A feed that outruns even this is taken up again before
+/// the next request.
+pub(crate) const FEED_ROUNDS_MAX: usize = TICK_RING_CAPACITY / TICKS_PER_DRAIN_MAX;
 
 const _: () = assert!(CONNECTIONS_MAX <= FILE_TABLE_ENTRIES as usize);
 const _: () = assert!(CONNECTIONS_MAX <= 1 << crate::connections::INDEX_BITS);
-const _: () = assert!(INPUT_PAUSE_BYTES + 33 * tuning::ring_probe::RECEIVE_BUFFER_BYTES < INPUT_MAX_BYTES);
+const _: () = assert!(INPUT_PAUSE_BYTES + 4 * RECEIVE_SOCKET_BYTES < INPUT_MAX_BYTES);

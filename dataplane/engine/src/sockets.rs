@@ -1,7 +1,7 @@
 //! The sockets of all shards: one listener and one datagram socket each, every one on the same two ports.
 
 use crate::facade::StartRefused;
-use crate::limits::SEND_BUFFER_BYTES;
+use crate::limits::{RECEIVE_SOCKET_BYTES, SEND_SOCKET_BYTES};
 use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -36,7 +36,9 @@ pub(crate) fn bind(ip: IpAddr, tcp_port: u16, udp_port: u16, shards: usize) -> R
     for _ in 0..shards {
         let listener = tcp_listener(tcp).map_err(|error| refused("TCP", tcp_port, &error))?;
         // Connections inherit it.
-        let bounded = SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER_BYTES);
+        let socket = SockRef::from(&listener);
+        let bounded = socket.set_send_buffer_size(SEND_SOCKET_BYTES);
+        let bounded = bounded.and_then(|()| socket.set_recv_buffer_size(RECEIVE_SOCKET_BYTES));
         bounded.map_err(|error| refused("TCP", tcp_port, &error))?;
         let datagrams = udp_socket(udp).map_err(|error| refused("UDP", udp_port, &error))?;
         of_shards.push((listener, datagrams));

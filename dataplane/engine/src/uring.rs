@@ -26,7 +26,8 @@ use streams::Io;
 use tuning::buffer_ring::BufferRing;
 use tuning::clock;
 use tuning::ring_probe::{
-    FILE_TABLE_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_GROUP, RING_ENTRIES, RingRefused, ring_builder,
+    COMPLETION_ENTRIES, FILE_TABLE_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_GROUP, RING_ENTRIES,
+    RingRefused, ring_builder,
 };
 
 /// Period of housekeeping, as the kernel wants it. Static: the entry that points at it may outlive a turn.
@@ -113,9 +114,9 @@ impl<'ring> UringLoop<'ring> {
             datagrams_waiting: false,
             counters: LoopCounters::default(),
             accepting: Accepting::Paused,
-            dirty: Vec::new(),
-            ready: ReadyList::default(),
-            serving: Vec::new(),
+            dirty: Vec::with_capacity(COMPLETION_ENTRIES as usize),
+            serving: ReadyList::new().streams,
+            ready: ReadyList::new(),
             swept_mono_ms: 0,
             now: clock::now(),
             stop: false,
@@ -314,6 +315,8 @@ impl<'ring> UringLoop<'ring> {
             }
         }
         self.now = clock::now();
+        // Usage that is still in the meter leaves now or never.
+        self.setup.shard.idle_tick(self.now, &mut self.ready);
         self.publish();
         true
     }

@@ -57,11 +57,9 @@ impl ShardLoop {
     pub(crate) fn take_commands(&mut self) -> Orders {
         let mut orders = Orders::default();
         while let Ok(command) = self.commands.try_recv() {
-            match command {
-                ShardCommand::StopAccepting => orders.stop_accepting = true,
-                ShardCommand::Stop => orders.stop = true,
-                command => self.shard.apply(command),
-            }
+            orders.stop_accepting |= matches!(command, ShardCommand::StopAccepting);
+            orders.stop |= matches!(command, ShardCommand::Stop);
+            self.shard.apply(command);
         }
         orders
     }

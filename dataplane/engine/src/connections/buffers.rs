@@ -3,7 +3,7 @@
 //! An idle connection holds none. Buffers come from a pool and go back to it; the pool and what is out of it are bounded.
 
 use crate::limits::{
-    INPUT_FIRST_BYTES, INPUT_MAX_BYTES, INPUT_POOLED_BYTES, INPUT_TOTAL_BYTES, INPUTS_POOLED_MAX, OUTPUTS_MAX,
+    INPUT_BURSTS_BYTES, INPUT_FIRST_BYTES, INPUT_MAX_BYTES, INPUT_POOLED_BYTES, INPUTS_POOLED_MAX, OUTPUTS_MAX,
     OUTPUTS_POOLED_MAX,
 };
 use dataplane_core::reply::ReplyBuffer;
@@ -79,8 +79,8 @@ pub(crate) struct Buffers {
     /// Reply buffers that are out.
     outputs_out: usize,
     inputs: Vec<Vec<u8>>,
-    /// Capacity of the input buffers that are out, bytes.
-    inputs_out: usize,
+    /// Capacity of the input buffers that are out and larger than `INPUT_POOLED_BYTES`, bytes.
+    bursts_out: usize,
 }
 
 impl Buffers {
@@ -110,14 +110,13 @@ impl Buffers {
     }
 
     fn take_input(&mut self) -> Vec<u8> {
-        let input = self.inputs.pop().unwrap_or_default();
-        self.inputs_out += input.capacity();
-        input
+        self.inputs.pop().unwrap_or_default()
     }
 
     fn put_input(&mut self, mut input: Vec<u8>) {
-        self.inputs_out -= input.capacity();
-        if input.capacity() > 0 && input.capacity() <= INPUT_POOLED_BYTES && self.inputs.len() < INPUTS_POOLED_MAX {
+        let burst = burst_of(input.capacity());
+        self.bursts_out -= burst;
+        if input.capacity() > 0 && burst == 0 && self.inputs.len() < INPUTS_POOLED_MAX {
             input.clear();
             self.inputs.push(input);
         }
@@ -130,13 +129,19 @@ impl Buffers {
         if wanted <= before {
             return Ok(());
         }
-        if self.inputs_out - before + wanted > INPUT_TOTAL_BYTES {
+        let others = self.bursts_out - burst_of(before);
+        if others + burst_of(wanted) > INPUT_BURSTS_BYTES {
             return Err(Exhausted);
         }
         input.reserve_exact(wanted - input.len());
-        self.inputs_out = self.inputs_out - before + input.capacity();
+        self.bursts_out = others + burst_of(input.capacity());
         Ok(())
     }
+}
+
+/// What a buffer of this capacity counts as burst.
+const fn burst_of(capacity: usize) -> usize {
+    if capacity > INPUT_POOLED_BYTES { capacity } else { 0 }
 }
 
 #[cfg(test)]
@@ -156,7 +161,7 @@ mod tests {
             input.consume(taken, &mut buffers);
         }
         input.clear(&mut buffers);
-        assert_eq!(buffers.inputs_out, 0);
+        assert_eq!(buffers.bursts_out, 0);
         assert_eq!(buffers.inputs.len(), 1, "the buffer went back to the pool");
     }
 
@@ -169,11 +174,11 @@ mod tests {
         assert_eq!(input.len(), INPUT_MAX_BYTES);
         input.consume(INPUT_MAX_BYTES, &mut buffers);
         assert!(buffers.inputs.is_empty(), "large ones are not kept");
-        assert_eq!(buffers.inputs_out, 0);
+        assert_eq!(buffers.bursts_out, 0);
     }
 
     #[test]
-    fn all_connections_input_together_is_bounded() {
+    fn all_bursts_together_are_bounded_and_leave_room_for_heads() {
         let mut buffers = Buffers::new();
         let mut inputs: Vec<Input> = Vec::new();
         let refused = loop {
@@ -184,9 +189,12 @@ mod tests {
             }
         };
         assert_eq!(refused, Exhausted);
-        assert_eq!(inputs.len(), INPUT_TOTAL_BYTES / INPUT_MAX_BYTES);
+        assert_eq!(inputs.len(), INPUT_BURSTS_BYTES / INPUT_MAX_BYTES);
+        let mut head = Input::default();
+        head.append(&[1; INPUT_POOLED_BYTES], &mut buffers).expect("a request head always finds room");
+        inputs.push(head);
         inputs.iter_mut().for_each(|input| input.clear(&mut buffers));
-        assert_eq!(buffers.inputs_out, 0);
+        assert_eq!(buffers.bursts_out, 0);
     }
 
     #[test]

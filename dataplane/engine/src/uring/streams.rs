@@ -176,11 +176,9 @@ impl UringLoop<'_> {
 
     /// Settles every connection that was touched in this turn.
     pub(super) fn settle_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for token in dirty.drain(..) {
+        while let Some(token) = self.dirty.pop() {
             self.settle(token);
         }
-        self.dirty = dirty;
     }
 
     /// Closes a connection for our own reasons.

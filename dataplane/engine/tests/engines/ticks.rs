@@ -1,0 +1,146 @@
+//! Prices on their way to clients: waiting requests, shards that sleep, datagrams.
+
+use crate::rig::{KEY, PATIENCE, Rig, Wish, eventually, on_each_engine, request};
+use shared::asset::AssetId;
+
+#[test]
+fn an_idle_shard_sees_a_new_tick() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced_as(Wish { shards: 2, ..Wish::of(engine) });
+        let parked = |shard: usize| rig.plane.stats()[shard].parks;
+        for _ in 0..50 {
+            let before: Vec<u64> = rig.plane.stats().iter().map(|shard| shard.counters.generation).collect();
+            rig.quote(0);
+            eventually("every shard has the tick", || {
+                let stats = rig.plane.stats();
+                stats.iter().zip(&before).all(|(shard, before)| shard.counters.generation > *before).then_some(())
+            });
+        }
+        assert!((0..2).all(|shard| parked(shard) > 0), "they slept meanwhile");
+    });
+}
+
+#[test]
+fn a_request_waits_for_a_newer_price() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let mut client = rig.connect();
+        let mut newest = client.price("BTC").sequence();
+        for _ in 0..20 {
+            client.send(&request("BTC", &format!("&newer_than={newest}&wait_ms=30000")));
+            rig.await_stats("it waits", |stats| stats.counters.waiting == 1);
+            // Another asset's tick is not what it waits for.
+            rig.quote(1);
+            rig.quote(0);
+            let reply = client.read().expect("an answer");
+            assert_eq!(reply.status, 200);
+            assert!(reply.sequence() > newest);
+            newest = reply.sequence();
+        }
+    });
+}
+
+#[test]
+fn what_is_pipelined_behind_a_waiting_request_is_answered_after_it() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let mut client = rig.connect();
+        let newest = client.price("BTC").sequence();
+        let waiting = request("BTC", &format!("&newer_than={newest}&wait_ms=30000"));
+        client.send(&format!("{}{waiting}{}", request("ETH", ""), request("SOL", "").repeat(500)));
+        assert_eq!(client.read().expect("the one before").json()["asset"], "ETH");
+        rig.await_stats("it waits", |stats| stats.counters.waiting == 1);
+        rig.quote(0);
+        assert!(client.read().expect("the one that waited").sequence() > newest);
+        for index in 0..500 {
+            assert_eq!(client.read().unwrap_or_else(|| panic!("no answer {index}")).json()["asset"], "SOL");
+        }
+    });
+}
+
+#[test]
+fn a_wait_ends_without_news() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let mut client = rig.connect();
+        let newest = client.price("BTC").sequence();
+        client.send(&request("BTC", &format!("&newer_than={newest}&wait_ms=150")));
+        assert_eq!(client.read().expect("an answer").status, 304);
+        assert_eq!(client.price("BTC").sequence(), newest);
+    });
+}
+
+#[test]
+fn a_client_that_vanishes_while_it_waits_is_forgotten() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let waiting = request("BTC", &format!("&newer_than={}&wait_ms=30000", u64::MAX / 2));
+        let clients: Vec<_> = (0..20).map(|_| rig.connect()).collect();
+        clients.iter().for_each(|client| client.send(&waiting));
+        rig.await_stats("all wait", |stats| stats.counters.waiting == 20);
+        for client in &clients {
+            socket2::SockRef::from(client.socket()).set_linger(Some(std::time::Duration::ZERO)).expect("an option");
+        }
+        drop(clients);
+        rig.await_stats("none waits", |stats| stats.counters.waiting == 0 && stats.connections == 0);
+    });
+}
+
+#[test]
+fn the_sequence_never_goes_back_on_one_connection() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let mut client = rig.connect();
+        let mut newest = 0;
+        for _ in 0..500 {
+            rig.quote(0);
+            let sequence = client.price("BTC").sequence();
+            assert!(sequence >= newest, "{sequence} after {newest}");
+            newest = sequence;
+        }
+    });
+}
+
+#[test]
+fn datagrams_are_answered() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let socket = rig.datagrams();
+        let pad = "x".repeat(100);
+        let ask = |id: u64| format!("{{\"key\":\"{KEY}\",\"asset\":\"ETH\",\"id\":{id},\"pad\":\"{pad}\"}}");
+        let mut reply = [0; 2_048];
+        // More than one batch waits at once; loopback keeps them in order and drops none of so few.
+        for round in 0..20 {
+            for id in 0..200 {
+                socket.send(ask(round * 200 + id).as_bytes()).expect("sent");
+            }
+            for id in 0..200 {
+                let length = socket.recv(&mut reply).expect("an answer");
+                let json: serde_json::Value = serde_json::from_slice(&reply[..length]).expect("JSON");
+                assert_eq!((json["id"].as_u64(), json["asset"].as_str()), (Some(round * 200 + id), Some("ETH")));
+            }
+        }
+        socket.send(&[b'x'; 600]).expect("sent");
+        socket.send(b"").expect("sent");
+        socket.send(ask(9).as_bytes()).expect("sent");
+        let length = socket.recv(&mut reply).expect("an answer");
+        let json: serde_json::Value = serde_json::from_slice(&reply[..length]).expect("JSON");
+        assert_eq!(json["id"], 9, "bad ones are met with silence");
+    });
+}
+
+#[test]
+fn the_feed_thread_tells_what_is_behind_a_price() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let asset = AssetId::new(0).expect("an asset");
+        let detail = rig.plane.inspect(asset, PATIENCE).expect("an answer");
+        assert!(detail.iter().any(|venue| venue.price.is_some() && venue.excluded.is_none()), "{detail:?}");
+        eventually("its counters are published", || (rig.plane.feed_counters().ticks >= 3).then_some(()));
+        let mut ticks = rig.plane.take_ticks().expect("the control plane's ring");
+        assert!(rig.plane.take_ticks().is_none(), "once");
+        assert!(ticks.pop().is_ok());
+        assert_eq!(rig.plane.take_usage().len(), 1);
+        assert!(rig.plane.take_usage().is_empty(), "once");
+    });
+}
