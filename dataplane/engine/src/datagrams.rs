@@ -42,7 +42,7 @@ pub(crate) struct Datagrams {
 const PEER_BYTES: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
 impl Datagrams {
-    /// Allocates the batch (about 120 KiB) and links its headers.
+    /// Allocates the batch (about 125 KiB) and links its headers.
     pub(crate) fn new() -> Self {
         // SAFETY: every field is integers, byte arrays and raw pointers, for all of which zero is a value.
         let zeroed = unsafe { Box::<Batch>::new_zeroed().assume_init() };
@@ -79,7 +79,7 @@ impl Datagrams {
     /// tells by itself, any other must come back.
     ///
     /// # Errors
-    /// What the kernel says about the socket itself; nothing of a peer's doing.
+    /// The socket is none, or the headers are wrong: a bug. Nothing of a peer's doing.
     pub(crate) fn serve(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -114,12 +114,12 @@ impl Datagrams {
                 return Ok(count.min(DATAGRAM_BATCH));
             }
             let error = io::Error::last_os_error();
-            match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => return Ok(0),
+            match error.raw_os_error() {
                 // An ICMP message about an earlier reply: a peer that is gone is not our fault.
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable => {}
-                _ => return Err(error),
+                Some(libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => {}
+                Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL) => return Err(error),
+                // Nothing there, or no memory just now.
+                _ => return Ok(0),
             }
         }
     }
@@ -208,5 +208,35 @@ fn address(peer: &libc::sockaddr_storage) -> Option<SocketAddr> {
             })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockAddr;
+
+    #[track_caller]
+    fn check(from: &str, expected: &str) {
+        let from: SocketAddr = from.parse().expect("an address");
+        let storage = SockAddr::from(from).as_storage();
+        // SAFETY: both are the C library's `sockaddr_storage`, byte for byte.
+        let storage: libc::sockaddr_storage = unsafe { std::mem::transmute_copy(&storage) };
+        assert_eq!(address(&storage).map(|address| address.to_string()).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn peers_are_shown_as_what_they_are() {
+        check("127.0.0.1:2679", "127.0.0.1:2679");
+        check("[2001:db8::7]:65535", "[2001:db8::7]:65535");
+        check("[fe80::1%3]:53", "[fe80::1%3]:53");
+        check("[::ffff:192.0.2.9]:1", "192.0.2.9:1");
+    }
+
+    #[test]
+    fn another_family_is_nobody() {
+        // SAFETY: zero is a value of this plain C structure; its family is then "unspecified".
+        let nobody: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        assert_eq!(address(&nobody), None);
     }
 }

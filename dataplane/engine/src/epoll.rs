@@ -224,13 +224,17 @@ impl EpollLoop {
 
     fn publish(&mut self, now: Moment) {
         self.counters.connections = self.connections.open() as u64;
+        self.counters.datagrams_unsent = self.datagrams.unsent();
         self.setup.stats.publish(now, &self.counters, self.setup.shard.counters());
     }
 
+    /// Gives every connection back, hands out the last usage records, and publishes for the last time.
     fn close_all(&mut self) {
         let mut tokens = Vec::new();
         self.connections.all(&mut tokens);
         tokens.into_iter().for_each(|token| self.close(token));
-        self.publish(clock::now());
+        let now = clock::now();
+        self.setup.shard.idle_tick(now, &mut self.ready);
+        self.publish(now);
     }
 }

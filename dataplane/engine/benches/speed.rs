@@ -1,0 +1,129 @@
+//! How much more a request costs than moving its bytes: the data plane against the bare floor, on both engines.
+//!
+//! Everything runs in one go, side by side: four servers (floor and data plane, io_uring and epoll), each a process pinned
+//! to one CPU, and one generator pinned to another. The servers are measured in turn, round by round, so that whatever
+//! else the machine does falls on all of them. Cost is CPU time of the serving thread per right answer; the ratio is
+//! taken within each round and its median is shown.
+//!
+//! `cargo bench -p trinity-dataplane-engine --bench speed -- [--rounds N] [--millis N] [--json FILE]`
+
+mod child;
+mod floor;
+mod loads;
+mod plane;
+mod table;
+
+use child::{Order, Role, Server};
+use dataplane_engine::Engine;
+use loads::{Load, Sample};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tuning::cpus::AllowedCpus;
+use tuning::pin;
+
+/// What the bench is told.
+struct Settings {
+    rounds: usize,
+    duration: Duration,
+    json: Option<PathBuf>,
+}
+
+impl Settings {
+    fn read(arguments: &[String]) -> Result<Self, String> {
+        let mut settings = Self { rounds: 7, duration: Duration::from_secs(2), json: None };
+        let mut arguments = arguments.iter();
+        while let Some(name) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{name} needs a value"));
+            let number = |text: &String| text.parse::<u64>().map_err(|_| format!("{name} needs a number, not {text}"));
+            match name.as_str() {
+                "--bench" => {}
+                "--rounds" => settings.rounds = usize::try_from(number(value()?)?.clamp(1, 100)).unwrap_or(1),
+                "--millis" => settings.duration = Duration::from_millis(number(value()?)?.clamp(50, 60_000)),
+                "--json" => settings.json = Some(value()?.into()),
+                _ => return Err(format!("{name} is not known: --rounds N, --millis N (each load), --json FILE")),
+            }
+        }
+        Ok(settings)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match Order::from_arguments(&arguments) {
+        Some(order) => child::run(order),
+        // `cargo test` runs benches too, without this flag: there is nothing to test here.
+        None if !arguments.iter().any(|argument| argument == "--bench") => Ok(()),
+        None => Settings::read(&arguments).map_err(io::Error::other).and_then(|settings| bench(&settings)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("speed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The two servers of one engine.
+struct Pair {
+    engine: Engine,
+    floor: Server,
+    plane: Server,
+}
+
+impl Pair {
+    fn start(engine: Engine, cpu: Option<usize>) -> io::Result<Self> {
+        let request_bytes = plane::request(0).len();
+        let order = Order { role: Role::Plane, engine, cpu, request_bytes, reply_bytes: 0 };
+        let plane = Server::start(order)?;
+        // The floor's reply is as long as a real one.
+        let mut stream = std::net::TcpStream::connect(plane.tcp)?;
+        let (status, _, reply_bytes) = plane::ask(&mut stream, &plane::request(0))?;
+        if !status.contains(" 200 ") {
+            return Err(io::Error::other(format!("the data plane answers {status}")));
+        }
+        let floor = Server::start(Order { role: Role::Floor, reply_bytes, ..order })?;
+        Ok(Self { engine, floor, plane })
+    }
+}
+
+/// What one round found: for each engine and load the floor's sample and the data plane's.
+type Round = Vec<(Engine, Load, Sample, Sample)>;
+
+fn bench(settings: &Settings) -> io::Result<()> {
+    tuning::sockets::raise_nofile()?;
+    let cpus = AllowedCpus::read()?.cpus;
+    let (server, generator) = match cpus[..] {
+        [first, second, ..] => (Some(first), Some(second)),
+        _ => (None, None),
+    };
+    if generator.is_none() {
+        eprintln!("speed: one CPU only: servers and generator share it, so only the CPU per request means something");
+    }
+    let mut pairs = [Pair::start(Engine::IoUring, server)?, Pair::start(Engine::Epoll, server)?];
+    if let Some(cpu) = generator {
+        pin::pin_current_thread(cpu).map_err(io::Error::other)?;
+    }
+    let mut rounds = Vec::with_capacity(settings.rounds);
+    for number in 0..settings.rounds {
+        let mut round: Round = Vec::new();
+        for load in Load::ALL {
+            for pair in &mut pairs {
+                // Every other round the other way about: neither always comes after the same neighbour.
+                let (floor, plane) = if number % 2 == 0 {
+                    let floor = load.measure(Role::Floor, &mut pair.floor, settings.duration)?;
+                    (floor, load.measure(Role::Plane, &mut pair.plane, settings.duration)?)
+                } else {
+                    let plane = load.measure(Role::Plane, &mut pair.plane, settings.duration)?;
+                    (load.measure(Role::Floor, &mut pair.floor, settings.duration)?, plane)
+                };
+                round.push((pair.engine, load, floor, plane));
+            }
+        }
+        rounds.push(round);
+    }
+    table::show(&rounds, settings)?;
+    Ok(())
+}

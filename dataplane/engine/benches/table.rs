@@ -1,0 +1,127 @@
+//! What the rounds found, as a table for people and as JSON for machines: medians over rounds.
+
+use crate::loads::{Load, Sample};
+use crate::{Round, Settings};
+use dataplane_engine::Engine;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+
+/// One engine under one load.
+struct Row {
+    engine: &'static str,
+    load: Load,
+    floor: Sample,
+    plane: Sample,
+    /// Median over rounds of data plane over floor, CPU per request; and its extremes.
+    ratio: f64,
+    ratio_range: (f64, f64),
+}
+
+pub fn show(rounds: &[Round], settings: &Settings) -> io::Result<()> {
+    let rows: Vec<Row> = (0..rounds[0].len()).map(|index| row(rounds, index)).collect();
+    let mut out = io::stdout().lock();
+    let millis = settings.duration.as_millis();
+    writeln!(
+        out,
+        "medians of {} rounds of {millis} ms each; CPU of the serving thread per right answer",
+        rounds.len()
+    )?;
+    writeln!(
+        out,
+        "{:<30} {:<9} {:>9} {:>9} {:>6} {:>13} {:>11} {:>11} {:>8} {:>8}",
+        "load",
+        "engine",
+        "floor ns",
+        "plane ns",
+        "ratio",
+        "(min to max)",
+        "floor req/s",
+        "plane req/s",
+        "p50 µs",
+        "p99 µs"
+    )?;
+    for row in &rows {
+        let (floor, plane) = (&row.floor, &row.plane);
+        let range = format!("({:.3}-{:.3})", row.ratio_range.0, row.ratio_range.1);
+        writeln!(
+            out,
+            "{:<30} {:<9} {:>9.0} {:>9.0} {:>6.3} {:>13} {:>11.0} {:>11.0} {:>8.1} {:>8.1}",
+            row.load.name(),
+            row.engine,
+            floor.cpu_ns,
+            plane.cpu_ns,
+            row.ratio,
+            range,
+            floor.rate,
+            plane.rate,
+            plane.p50_us,
+            plane.p99_us
+        )?;
+    }
+    let gains: Vec<(&str, f64, f64)> = ["io_uring", "epoll"].into_iter().filter_map(|name| gain(&rows, name)).collect();
+    for (engine, rate, cpu) in &gains {
+        writeln!(
+            out,
+            "16 deep against one at a time, {engine}: {rate:.1} × the rate, 1/{cpu:.1} of the CPU per request"
+        )?;
+    }
+    if let Some(path) = &settings.json {
+        std::fs::write(path, to_json(&rows, &gains, settings).to_string())?;
+    }
+    Ok(())
+}
+
+fn row(rounds: &[Round], index: usize) -> Row {
+    let (engine, load, ..) = rounds[0][index];
+    let of = |value: &dyn Fn(&Sample, &Sample) -> f64| -> Vec<f64> {
+        rounds.iter().map(|round| value(&round[index].2, &round[index].3)).collect()
+    };
+    let floor = Sample {
+        cpu_ns: median(of(&|floor, _| floor.cpu_ns)),
+        rate: median(of(&|floor, _| floor.rate)),
+        p50_us: median(of(&|floor, _| floor.p50_us)),
+        p99_us: median(of(&|floor, _| floor.p99_us)),
+    };
+    let plane = Sample {
+        cpu_ns: median(of(&|_, plane| plane.cpu_ns)),
+        rate: median(of(&|_, plane| plane.rate)),
+        p50_us: median(of(&|_, plane| plane.p50_us)),
+        p99_us: median(of(&|_, plane| plane.p99_us)),
+    };
+    let ratios = of(&|floor, plane| plane.cpu_ns / floor.cpu_ns);
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    let engine = if engine == Engine::IoUring { "io_uring" } else { "epoll" };
+    Row { engine, load, floor, plane, ratio: median(ratios), ratio_range: (least, most) }
+}
+
+/// What pipelining gains an engine: rate over rate, and CPU over CPU.
+fn gain<'a>(rows: &[Row], engine: &'a str) -> Option<(&'a str, f64, f64)> {
+    let find = |load| rows.iter().find(|row| row.engine == engine && row.load == load);
+    let (one, deep) = (find(Load::Tcp)?, find(Load::TcpPipelined)?);
+    Some((engine, deep.plane.rate / one.plane.rate, one.plane.cpu_ns / deep.plane.cpu_ns))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
+}
+
+fn to_json(rows: &[Row], gains: &[(&str, f64, f64)], settings: &Settings) -> Value {
+    let sample = |sample: &Sample| json!({"cpu_ns": sample.cpu_ns, "requests_per_second": sample.rate, "p50_us": sample.p50_us, "p99_us": sample.p99_us});
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "load": row.load.name(), "engine": row.engine, "floor": sample(&row.floor), "plane": sample(&row.plane),
+                "ratio": row.ratio, "ratio_min": row.ratio_range.0, "ratio_max": row.ratio_range.1,
+            })
+        })
+        .collect();
+    let gains: Vec<Value> = gains
+        .iter()
+        .map(|(engine, rate, cpu)| json!({"engine": engine, "pipelined_rate": rate, "pipelined_cpu": cpu}))
+        .collect();
+    json!({"rounds": settings.rounds, "millis": settings.duration.as_millis(), "rows": rows, "pipelining": gains})
+}
