@@ -184,7 +184,11 @@ impl<'a> Json<'a> {
     /// The text it is written in, quotes included.
     #[must_use]
     pub fn raw(&self) -> Cow<'a, str> {
-        self.0.as_raw_cow()
+        // Behind a number sonic-rs leaves the white space that stood there.
+        match self.0.as_raw_cow() {
+            Cow::Borrowed(raw) => Cow::Borrowed(raw.trim_ascii_end()),
+            Cow::Owned(raw) => Cow::Owned(raw.trim_ascii_end().to_owned()),
+        }
     }
 
     /// The text of a string, escapes resolved; `None` for anything else, and for half a surrogate pair.
@@ -202,7 +206,7 @@ impl<'a> Json<'a> {
     /// The text of a string, or of a number as it was written; `None` for anything else.
     #[must_use]
     pub fn text_or_number(&self) -> Option<Cow<'a, str>> {
-        if self.0.is_number() { Some(self.0.as_raw_cow()) } else { self.text() }
+        if self.0.is_number() { Some(self.raw()) } else { self.text() }
     }
 
     /// A whole number written as digits alone, bare or in quotes, below 2^64.

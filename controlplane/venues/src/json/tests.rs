@@ -81,6 +81,15 @@ fn fields_are_found_whatever_their_order_and_the_last_counts() {
 }
 
 #[test]
+fn white_space_is_no_part_of_a_value() {
+    let root = parse(b"{ \"n\" : 1.50 \n, \"a\": [ 7\t, \"x\" , true ] , \"last\": 12\r\n}").expect("good");
+    assert_eq!(price("n", root.get("n").as_ref()), Ok(Field::At(Price::new(150, -2))));
+    assert_eq!(root.get("last").and_then(|last| last.whole()), Some(12));
+    let items: Vec<_> = root.get("a").iter().flat_map(Json::items).map(|item| item.raw().into_owned()).collect();
+    assert_eq!(items, ["7", "\"x\"", "true"]);
+}
+
+#[test]
 fn whole_numbers_are_digits_alone() {
     for (text, whole, part) in [
         ("1790359171119", Some(1_790_359_171_119), Some(1_790_359_171_119)),
