@@ -106,7 +106,7 @@ impl DataPlane {
     /// # Errors
     /// See [`StartRefused`]; nothing is left running.
     pub fn start(setup: DataPlaneSetup) -> Result<Self, StartRefused> {
-        start::start(setup)
+        start::start(&setup, tuning::ring_probe::probe)
     }
 
     /// The engine all shards run.

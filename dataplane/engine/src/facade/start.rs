@@ -20,11 +20,16 @@ use shared::usage::UsageRecord;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use tuning::ring_probe::{RingRefused, RingVerdict};
 
 /// Shards beside which the control plane's ring of ticks still fits the feed's 64-bit set of rings.
 const SERVING_SHARDS_MAX: usize = if SHARDS_MAX < 63 { SHARDS_MAX } else { 63 };
 
-pub(super) fn start(setup: DataPlaneSetup) -> Result<DataPlane, StartRefused> {
+/// Starts everything; `probe` tells whether io_uring is to be had.
+pub(super) fn start(
+    setup: &DataPlaneSetup,
+    probe: impl FnOnce() -> Result<RingVerdict, RingRefused>,
+) -> Result<DataPlane, StartRefused> {
     let shards = setup.plan.shards.len();
     if shards == 0 || shards > SERVING_SHARDS_MAX {
         let text = format!("{shards} serving shards are planned: set TB_SHARDS to 1 to {SERVING_SHARDS_MAX}");
@@ -35,8 +40,8 @@ pub(super) fn start(setup: DataPlaneSetup) -> Result<DataPlane, StartRefused> {
         warnings.push(format!("the limit on open files stays as it is: {error}"));
         tuning::sockets::Limit { soft: None, hard: None }
     });
-    let chosen = choose(setup.engine, tuning::ring_probe::probe)?;
-    let connections_max = connections_max(&setup, &chosen, files.soft, &mut warnings);
+    let chosen = choose(setup.engine, probe)?;
+    let connections_max = connections_max(setup, &chosen, files.soft, &mut warnings);
     let bound = sockets::bind(setup.bind, setup.tcp_port, setup.udp_port, shards)?;
     let (tcp, udp) = (bound.tcp, bound.udp);
     let rings = Rings::new(shards);
@@ -50,7 +55,7 @@ pub(super) fn start(setup: DataPlaneSetup) -> Result<DataPlane, StartRefused> {
         rings: rings.tick_producers,
         simulated: setup.simulated,
     };
-    let parts = Parts { setup: &setup, chosen: &chosen, connections_max, hand_over };
+    let parts = Parts { setup, chosen: &chosen, connections_max, hand_over };
     let mut starting = Starting::new(feed.clone(), shards);
     starting.shards(&parts, bound, rings.tick_consumers, rings.usage_producers)?;
     let wakes = starting.handles.iter().map(|shard| Arc::clone(&shard.wake)).collect();
@@ -242,24 +247,31 @@ impl Drop for Starting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::choice::Engine;
+    use crate::choice::{Engine, EngineChoice};
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
     use tuning::core_plan::CorePlan;
 
-    #[track_caller]
-    fn check(direct_descriptors: bool, shards: usize, files: Option<u64>, asked: usize, granted: usize) {
-        let setup = DataPlaneSetup {
-            engine: crate::EngineChoice::Auto,
+    fn setup(engine: EngineChoice, shards: usize, connections_max: usize) -> DataPlaneSetup {
+        DataPlaneSetup {
+            engine,
             bind: std::net::Ipv4Addr::LOCALHOST.into(),
             tcp_port: 0,
             udp_port: 0,
             plan: CorePlan { shards: vec![None; shards], control: Vec::new() },
-            connections_max: asked,
+            connections_max,
             assets: Arc::default(),
             keys: Arc::default(),
             shard_parameters: dataplane_core::command::ShardParameters::default(),
             feed_parameters: dataplane_core::feed::FeedParameters::default(),
             simulated: false,
-        };
+        }
+    }
+
+    #[track_caller]
+    fn check(direct_descriptors: bool, shards: usize, files: Option<u64>, asked: usize, granted: usize) {
+        let setup = setup(EngineChoice::Auto, shards, asked);
         let chosen = Chosen { engine: Engine::Epoll, reason: String::new(), direct_descriptors };
         let mut warnings = Vec::new();
         assert_eq!(connections_max(&setup, &chosen, files, &mut warnings), granted);
@@ -274,5 +286,58 @@ mod tests {
         check(false, 4, Some(1_024), CONNECTIONS_MAX, 128);
         check(true, 4, Some(1_024), CONNECTIONS_MAX, CONNECTIONS_MAX);
         check(false, 1, Some(1_000_000), 0, 1);
+    }
+
+    /// As on Linux 6.1 to 6.7, where a direct descriptor cannot be handed over: see `Chosen::direct_descriptors`.
+    #[test]
+    fn ordinary_descriptors_are_served_handed_over_and_closed() {
+        if let Err(refused) = tuning::ring_probe::probe() {
+            eprintln!("skipped: {refused}");
+            return;
+        }
+        let older = || Ok(RingVerdict { direct_descriptors: false });
+        let plane = start(&setup(EngineChoice::IoUring, 1, 20), older).expect("started");
+        assert!(plane.engine_reason().contains("ordinary"), "{}", plane.engine_reason());
+        let connect = || {
+            let stream = TcpStream::connect(plane.tcp_address()).expect("a connection");
+            stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+            stream
+        };
+        for _ in 0..100 {
+            let mut client = connect();
+            client.write_all(b"GET /price?asset=BTC HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+            let mut reply = String::new();
+            client.read_to_string(&mut reply).expect("an answer, then the end");
+            assert!(reply.starts_with("HTTP/1.1 401 "), "{reply}");
+        }
+        let mut client = connect();
+        client.write_all(b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        let mut given = plane.hand_overs().recv_timeout(Duration::from_secs(30)).expect("handed over");
+        assert!(given.bytes.starts_with(b"GET /other "));
+        given.stream.write_all(b"bye").expect("sent");
+        drop(given);
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).expect("what the new owner says, then the end");
+        assert_eq!(reply, "bye");
+        plane.command(&ShardCommand::StopAccepting);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(plane.tcp_address()).is_ok() {
+            assert!(Instant::now() < deadline, "newcomers are refused");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_ends_unbidden_is_told_by_name() {
+        let plane = start(&setup(EngineChoice::Epoll, 1, 1), || panic!("not asked for")).expect("started");
+        assert_eq!(plane.failed_thread(), None);
+        let handle = std::thread::spawn(|| {});
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !handle.is_finished() {
+            assert!(Instant::now() < deadline, "an empty thread ends");
+        }
+        plane.threads.lock().expect("sound").push(Thread { name: "shard-9".to_owned(), handle });
+        assert_eq!(plane.failed_thread().as_deref(), Some("shard-9"));
+        plane.stop();
+        assert_eq!(plane.failed_thread(), None, "told to");
     }
 }

@@ -148,3 +148,61 @@ impl<'ring> Ring<'ring> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uring::operation::{Kind, nudge, timer};
+    use io_uring::IoUring;
+    use io_uring::types::Timespec;
+
+    /// A ring of the engine's flags, but with this few entries. `None` where there is no io_uring.
+    fn small(entries: u32, completions: u32) -> Option<IoUring> {
+        let mut builder = tuning::ring_probe::ring_builder();
+        builder.setup_cqsize(completions);
+        match builder.build(entries) {
+            Ok(ring) => Some(ring),
+            Err(error) => {
+                eprintln!("skipped: no io_uring here: {error}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_when_both_queues_overflow() {
+        let Some(mut ring) = small(8, 16) else { return };
+        let (submitter, entries, completions) = ring.split();
+        let mut ring = Ring::new(submitter, entries, completions);
+        for _ in 0..100 {
+            // SAFETY: it points at nothing.
+            unsafe { ring.push(&nudge()) };
+        }
+        let mut seen = 0;
+        while seen < 100 {
+            ring.wait().expect("the ring answers");
+            let list = ring.completions();
+            assert!(list.iter().all(|one| one.errno() == 0 && !one.goes_on() && one.buffer().is_none()));
+            seen += list.len();
+            ring.put_back(list);
+        }
+        assert_eq!((seen, ring.outstanding), (100, 0));
+        assert!(ring.overflows() > 0, "100 completions do not fit 16 places");
+    }
+
+    #[test]
+    fn the_end_waits_for_what_is_in_flight() {
+        static LONG: Timespec = Timespec::new().sec(3_600);
+        let Some(mut ring) = small(8, 16) else { return };
+        let (submitter, entries, completions) = ring.split();
+        let mut ring = Ring::new(submitter, entries, completions);
+        for _ in 0..20 {
+            // SAFETY: the period is static.
+            unsafe { ring.push(&timer(&LONG)) };
+        }
+        assert!(ring.quiesce());
+        assert_eq!(ring.outstanding, 0);
+        let timers = ring.completions().iter().filter(|one| one.number == Kind::Timer.alone()).count();
+        assert_eq!(timers, 20, "each was ended");
+    }
+}
