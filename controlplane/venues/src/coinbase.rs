@@ -262,3 +262,6 @@ fn read_rest_ticker(root: &Json<'_>, instrument: &Instrument) -> Result<VenueQuo
         sequence: None,
     })
 }
+
+#[cfg(test)]
+mod tests;

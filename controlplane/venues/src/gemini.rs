@@ -113,32 +113,4 @@ fn read_pubticker(root: &Json<'_>, instrument: &Instrument) -> Result<VenueQuote
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_matched_whole() {
-        for (name, expected) in [
-            ("btcusd", Some("BTC USD")),
-            ("BTCUSD", Some("BTC USD")),
-            ("btcgusd", Some("BTC GUSD")),
-            ("btcrlusd", Some("BTC RLUSD")),
-            ("btcusdt", Some("BTC USDT")),
-            ("usdcusd", Some("USDC USD")),
-            ("usdtusd", Some("USDT USD")),
-            ("paxgusd", Some("PAXG USD")),
-            ("paxggusd", Some("PAXG GUSD")),
-            ("usdgusd", Some("USDG USD")),
-            ("usdgrlusd", Some("USDG RLUSD")),
-            ("gusdsgd", Some("GUSD SGD")),
-            ("linketh", Some("LINK ETH")),
-            ("btcgusdperp", None),
-            ("BTCUSDCPERP", None),
-            ("usd", None),
-            ("", None),
-        ] {
-            let pair = split(name).map(|(base, quote)| format!("{base} {quote}"));
-            assert_eq!(pair.as_deref(), expected, "{name}");
-        }
-    }
-}
+mod tests;

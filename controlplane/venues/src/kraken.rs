@@ -257,3 +257,6 @@ fn read_rest_tickers<'a>(root: &Json<'a>, asked: &[&'a Instrument]) -> Result<Ve
     }
     Ok(said)
 }
+
+#[cfg(test)]
+mod tests;
