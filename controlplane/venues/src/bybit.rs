@@ -166,7 +166,11 @@ fn trades(data: &Json<'_>, _kind: &str, symbols: (Symbol, Symbol)) -> Result<Ven
 /// `error:handler not found,topic:orderbook.1.XUSDT`.
 fn answer<'a>(frame: &Json<'a>) -> Result<Said<'a>, Fault> {
     let [success, reason, request] = frame.pick(["success", "ret_msg", "req_id"]);
-    let success = success.and_then(|success| success.flag()).ok_or(Fault::Wrong("success", "true or false"))?;
+    let Some(success) = success else {
+        // A recording may hold what the client said.
+        return Ok(Said::ignored("a request"));
+    };
+    let success = success.flag().ok_or(Fault::Wrong("success", "true or false"))?;
     let request = request.and_then(|request| request.whole());
     let reason = reason.and_then(|reason| reason.text()).unwrap_or_default();
     let name = [TICKERS, BOOK, TRADES].iter().find_map(|topic| name_after(&reason, topic));

@@ -63,11 +63,13 @@ impl Cryptocom {
             Some("public/heartbeat") => heartbeat(id.as_ref()).map(|said| vec![said]),
             Some("subscribe") | None => {
                 let request = id.as_ref().and_then(Json::whole);
-                match (result.filter(|result| !result.is_null()), code.filter(|code| code.whole() != Some(0))) {
-                    (_, Some(code)) => Ok(vec![refusal(&frame, &code, request)]),
-                    (Some(result), None) => self.result(&result, request),
-                    (None, None) if method.is_none() => Ok(vec![Said::ignored("frame without a method")]),
-                    (None, None) => Ok(vec![Said::Subscribed { name: name_in_channel(&frame), request }]),
+                let code_is_good = code.as_ref().map(|code| code.whole() == Some(0));
+                match (code, code_is_good, result.filter(|result| !result.is_null())) {
+                    (Some(code), Some(false), _) => Ok(vec![refusal(&frame, &code, request)]),
+                    (_, _, Some(result)) => self.result(&result, request),
+                    (Some(_), ..) => Ok(vec![Said::Subscribed { name: name_in_channel(&frame), request }]),
+                    // Every answer has a code; a recording may hold what the client said.
+                    (None, ..) => Ok(vec![Said::ignored("a request")]),
                 }
             }
             Some("unsubscribe") => Ok(vec![Said::ignored("end of a subscription")]),
@@ -96,7 +98,7 @@ impl Cryptocom {
         match channel.as_ref() {
             "ticker" => {
                 for row in data.items() {
-                    push(&mut said, self.quote(&row, name.as_ref(), TICKER_FIELDS)?)?;
+                    push(&mut said, self.quote(&row, &channel, name.as_ref(), TICKER_FIELDS)?)?;
                 }
             }
             // Newest first: of those with the same time the first is the newest, and `max_by_key` takes the last.
@@ -104,7 +106,7 @@ impl Cryptocom {
                 let trades: Vec<Json<'a>> = data.items().collect();
                 let newest = trades.iter().rev().max_by_key(|trade| trade.get("t").and_then(|time| time.whole()));
                 if let Some(newest) = newest {
-                    said.push(self.quote(newest, name.as_ref(), TRADE_FIELDS)?);
+                    said.push(self.quote(newest, &channel, name.as_ref(), TRADE_FIELDS)?);
                 }
             }
             _ => said.push(Said::ignored(channel)),
@@ -115,12 +117,18 @@ impl Cryptocom {
         Ok(said)
     }
 
-    fn quote<'a>(&mut self, row: &Json<'a>, name: Option<&Cow<'a, str>>, fields: Fields) -> Result<Said<'a>, Fault> {
+    fn quote<'a>(
+        &mut self,
+        row: &Json<'a>,
+        channel: &str,
+        name: Option<&Cow<'a, str>>,
+        fields: Fields,
+    ) -> Result<Said<'a>, Fault> {
         let own = row.get("i").and_then(|own| own.text());
         let name = own.or_else(|| name.cloned()).ok_or(Fault::Missing("instrument_name"))?;
         let Some(symbols) = pair::split_at_separator(&name, '_') else { return Ok(Said::ignored(name)) };
         let mut quote = fields.quote(row, symbols)?;
-        quote.snapshot = self.heard.is_first(&name);
+        quote.snapshot = self.heard.is_first(&format!("{channel}:{name}"));
         Ok(Said::Quote(quote))
     }
 }

@@ -85,14 +85,14 @@ impl Okx {
         match channel.as_ref() {
             "tickers" => {
                 for row in data.items() {
-                    push(&mut said, self.quote(&row, TICKER_FIELDS)?)?;
+                    push(&mut said, self.quote(&row, &channel, TICKER_FIELDS)?)?;
                 }
             }
             // Of trades with the same time the last is the newest.
             "trades" | "trades-all" => {
                 let newest = data.items().max_by_key(|trade| trade.get("ts").and_then(|time| time.whole()));
                 if let Some(newest) = newest {
-                    said.push(self.quote(&newest, TRADE_FIELDS)?);
+                    said.push(self.quote(&newest, &channel, TRADE_FIELDS)?);
                 }
             }
             _ => said.push(Said::ignored(channel)),
@@ -103,14 +103,14 @@ impl Okx {
         Ok(said)
     }
 
-    fn quote<'a>(&mut self, row: &Json<'a>, fields: Fields) -> Result<Said<'a>, Fault> {
+    fn quote<'a>(&mut self, row: &Json<'a>, channel: &str, fields: Fields) -> Result<Said<'a>, Fault> {
         let [name, kind] = row.pick(["instId", "instType"]);
         let name = required_text("instId", name.as_ref())?;
         let spot = kind.and_then(|kind| kind.text()).is_none_or(|kind| kind == "SPOT");
         let symbols = if spot { pair::split_at_separator(&name, '-') } else { None };
         let Some(symbols) = symbols else { return Ok(Said::ignored(name)) };
         let mut quote = fields.quote(row, symbols)?;
-        quote.snapshot = self.heard.is_first(&name);
+        quote.snapshot = self.heard.is_first(&format!("{channel}:{name}"));
         Ok(Said::Quote(quote))
     }
 }
