@@ -7,19 +7,23 @@ pub mod fault;
 mod key_tables;
 pub mod layers;
 
+pub use self::check::gemini_api;
+
 use self::fault::Fault;
 use self::layers::{Layers, Profile, SettingArgs};
+use crate::feeds::endpoint::EndpointOverrides;
 use crate::keys::Secret;
 use dataplane_engine::EngineChoice;
 use shared::asset::Symbol;
 use shared::key::KeyRecord;
-use shared::venue::VENUE_COUNT;
+use shared::venue::{VENUE_COUNT, VenueSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
+use venues::VenueSettings;
 
 /// What this process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +43,6 @@ impl Role {
             Self::Lpo => "LPO",
         }
     }
-}
-
-/// Which of Gemini's WebSocket interfaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GeminiApi {
-    /// The present one.
-    New,
-    /// The market data interface v2.
-    V2,
 }
 
 /// The form of the log.
@@ -94,8 +89,12 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// `CACHE_TTL_SECONDS`.
     pub fresh: Duration,
-    /// `GEMINI_API`.
-    pub gemini_api: GeminiApi,
+    /// `VENUES`.
+    pub venues: VenueSet,
+    /// Choices within the venues' protocols: `GEMINI_API`.
+    pub venue_settings: VenueSettings,
+    /// `*_WS_URL` and `*_REST_URL`: addresses in place of the public ones.
+    pub endpoints: EndpointOverrides,
     /// `DRAIN_WAIT_SECONDS`.
     pub drain_wait: Duration,
     /// `LOG_LEVEL`.

@@ -21,7 +21,7 @@ const KEY_RANDOM_CHARS: usize = 32;
 const KEY_ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Requests per second of the demo key.
-const DEMO_LIMIT_PER_SECOND: u32 = 3;
+pub const DEMO_LIMIT_PER_SECOND: u32 = 3;
 
 /// Requests per second of the demo's stress key: more than one machine serves.
 const STRESS_LIMIT_PER_SECOND: u32 = 10_000_000;

@@ -3,7 +3,12 @@
 //! It drives the data plane through the façade of `dataplane-engine` and is never in the path of a local answer.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod command;
 pub mod config;
+pub mod feeds;
 pub mod keys;
+pub mod logging;
 pub mod prices;
+pub mod supervisor;
 pub mod usage;

@@ -44,6 +44,16 @@ impl Setting {
         Self::new(name, flag, "").says(bounds, meaning)
     }
 
+    const fn ws(name: &'static str, flag: &'static str) -> Self {
+        let bounds = "wss://host[:port]/path; ws:// for loopback addresses only; empty: the public address";
+        Self::new(name, flag, "").says(bounds, "where the venue's WebSocket is reached (a proxy or a simulator)")
+    }
+
+    const fn rest(name: &'static str, flag: &'static str) -> Self {
+        let bounds = "https://host[:port][/path]; http:// for loopback addresses only; empty: the public address";
+        Self::new(name, flag, "").says(bounds, "where the venue's REST interface is reached (a proxy or a simulator)")
+    }
+
     const fn says(mut self, bounds: &'static str, meaning: &'static str) -> Self {
         self.bounds = bounds;
         self.meaning = meaning;
@@ -125,6 +135,9 @@ pub static TB_DATA_DIR: Setting = Setting::new("TB_DATA_DIR", "data-dir", "trini
 /// The freshness bound.
 pub static CACHE_TTL_SECONDS: Setting = Setting::new("CACHE_TTL_SECONDS", "cache-ttl-seconds", "9")
     .says("1 to 300", "age in seconds after which a price is stale unless its feed is proven alive");
+/// Which venues.
+pub static VENUES: Setting = Setting::new("VENUES", "venues", "coinbase,gemini,kraken,gateio,cryptocom,bybit,okx")
+    .says("names of venues, separated by commas", "the exchanges that are listened to");
 /// Which of Gemini's interfaces.
 pub static GEMINI_API: Setting =
     Setting::new("GEMINI_API", "gemini-api", "new").says("new or v2", "which of Gemini's WebSocket interfaces is used");
@@ -156,8 +169,30 @@ pub static PREWARM: [Setting; VENUE_COUNT] = [
     Setting::assets("OKX_PREWARM_ASSETS", "okx-prewarm-assets", "the assets kept warm: OKX's list"),
 ];
 
-/// Every setting but the asset lists, in the order in which `config` shows them.
-static PLAIN: [&Setting; 20] = [
+/// The WebSocket address of each venue.
+pub static WS_URL: [Setting; VENUE_COUNT] = [
+    Setting::ws("COINBASE_WS_URL", "coinbase-ws-url"),
+    Setting::ws("GEMINI_WS_URL", "gemini-ws-url"),
+    Setting::ws("KRAKEN_WS_URL", "kraken-ws-url"),
+    Setting::ws("GATEIO_WS_URL", "gateio-ws-url"),
+    Setting::ws("CRYPTOCOM_WS_URL", "cryptocom-ws-url"),
+    Setting::ws("BYBIT_WS_URL", "bybit-ws-url"),
+    Setting::ws("OKX_WS_URL", "okx-ws-url"),
+];
+
+/// The REST base address of each venue.
+pub static REST_URL: [Setting; VENUE_COUNT] = [
+    Setting::rest("COINBASE_REST_URL", "coinbase-rest-url"),
+    Setting::rest("GEMINI_REST_URL", "gemini-rest-url"),
+    Setting::rest("KRAKEN_REST_URL", "kraken-rest-url"),
+    Setting::rest("GATEIO_REST_URL", "gateio-rest-url"),
+    Setting::rest("CRYPTOCOM_REST_URL", "cryptocom-rest-url"),
+    Setting::rest("BYBIT_REST_URL", "bybit-rest-url"),
+    Setting::rest("OKX_REST_URL", "okx-rest-url"),
+];
+
+/// Every setting but the venues' own, in the order in which `config` shows them.
+static PLAIN: [&Setting; 21] = [
     &SERVER_TYPE,
     &BIND_ADDRESS,
     &TCP_PORT_LPO,
@@ -174,6 +209,7 @@ static PLAIN: [&Setting; 20] = [
     &TB_CONTROL_CPUS,
     &TB_DATA_DIR,
     &CACHE_TTL_SECONDS,
+    &VENUES,
     &GEMINI_API,
     &DRAIN_WAIT_SECONDS,
     &LOG_LEVEL,
@@ -182,7 +218,7 @@ static PLAIN: [&Setting; 20] = [
 
 /// Every setting, in the order in which `config` shows them.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    PLAIN.into_iter().chain(&PREWARM)
+    PLAIN.into_iter().chain(&PREWARM).chain(&WS_URL).chain(&REST_URL)
 }
 
 /// Names that the environment of the replaced system may hold and that do nothing in this version: a start says so,

@@ -4,16 +4,20 @@
 use super::catalogue::{self as name, Setting};
 use super::fault::Fault;
 use super::layers::Layers;
-use super::{GeminiApi, LogFormat, Role, Settings, key_tables};
+use super::{LogFormat, Role, Settings, key_tables};
+use crate::feeds::endpoint::{Endpoint, EndpointOverrides};
 use crate::keys::Secret;
 use dataplane_engine::EngineChoice;
 use shared::asset::Symbol;
 use shared::limits::SHARDS_MAX;
+use shared::venue::{Venue, VenueSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use tracing::Level;
+use venues::VenueSettings;
+use venues::gemini::GeminiApi;
 
 /// Highest CPU number plus one that Linux can be built for.
 const CPUS_MAX: usize = 8_192;
@@ -78,7 +82,9 @@ pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
         control_cpus: take.take(&name::TB_CONTROL_CPUS, Vec::new(), cpu_list),
         data_dir: take.take(&name::TB_DATA_DIR, None, |text| optional(text, |text| PathBuf::from_str(text).ok())),
         fresh: take.seconds(&name::CACHE_TTL_SECONDS, 1..=300),
-        gemini_api: take.take(&name::GEMINI_API, GeminiApi::New, gemini_api),
+        venues: take.take(&name::VENUES, VenueSet::EMPTY, venue_set),
+        venue_settings: VenueSettings { gemini: take.take(&name::GEMINI_API, GeminiApi::Current, gemini_api) },
+        endpoints: endpoints(&mut take),
         drain_wait: take.seconds(&name::DRAIN_WAIT_SECONDS, 0..=60),
         log_level: take.take(&name::LOG_LEVEL, Level::INFO, log_level),
         log_format: take.take(&name::LOG_FORMAT, LogFormat::Text, log_format),
@@ -120,9 +126,30 @@ fn engine(text: &str) -> Option<EngineChoice> {
     }
 }
 
-fn gemini_api(text: &str) -> Option<GeminiApi> {
+/// Reads every venue's addresses.
+fn endpoints(take: &mut Checker<'_>) -> EndpointOverrides {
+    let mut endpoints = EndpointOverrides::default();
+    for venue in Venue::ALL {
+        let protocol = venues::protocol(venue, VenueSettings::default());
+        let good = |ws: Option<&str>, rest: Option<&str>| Endpoint::new(&*protocol, ws, rest).is_ok();
+        let ws = |text: &str| optional(text, |text| good(Some(text), None).then(|| text.to_owned()));
+        let rest = |text: &str| optional(text, |text| good(None, Some(text)).then(|| text.to_owned()));
+        let ws = take.take(&name::WS_URL[venue.index()], None, ws);
+        let rest = take.take(&name::REST_URL[venue.index()], None, rest);
+        endpoints.set(venue, ws, rest);
+    }
+    endpoints
+}
+
+fn venue_set(text: &str) -> Option<VenueSet> {
+    let mut names = text.split(',').map(|name| Venue::from_name(name.trim()));
+    names.try_fold(VenueSet::EMPTY, |set, venue| Some(set.with(venue?)))
+}
+
+/// Which of Gemini's interfaces a name means.
+pub fn gemini_api(text: &str) -> Option<GeminiApi> {
     match text {
-        "new" => Some(GeminiApi::New),
+        "new" => Some(GeminiApi::Current),
         "v2" => Some(GeminiApi::V2),
         _ => None,
     }

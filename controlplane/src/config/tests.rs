@@ -5,6 +5,7 @@ use super::{BadSettings, Role, Settings, catalogue, inspect, load, without_effec
 use clap::{Args, Command, FromArgMatches};
 use dataplane_engine::EngineChoice;
 use shared::key::KeyId;
+use shared::venue::{Venue, VenueSet};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -79,6 +80,9 @@ fn each_bad_value_is_refused() {
         ("TB_CONTROL_CPUS", &["1-", "3-1", "1,,2", "9999", "a"]),
         ("CACHE_TTL_SECONDS", &["0", "301", "9.5"]),
         ("GEMINI_API", &["v1"]),
+        ("VENUES", &["mtgox", "coinbase,,kraken"]),
+        ("KRAKEN_WS_URL", &["ws://example.com/", "https://example.com", "nonsense"]),
+        ("KRAKEN_REST_URL", &["http://example.com", "wss://example.com", "https://user:canary@example.com"]),
         ("DRAIN_WAIT_SECONDS", &["61"]),
         ("LOG_LEVEL", &["loud"]),
         ("LOG_FORMAT", &["xml"]),
@@ -181,6 +185,10 @@ fn control_cpus_are_numbers_and_ranges() {
 
 #[test]
 fn choices_are_read() {
+    let flags = ["--venues", "kraken, okx", "--okx-ws-url", "ws://127.0.0.1:9000/ws"];
+    let settings = load_with(Profile::Serve, &flags, &[]).expect("good");
+    assert_eq!(settings.venues, VenueSet::EMPTY.with(Venue::Kraken).with(Venue::Okx));
+    assert_eq!(settings.endpoints.ws(Venue::Okx), Some("ws://127.0.0.1:9000/ws"));
     let flags = ["--engine", "io_uring", "--server-type", "LPO", "--shards", "3", "--okx-prewarm-assets", "none"];
     let settings = load_with(Profile::Serve, &flags, &[]).expect("good");
     assert_eq!((settings.engine, settings.role, settings.shards), (EngineChoice::IoUring, Role::Lpo, Some(3)));

@@ -1,0 +1,148 @@
+//! What the control plane answers over HTTP: everything that is not a price read.
+//!
+//! The same router serves sockets that shards hand over and the control plane's own port; the health ports have a
+//! smaller one. Routes read what others publish: nothing here changes the data plane.
+
+mod admin;
+mod assets;
+pub mod caller;
+mod detail;
+mod health;
+mod limits;
+pub mod listen;
+mod metrics;
+mod plane;
+mod prefixed;
+mod problem;
+
+pub use self::admin::engine_name;
+pub use self::plane::{FeedView, Plane, RunningPlane};
+
+use self::caller::AdminGate;
+use self::problem::Problem;
+use crate::prices::PriceBoard;
+use crate::usage::UsageLedger;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use dataplane_core::access::Keys;
+use shared::asset::AssetDirectory;
+use shared::code::Code;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+
+/// What a node says of itself.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct NodeFacts {
+    /// `CLUSTER_NODE`.
+    pub node: String,
+    /// `SERVER_TYPE`.
+    pub role: &'static str,
+    /// `NODE_ENV`.
+    pub environment: String,
+    /// `AWS_REGION`.
+    pub region: String,
+    /// The program's version.
+    pub version: &'static str,
+    /// Whether prices are simulated.
+    pub simulated: bool,
+    /// When the process started, Unix ms.
+    pub started_time_ms: u64,
+}
+
+/// What the routes read.
+pub struct ApiState {
+    /// What the node says of itself.
+    pub facts: NodeFacts,
+    /// The data plane.
+    pub plane: Box<dyn Plane>,
+    /// The venue sessions.
+    pub feeds: Box<dyn FeedView>,
+    /// Every asset, as of now.
+    pub assets: watch::Receiver<Arc<AssetDirectory>>,
+    /// Every key.
+    pub keys: Keys,
+    /// Every price.
+    pub prices: Arc<PriceBoard>,
+    /// What every key has asked.
+    pub usage: Arc<UsageLedger>,
+    /// The administrator's gate.
+    pub admin: AdminGate,
+    /// Whether the process is going away.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// The state as handlers get it.
+pub type Shared = State<Arc<ApiState>>;
+
+impl ApiState {
+    /// Whether the process is going away.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Routes of the price port (on sockets that shards hand over) and of the control plane's own port.
+pub fn public_router(state: Arc<ApiState>) -> Router {
+    let routes = Router::new()
+        .route("/price", get(detail::price))
+        .route("/assets", get(assets::list))
+        .route("/limits", get(limits::own))
+        .route("/health", get(health::readyz))
+        .route("/readyz", get(health::readyz))
+        .route("/livez", get(health::livez))
+        .route("/admin/feeds", get(admin::feeds))
+        .route("/admin/engine", get(admin::engine))
+        .route("/admin/usage", get(admin::usage));
+    finish(routes, state)
+}
+
+/// Routes of the health ports.
+pub fn health_router(state: Arc<ApiState>) -> Router {
+    let routes = Router::new()
+        .route("/health", get(health::readyz))
+        .route("/readyz", get(health::readyz))
+        .route("/livez", get(health::livez))
+        .route("/metrics", get(metrics::metrics));
+    finish(routes, state)
+}
+
+fn finish(routes: Router<Arc<ApiState>>, state: Arc<ApiState>) -> Router {
+    routes
+        .method_not_allowed_fallback(other_method)
+        .fallback(nowhere)
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), every_answer))
+        .with_state(state)
+}
+
+/// The path exists, the method on it does not. Every path here is only read.
+async fn other_method(method: Method) -> Response {
+    let answer = match method {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => Problem::from(Code::MethodNotAllowed).into_response(),
+    };
+    ([(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"))], answer).into_response()
+}
+
+async fn nowhere() -> Response {
+    Problem::from(Code::NotFound).into_response()
+}
+
+/// What holds for every answer: none may be kept by a cache, and a node that is going away says so.
+async fn every_answer(State(state): Shared, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if state.is_draining() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! Who is calling: the key in a request's head, and the administrator's gate.
+
+use super::problem::Problem;
+use crate::keys::Secret;
+use axum::http::{HeaderMap, header};
+use shared::code::Code;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Wrong administrator's keys that are answered in one second; further ones are told to come back later. The right
+/// key is never held up, so that nobody can lock the operator out; at 95 bits and more it is not found by trying.
+const WRONG_PER_SECOND_MAX: u32 = 10;
+
+/// The API key of a request: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+#[must_use]
+pub fn key_text(headers: &HeaderMap) -> Option<&[u8]> {
+    bearer(headers).or_else(|| Some(headers.get("x-api-key")?.as_bytes().trim_ascii()).filter(|key| !key.is_empty()))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = value.split_at_checked("Bearer ".len())?;
+    let key = key.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && !key.is_empty()).then_some(key)
+}
+
+/// Admits whoever knows the administrator's key.
+#[derive(Debug)]
+pub struct AdminGate {
+    key: Option<Secret>,
+    wrong: AtomicU64,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    began_mono_ms: u64,
+    wrong: u32,
+}
+
+impl AdminGate {
+    /// A gate for `key`; without one it admits nobody.
+    #[must_use]
+    pub fn new(key: Option<Secret>) -> Self {
+        Self { key, wrong: AtomicU64::new(0), window: Mutex::default() }
+    }
+
+    /// How many were turned away since start.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.wrong.load(Ordering::Relaxed)
+    }
+
+    /// Whether the request carries the administrator's key.
+    ///
+    /// # Errors
+    /// `key_missing`, `key_invalid`, or `rate_limited_second` for one wrong key too many.
+    pub fn admit(&self, headers: &HeaderMap, mono_ms: u64) -> Result<(), Problem> {
+        let Some(offered) = bearer(headers) else {
+            let how = "Give the administrator's key as Authorization: Bearer KEY.";
+            return Err(Problem::saying(Code::KeyMissing, how));
+        };
+        if self.key.as_ref().is_some_and(|key| key.matches(offered)) {
+            return Ok(());
+        }
+        self.wrong.fetch_add(1, Ordering::Relaxed);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if mono_ms.saturating_sub(window.began_mono_ms) >= 1_000 {
+            *window = Window { began_mono_ms: mono_ms, wrong: 0 };
+        }
+        window.wrong = window.wrong.saturating_add(1);
+        if window.wrong > WRONG_PER_SECOND_MAX {
+            let why = "Too many wrong administrator's keys: try again later.";
+            return Err(Problem::saying(Code::RateLimitedSecond, why));
+        }
+        if window.wrong == 1 {
+            tracing::warn!("a request to /admin carried a wrong key");
+        }
+        Err(Problem::saying(Code::KeyInvalid, "This is not the administrator's key (the setting ADMIN_KEY)."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+    use axum::response::IntoResponse;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn keys_are_found_where_the_contract_puts_them() {
+        for (lines, expected) in [
+            (&[("authorization", "Bearer abc")][..], Some(&b"abc"[..])),
+            (&[("authorization", "bearer  abc ")], Some(b"abc")),
+            (&[("x-api-key", "abc")], Some(b"abc")),
+            (&[("authorization", "Basic abc"), ("x-api-key", "def")], Some(b"def")),
+            (&[("authorization", "Basic abc")], None),
+            (&[("authorization", "Bearer")], None),
+            (&[("authorization", "Bearer ")], None),
+            (&[("x-api-key", "")], None),
+            (&[], None),
+        ] {
+            assert_eq!(key_text(&headers(lines)), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_keys_are_counted_and_slowed_but_the_right_one_always_passes() {
+        let gate = AdminGate::new(Some(Secret::new("the-operators-own-key".to_owned())));
+        let right = headers(&[("authorization", "Bearer the-operators-own-key")]);
+        let wrong = headers(&[("authorization", "Bearer the-operators-own-kez")]);
+        let status = |headers: &HeaderMap, now| match gate.admit(headers, now) {
+            Ok(()) => 200,
+            Err(problem) => problem.into_response().status().as_u16(),
+        };
+        let answers: Vec<u16> = (0..12).map(|_| status(&wrong, 5_000)).collect();
+        assert_eq!(answers, [401, 401, 401, 401, 401, 401, 401, 401, 401, 401, 429, 429]);
+        assert_eq!(status(&right, 5_000), 200);
+        assert_eq!(status(&wrong, 6_000), 401, "a new second");
+        assert_eq!(status(&headers(&[("x-api-key", "the-operators-own-key")]), 6_000), 401);
+        assert_eq!(gate.turned_away(), 13);
+    }
+
+    #[test]
+    fn without_a_key_nobody_is_admitted() {
+        let gate = AdminGate::new(None);
+        assert!(gate.admit(&headers(&[("authorization", "Bearer  ")]), 0).is_err());
+        assert!(gate.admit(&headers(&[("authorization", "Bearer x")]), 0).is_err());
+    }
+}

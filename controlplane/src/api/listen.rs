@@ -1,0 +1,177 @@
+//! Sockets of the control plane: those that shards hand over, and its own ports.
+//!
+//! Both speak through the same HTTP server; both are bounded, and whoever comes beyond the bound is told so in one
+//! write and let go. What a request means is not known here.
+
+use super::prefixed::Prefixed;
+use axum::Router;
+use crossbeam_channel::{Receiver, select};
+use dataplane_core::render::usual_detail;
+use dataplane_engine::HandedOver;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use shared::code::Code;
+use std::io::{self, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Handed-over requests answered at once. Each holds about 20 KiB: 10 MiB in all. They are few by nature: prices are
+/// not among them, and a request that waits for a price waits in a shard.
+const HANDED_OVER_MAX: usize = 512;
+
+/// Connections of one of our own ports. Balancers, scrapers and operators come here, not clients.
+const CONNECTIONS_MAX: usize = 256;
+
+/// How long a request's head may take, and how long a connection of our own ports may stay idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one handed-over request may take in all: the longest wait for a price and the head's time, with room.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest head: what the shards read, plus room for a request line that hyper counts differently.
+const HEAD_BYTES_MAX: usize = 16 * 1_024;
+
+/// Header fields of one request: what the shards take.
+const FIELDS_MAX: usize = 64;
+
+/// Connections waiting to be accepted on our own ports.
+const BACKLOG: i32 = 256;
+
+/// Opens one of our own ports. An unspecified IPv6 address listens on both families.
+///
+/// # Errors
+/// One line with the address, the reason and what to do.
+pub fn bind(address: IpAddr, port: u16, setting: &str) -> Result<TcpListener, String> {
+    let address = SocketAddr::new(address, port);
+    open(address).map_err(|error| {
+        format!(
+            "cannot listen on TCP {address}: {error}; free the port, or set {setting} to another (0: any free port)"
+        )
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    if address.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts on one of our own ports for as long as it is polled.
+pub async fn accept(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Mostly no descriptors left: trying again at once would only burn the CPU.
+                tracing::warn!(%error, "a connection could not be accepted; raise the open files limit if this repeats");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => drop(tokio::spawn(serve(stream, router.clone(), Keep::Alive, place))),
+            Err(_) => turn_away(stream.into_std()),
+        }
+    }
+}
+
+/// Whether a connection lives on after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Alive,
+    Closed,
+}
+
+/// Serves one connection; the place is free again when it ends.
+async fn serve<S>(stream: S, router: Router, keep: Keep, place: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(FIELDS_MAX)
+        .keep_alive(keep == Keep::Alive);
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let outcome = match keep {
+        Keep::Alive => connection.await,
+        // Giving up closes the socket; nothing is left half done behind it.
+        Keep::Closed => tokio::time::timeout(ANSWER_TIMEOUT, connection).await.unwrap_or(Ok(())),
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection ended early");
+    }
+    drop(place);
+}
+
+/// Starts the thread that takes the shards' sockets until `stop` is dropped.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn take_hand_overs(
+    sockets: Receiver<HandedOver>,
+    stop: Receiver<()>,
+    router: Router,
+    runtime: Handle,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("hand-overs".to_owned()).spawn(move || {
+        let places = Arc::new(Semaphore::new(HANDED_OVER_MAX));
+        loop {
+            select! {
+                recv(sockets) -> socket => match socket {
+                    Ok(socket) => take(socket, &places, &router, &runtime),
+                    Err(_) => return,
+                },
+                recv(stop) -> _ => return,
+            }
+        }
+    })
+}
+
+fn take(socket: HandedOver, places: &Arc<Semaphore>, router: &Router, runtime: &Handle) {
+    let HandedOver { stream, bytes, .. } = socket;
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else { return turn_away(Ok(stream)) };
+    let _inside = runtime.enter();
+    match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+        Ok(stream) => drop(runtime.spawn(serve(Prefixed::new(bytes, stream), router.clone(), Keep::Closed, place))),
+        Err(error) => tracing::debug!(%error, "a handed-over socket was already gone"),
+    }
+}
+
+/// Tells whoever is too many, in one write that does not wait.
+fn turn_away(stream: io::Result<std::net::TcpStream>) {
+    let code = Code::Overloaded;
+    let body = format!(
+        "{{\"type\":\"/docs#{0}\",\"title\":\"{1}\",\"status\":503,\"code\":\"{0}\",\"detail\":\"{2}\"}}",
+        code.name(),
+        code.title(),
+        usual_detail(code)
+    );
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+         Retry-After: 1\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let told = stream.and_then(|mut stream| {
+        stream.set_nonblocking(true)?;
+        stream.write_all(answer.as_bytes())?;
+        stream.shutdown(Shutdown::Write)
+    });
+    tracing::debug!(told = told.is_ok(), "a connection too many was turned away");
+}

@@ -1,0 +1,438 @@
+//! The routes, asked one request at a time, over a data plane that says what a test wants.
+
+use super::caller::AdminGate;
+use super::plane::{FeedView, Plane};
+use super::{ApiState, NodeFacts, health_router, public_router};
+use crate::feeds::board::Counters;
+use crate::feeds::status::{FeedsStatus, VenueStatus};
+use crate::keys::{self, Secret};
+use crate::prices::PriceBoard;
+use crate::usage::UsageLedger;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use bytemuck::Zeroable;
+use dataplane_core::access::hash_text;
+use dataplane_core::counters::ShardCounters;
+use dataplane_core::feed::{Exclusion, FeedCounters, VenueDetail};
+use dataplane_engine::{Engine, ShardStats};
+use serde_json::{Value, json};
+use shared::asset::{AssetDirectory, AssetId, Symbol};
+use shared::code::Code;
+use shared::key::{KeyId, KeyRecord, Permissions};
+use shared::price::Price;
+use shared::quote::Currency;
+use shared::tick::{SPREAD_UNKNOWN, TICK_STALE, Tick};
+use shared::venue::{Venue, VenueSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tower::ServiceExt;
+use tuning::core_plan::CorePlan;
+
+const KEY: &str = "tb_live_0123456789abcdefghijklmnopqrstuv";
+const EXPIRED: &str = "tb_live_expired";
+const ADMIN: &str = "the-operators-own-key";
+
+/// A plane of one shard that turned just now, unless told otherwise.
+struct SaidPlane {
+    plan: CorePlan,
+    turned_ms_ago: u64,
+    details: Option<Vec<VenueDetail>>,
+}
+
+impl Plane for SaidPlane {
+    fn engine(&self) -> (Engine, String) {
+        (Engine::Epoll, "io_uring: EPERM".to_owned())
+    }
+
+    fn core_plan(&self) -> &CorePlan {
+        &self.plan
+    }
+
+    fn stats(&self) -> Vec<ShardStats> {
+        let mut counters = ShardCounters { http_requests: 7, ..ShardCounters::default() };
+        counters.refuse(Code::RequestMalformed);
+        vec![ShardStats {
+            index: 0,
+            cpu: Some(0),
+            connections: 3,
+            accepted: 4,
+            closed_by_us: 0,
+            parks: 5,
+            receive_buffers_short: 0,
+            completion_overflows: 0,
+            cpu_ns: 1_234_567_890,
+            turned_mono_ms: tuning::clock::now().mono_ms() - self.turned_ms_ago,
+            counters,
+        }]
+    }
+
+    fn feed_counters(&self) -> FeedCounters {
+        FeedCounters { ticks: 99, ..FeedCounters::default() }
+    }
+
+    fn inspect(&self, _asset: AssetId) -> Option<Vec<VenueDetail>> {
+        self.details.clone()
+    }
+}
+
+struct SaidFeeds;
+
+impl FeedView for SaidFeeds {
+    fn status(&self) -> FeedsStatus {
+        let kraken = VenueStatus {
+            venue: "kraken",
+            host: "127.0.0.1".to_owned(),
+            connected: true,
+            connections: 1,
+            connected_for_ms: Some(10_000),
+            subscribed: 3,
+            live: 2,
+            refused_symbols: Vec::new(),
+            silent_symbols: Vec::new(),
+            last_frame_age_ms: Some(1_250),
+            frames_per_second: "12.5".to_owned(),
+            conflated: 0,
+            counters: Counters::default(),
+            last_error: None,
+            last_error_time_ms: None,
+            instrument_list: None,
+        };
+        FeedsStatus { venues: vec![kraken], unlisted: vec!["RLY".to_owned()] }
+    }
+}
+
+/// A state under test, with the ends that feed it.
+struct Bench {
+    plane: SaidPlane,
+    ticks: rtrb::Producer<Tick>,
+    board: PriceBoard,
+    draining: bool,
+}
+
+fn symbol(text: &str) -> Symbol {
+    Symbol::new(text.as_bytes()).expect("a symbol")
+}
+
+fn detail(venue: Venue, excluded: Option<Exclusion>) -> VenueDetail {
+    let now = tuning::clock::now();
+    VenueDetail {
+        venue,
+        price: Some(Price::new(6_712_345, -2)),
+        currency: Currency::Usd,
+        last: Some(Price::new(6_712_300, -2)),
+        bid: None,
+        ask: None,
+        exchange_time_ms: None,
+        received_time_ms: now.wall_ms,
+        received_mono_ns: now.mono_ns,
+        live: true,
+        excluded,
+    }
+}
+
+fn tick(asset: u16, flags: u16) -> Tick {
+    let now = tuning::clock::now();
+    Tick {
+        mantissa: 6_712_345,
+        exponent: -2,
+        sequence: 4_711,
+        received_time_ms: now.wall_ms,
+        received_mono_ns: now.mono_ns,
+        spread_centibps: SPREAD_UNKNOWN,
+        venues: VenueSet::EMPTY.with(Venue::Kraken).with(Venue::Coinbase).bits(),
+        currency: 1,
+        asset,
+        flags,
+        ..Tick::zeroed()
+    }
+}
+
+impl Bench {
+    /// BTC (0) has a price, ETH (1) has none, SOL (2) a stale one.
+    fn new() -> Self {
+        let (mut ticks, consumer) = rtrb::RingBuffer::new(8);
+        ticks.push(tick(0, 0)).expect("room");
+        ticks.push(tick(2, TICK_STALE)).expect("room");
+        let details = vec![detail(Venue::Kraken, None), detail(Venue::Okx, Some(Exclusion::Quarantined))];
+        let plan = CorePlan { shards: vec![Some(0)], control: Vec::new() };
+        let plane = SaidPlane { plan, turned_ms_ago: 0, details: Some(details) };
+        Self { plane, ticks, board: PriceBoard::new(Some(consumer)), draining: false }
+    }
+
+    fn state(self) -> Arc<ApiState> {
+        let mut directory = AssetDirectory::new();
+        let venues = VenueSet::EMPTY.with(Venue::Kraken);
+        for (name, prewarmed) in [("BTC", true), ("ETH", true), ("SOL", false)] {
+            directory.add(symbol(name), prewarmed, venues);
+        }
+        let record = |id, text: &str, expires_at_ms| KeyRecord {
+            id: KeyId(id),
+            hash: hash_text(text.as_bytes()),
+            limit_per_second: 2,
+            expires_at_ms,
+            permissions: Permissions(Permissions::PRICES),
+            udp_secret: [0; 16],
+            month_used_up: false,
+        };
+        let facts = NodeFacts {
+            node: "n1".to_owned(),
+            role: "LPO",
+            environment: "test".to_owned(),
+            region: String::new(),
+            version: "0",
+            simulated: false,
+            started_time_ms: 5_000,
+        };
+        Arc::new(ApiState {
+            facts,
+            plane: Box::new(self.plane),
+            feeds: Box::new(SaidFeeds),
+            assets: tokio::sync::watch::channel(Arc::new(directory)).1,
+            keys: keys::directory(vec![record(1, KEY, 0), record(2, EXPIRED, 1)], 1),
+            prices: Arc::new(self.board),
+            usage: Arc::new(UsageLedger::new(Vec::new())),
+            admin: AdminGate::new(Some(Secret::new(ADMIN.to_owned()))),
+            draining: Arc::new(AtomicBool::new(self.draining)),
+        })
+    }
+
+    fn public(self) -> Router {
+        public_router(self.state())
+    }
+
+    fn health(self) -> Router {
+        health_router(self.state())
+    }
+}
+
+/// One request; status, head and body.
+async fn ask(router: &Router, line: &str, key: &str) -> (u16, HeaderMap, String) {
+    let (method, path) = line.split_once(' ').expect("a method and a path");
+    let mut request = Request::builder().method(method).uri(path);
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let request = request.body(Body::empty()).expect("a request");
+    let (head, body) = router.clone().oneshot(request).await.expect("an answer").into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+    (head.status.as_u16(), head.headers, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+async fn ask_json(router: &Router, line: &str, key: &str) -> (u16, Value) {
+    let (status, _, body) = ask(router, line, key).await;
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+/// The answer to `line` is the problem `code`, whole.
+#[track_caller]
+fn check_problem(answer: &(u16, HeaderMap, String), code: &str) {
+    let (status, headers, body) = answer;
+    assert_eq!(headers["content-type"], "application/problem+json", "{body}");
+    let problem: Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)));
+    for name in ["type", "title", "detail", "request_id"] {
+        assert!(problem[name].as_str().is_some_and(|text| !text.is_empty()), "{name} in {problem}");
+    }
+    assert_eq!(problem["request_id"], headers["x-request-id"].to_str().expect("text"));
+}
+
+#[tokio::test]
+async fn wrong_paths_methods_and_keys_get_their_problem() {
+    let router = Bench::new().public();
+    for (line, key, status, code) in [
+        ("GET /nowhere", "", 404, "not_found"),
+        ("GET /", KEY, 404, "not_found"),
+        ("GET /admin/nothing", ADMIN, 404, "not_found"),
+        ("POST /assets", "", 405, "method_not_allowed"),
+        ("DELETE /admin/engine", ADMIN, 405, "method_not_allowed"),
+        ("GET /limits", "", 401, "key_missing"),
+        ("GET /limits", "tb_live_wrong", 401, "key_invalid"),
+        ("GET /limits", EXPIRED, 401, "key_invalid"),
+        ("GET /price?asset=BTC&detail=1", "", 401, "key_missing"),
+        ("GET /price?asset=BTC&detail=1", "tb_live_wrong", 401, "key_invalid"),
+        ("GET /admin/engine", "", 401, "key_missing"),
+        ("GET /admin/engine", KEY, 401, "key_invalid"),
+        ("GET /admin/feeds", "x", 401, "key_invalid"),
+        ("GET /admin/usage", "x", 401, "key_invalid"),
+        ("GET /admin/usage?limit=0", ADMIN, 400, "parameter_invalid"),
+        ("GET /admin/usage?after=x", ADMIN, 400, "parameter_invalid"),
+    ] {
+        let answer = ask(&router, line, key).await;
+        assert_eq!(answer.0, status, "{line}: {}", answer.2);
+        check_problem(&answer, code);
+        assert_eq!(answer.1.contains_key("www-authenticate"), status == 401, "{line}");
+        assert_eq!(answer.1.contains_key("allow"), status == 405, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn options_and_head_are_answered() {
+    let router = Bench::new().public();
+    let (status, headers, body) = ask(&router, "OPTIONS /assets", "").await;
+    assert_eq!((status, headers["allow"].to_str(), body.as_str()), (204, Ok("GET, HEAD, OPTIONS"), ""));
+    let (status, headers, body) = ask(&router, "HEAD /assets", "").await;
+    assert_eq!((status, body.as_str()), (200, ""));
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn a_detailed_price_tells_every_venue_and_counts() {
+    let state = Bench::new().state();
+    let router = public_router(Arc::clone(&state));
+    let (status, headers, body) = ask(&router, "GET /price?asset=btc&detail=1", KEY).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.starts_with("{\"asset\":\"BTC\",\"price\":\"67123.45\",\"currency\":\"USD\""), "{body}");
+    let price: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((&price["sequence"], &price["stale"]), (&json!(4_711), &json!(false)));
+    let (kraken, okx) = (&price["venues"][0], &price["venues"][1]);
+    assert_eq!((&kraken["venue"], &kraken["price"]), (&json!("kraken"), &json!("67123.45")));
+    assert_eq!((&kraken["included"], &kraken["excluded"]), (&json!(true), &Value::Null));
+    assert_eq!((&okx["included"], &okx["excluded"]), (&json!(false), &json!("quarantined")));
+    assert_eq!(headers["cache-control"], "private, max-age=1");
+    assert!(!headers.contains_key("ratelimit"), "half of the limit is left");
+
+    assert_eq!(ask(&router, "GET /price?asset=BTC&detail=1", KEY).await.1["ratelimit"], "\"key\";r=0;t=1");
+    let limited = ask(&router, "GET /price?asset=BTC&detail=1", KEY).await;
+    check_problem(&limited, "rate_limited_second");
+    assert_eq!(
+        (limited.1["ratelimit-policy"].as_bytes(), limited.1["retry-after"].as_bytes()),
+        (&b"\"key\";q=2;w=1"[..], &b"1"[..])
+    );
+    let used = state.usage.of(KeyId(1));
+    assert_eq!(json!(used.outcomes), json!({ "ok": 2, "rate_limited_second": 1 }));
+}
+
+#[tokio::test]
+async fn a_price_that_is_not_to_be_had_says_why() {
+    for (query, status, code) in [
+        ("asset=ETH", 503, "price_unavailable"),
+        ("asset=SOL", 503, "price_stale"),
+        ("asset=NOSUCH", 404, "asset_unknown"),
+        ("asset=", 400, "asset_missing"),
+        ("asset=A-B", 400, "asset_invalid"),
+        ("asset=BTC&asset=ETH", 400, "parameter_invalid"),
+        ("asset=BTC&newer_than=x", 400, "parameter_invalid"),
+    ] {
+        let router = Bench::new().public();
+        let answer = ask(&router, &format!("GET /price?{query}&detail=1"), KEY).await;
+        assert_eq!(answer.0, status, "{query}: {}", answer.2);
+        check_problem(&answer, code);
+        assert_eq!(answer.2.contains("\"quarantined\""), status == 503, "the venues say why: {}", answer.2);
+    }
+    let stale = ask_json(&Bench::new().public(), "GET /price?asset=SOL&detail=1&allow_stale=1", KEY).await;
+    assert_eq!((stale.0, &stale.1["stale"]), (200, &json!(true)));
+    let mut mute = Bench::new();
+    mute.plane.details = None;
+    check_problem(&ask(&mute.public(), "GET /price?asset=BTC&detail=1", KEY).await, "overloaded");
+}
+
+#[tokio::test]
+async fn a_newer_price_is_waited_for() {
+    let mut bench = Bench::new();
+    bench.ticks.push(Tick { sequence: 4_712, ..tick(0, 0) }).expect("room");
+    let router = bench.public();
+    let newer = ask_json(&router, "GET /price?asset=BTC&detail=1&newer_than=4711&wait_ms=30000", KEY).await;
+    assert_eq!((newer.0, &newer.1["sequence"]), (200, &json!(4_712)));
+    assert_eq!(ask(&router, "GET /price?asset=BTC&detail=1&newer_than=4712&wait_ms=1", KEY).await.0, 304);
+}
+
+#[tokio::test]
+async fn assets_are_listed_by_venue_with_their_other_names() {
+    let (status, assets) = ask_json(&Bench::new().public(), "GET /assets", "").await;
+    assert_eq!(status, 200);
+    let expected =
+        json!({ "asset": "BTC", "prewarmed": true, "priced": true, "venues": ["kraken"], "aliases": ["XBT"] });
+    assert_eq!(assets["assets"][0], expected);
+    assert_eq!(assets["venues"]["kraken"], json!(["BTC", "ETH", "SOL"]));
+    assert_eq!(assets["venues"]["okx"], json!([]));
+}
+
+#[tokio::test]
+async fn limits_tell_the_caller_s_own() {
+    let router = Bench::new().public();
+    ask(&router, "GET /price?asset=BTC&detail=1", KEY).await;
+    let (status, limits) = ask_json(&router, "GET /limits", KEY).await;
+    assert_eq!(status, 200);
+    assert_eq!((&limits["limit_per_second"], &limits["remaining"]), (&json!(2), &json!(1)));
+    assert_eq!((&limits["used"]["requests"], &limits["used"]["outcomes"]), (&json!(1), &json!({ "ok": 1 })));
+    assert_eq!(ask_json(&router, "GET /limits", KEY).await.1["remaining"], json!(1), "asking takes nothing");
+}
+
+#[tokio::test]
+async fn administration_tells_engine_feeds_and_usage() {
+    let router = Bench::new().public();
+    ask(&router, "GET /price?asset=BTC&detail=1", KEY).await;
+    let (status, engine) = ask_json(&router, "GET /admin/engine", ADMIN).await;
+    assert_eq!((status, &engine["engine"], &engine["reason"]), (200, &json!("epoll"), &json!("io_uring: EPERM")));
+    assert_eq!(engine["shards"][0]["refused"], json!({ "request_malformed": 1 }));
+    assert_eq!(engine["core_plan"]["shards"], json!([0]));
+    let (_, feeds) = ask_json(&router, "GET /admin/feeds", ADMIN).await;
+    assert_eq!((&feeds["venues"][0]["venue"], &feeds["ticks"]), (&json!("kraken"), &json!(99)));
+    assert_eq!((&feeds["venues"][0]["guard"]["quarantines"], &feeds["unlisted"]), (&json!(0), &json!(["RLY"])));
+    let (_, usage) = ask_json(&router, "GET /admin/usage?limit=1", ADMIN).await;
+    assert_eq!((&usage["keys"][0]["key_id"], &usage["next_after"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
+async fn health_says_what_is_wrong() {
+    let fine = Bench::new().health();
+    for path in ["/health", "/readyz", "/livez"] {
+        assert_eq!(ask(&fine, &format!("GET {path}"), "").await.0, 200, "{path}");
+    }
+    let mut draining = Bench::new();
+    draining.draining = true;
+    let mut stuck = Bench::new();
+    stuck.plane.turned_ms_ago = 1_500;
+    let mut unheard = Bench::new();
+    unheard.board = PriceBoard::new(None);
+    for (bench, live, reason) in
+        [(draining, 200, "draining"), (stuck, 503, "has not turned"), (unheard, 200, "no price")]
+    {
+        let router = bench.health();
+        let (status, answer) = ask_json(&router, "GET /readyz", "").await;
+        assert_eq!(status, 503, "{reason}");
+        assert!(answer["reasons"][0].as_str().is_some_and(|text| text.contains(reason)), "{answer}");
+        assert_eq!(ask(&router, "GET /livez", "").await.0, live, "{reason}");
+    }
+    assert_eq!(ask(&fine, "GET /assets", "").await.0, 404, "the health ports are for health");
+}
+
+#[tokio::test]
+async fn a_draining_node_keeps_answering_and_closes() {
+    let bench = Bench::new();
+    let state = bench.state();
+    let router = public_router(Arc::clone(&state));
+    assert!(!ask(&router, "GET /assets", "").await.1.contains_key("connection"));
+    state.draining.store(true, Ordering::Relaxed);
+    let (status, headers, _) = ask(&router, "GET /assets", "").await;
+    assert_eq!((status, headers["connection"].as_bytes()), (200, &b"close"[..]));
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_without_keys() {
+    let (status, headers, text) = ask(&Bench::new().health(), "GET /metrics", "").await;
+    assert_eq!(status, 200);
+    assert!(headers["content-type"].to_str().is_ok_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
+    for line in [
+        "tb_http_requests_total{shard=\"0\"} 7",
+        "tb_refused_total{code=\"request_malformed\"} 1",
+        "tb_feed_age_seconds{exchange=\"kraken\"} 1.250",
+        "tb_feed_connected{exchange=\"kraken\"} 1",
+        "tb_io_backend_info{backend=\"epoll\"} 1",
+        "tb_shard_cpu_seconds_total{shard=\"0\"} 1.234",
+        "tb_ready 1",
+        "# TYPE tb_connections gauge",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
+    }
+    let mut families = std::collections::HashSet::new();
+    for line in text.lines() {
+        match line.strip_prefix("# TYPE ") {
+            Some(family) => assert!(families.insert(family.to_owned()), "{family} twice"),
+            None => assert!(line.starts_with("# HELP ") || line.starts_with("tb_"), "{line}"),
+        }
+    }
+    assert!(!text.contains(KEY) && !text.contains(ADMIN));
+}

@@ -1,0 +1,184 @@
+//! The order of start and stop, and who watches whom in between.
+//!
+//! Start: ports of our own, core plan, directories, data plane, venue sessions, administration. A port that cannot be
+//! had is found before anything else has begun. Stop: see [`drain`]. What any of the parts does is not known here.
+
+mod drain;
+mod housekeeping;
+mod parts;
+mod ready;
+mod signals;
+
+pub use self::ready::Addresses;
+
+use self::housekeeping::Housekeeping;
+use self::parts::OwnPorts;
+use self::signals::Signals;
+use crate::api::caller::AdminGate;
+use crate::api::{ApiState, RunningPlane};
+use crate::config::Settings;
+use crate::feeds::simulator::Simulators;
+use crate::feeds::{self, Feeds, FeedsSetup, instruments};
+use crate::keys::{self, DemoKeys};
+use crate::logging;
+use crate::prices::PriceBoard;
+use crate::usage::UsageLedger;
+use anyhow::{Context, anyhow, bail};
+use dataplane_engine::DataPlane;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tuning::core_plan::CorePlan;
+use tuning::pin;
+
+/// Threads of the control plane's runtime: its work is short and seldom, and every further one competes with shards.
+const RUNTIME_THREADS: usize = 2;
+
+/// Threads for what blocks: reading files, asking the feed thread. More would only queue behind the same feed thread.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// How long the runtime may take to end tasks that block.
+const RUNTIME_END_WAIT: Duration = Duration::from_secs(2);
+
+/// What to start.
+pub struct Order {
+    /// Validated settings.
+    pub settings: Settings,
+    /// Where to write the bound addresses.
+    pub ready_file: Option<PathBuf>,
+    /// Whether prices come from simulated exchanges.
+    pub demo: Option<Demo>,
+    /// What to tell the person who started a demo.
+    pub announce: Option<fn(&Addresses, &DemoKeys) -> anyhow::Result<()>>,
+}
+
+/// What a demo has besides.
+pub struct Demo {
+    /// Its keys.
+    pub keys: DemoKeys,
+    /// Seed of its market.
+    pub seed: u64,
+}
+
+/// The running service.
+struct Service {
+    plane: Arc<DataPlane>,
+    feeds: Arc<Feeds>,
+    simulators: Option<Simulators>,
+    state: Arc<ApiState>,
+    housekeeping: Housekeeping,
+    hand_overs: parts::HandOvers,
+    listeners: JoinSet<()>,
+    _data_dir: parts::DataDir,
+}
+
+/// Starts the service, runs it until it is told to stop, and stops it.
+///
+/// # Errors
+/// Why it did not start, or that a thread of the data plane ended by itself.
+pub fn run(order: Order) -> anyhow::Result<()> {
+    logging::start(&order.settings);
+    let plan = CorePlan::new(order.settings.shards, &order.settings.control_cpus).map_err(|why| anyhow!(why))?;
+    let runtime = runtime(&plan).context("cannot start the control plane's threads; raise the limit on processes")?;
+    let outcome = runtime.block_on(serve(order, plan));
+    runtime.shutdown_timeout(RUNTIME_END_WAIT);
+    outcome
+}
+
+async fn serve(order: Order, plan: CorePlan) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let drain_wait = order.settings.drain_wait;
+    let mut service = tokio::select! {
+        service = start(order, plan) => service?,
+        signal = signals.next() => {
+            tracing::info!(signal, "told to stop before the start was done");
+            return Ok(());
+        }
+    };
+    let failed = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "told to stop");
+            None
+        }
+        thread = service.housekeeping.failure() => Some(thread),
+    };
+    signals.exit_at_the_next();
+    match failed {
+        None => {
+            drain::drain(service, drain_wait).await;
+            Ok(())
+        }
+        Some(thread) => {
+            // What can be saved is saved; going on with a part missing would only look like service.
+            drain::flush(service).await;
+            bail!("{thread} ended by itself, which is a bug: start again, and report it with the log");
+        }
+    }
+}
+
+/// The control plane's runtime. With `TB_CONTROL_CPUS` its threads stay on those.
+fn runtime(plan: &CorePlan) -> std::io::Result<Runtime> {
+    let cpus = plan.control.clone();
+    let next = AtomicUsize::new(0);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("control")
+        .on_thread_start(move || {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            let Some(cpu) = cpus.get(turn % cpus.len().max(1)) else { return };
+            if let Err(refused) = pin::pin_current_thread(*cpu) {
+                tracing::warn!("{refused}");
+            }
+        })
+        .enable_all()
+        .build()
+}
+
+async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
+    let Order { settings, ready_file, demo, announce } = order;
+    parts::say_hello(&settings, &plan);
+    // Our own ports first: one that is taken must be known before anything else has begun.
+    let ports = OwnPorts::bind(&settings)?;
+    let data_dir = parts::DataDir::make(settings.data_dir.as_deref())?;
+    let simulators = match &demo {
+        Some(demo) => Some(parts::simulators(&settings, demo.seed).await?),
+        None => None,
+    };
+    let sources = parts::sources(&settings, simulators.as_ref(), data_dir.path());
+    let catalogue = instruments::load(&sources).await.map_err(|why| anyhow!(why))?;
+    let keys = keys::directory(settings.keys.clone(), plan.shards.len());
+    let plane = parts::data_plane(&settings, &plan, catalogue.directory(), Arc::clone(&keys), demo.is_some())?;
+    let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));
+    let state = Arc::new(ApiState {
+        facts: parts::facts(&settings, demo.is_some()),
+        plane: Box::new(RunningPlane { plane: Arc::clone(&plane), plan }),
+        feeds: Box::new(Arc::clone(&feeds)),
+        assets: feeds.directory(),
+        keys,
+        prices: Arc::new(PriceBoard::new(plane.take_ticks())),
+        usage: Arc::new(UsageLedger::new(plane.take_usage())),
+        admin: AdminGate::new(settings.admin_key.clone()),
+        draining: Arc::new(AtomicBool::new(false)),
+    });
+    let hand_overs = parts::hand_overs(&plane, &state)?;
+    let housekeeping = Housekeeping::start(Arc::clone(&plane), Arc::clone(&state))?;
+    tokio::spawn(parts::forward_directories(Arc::clone(&plane), feeds.directory()));
+    let addresses = ports.addresses(&plane)?;
+    let listeners = ports.serve(&state);
+    if demo.is_some() {
+        parts::await_prices(&state).await;
+    }
+    let demo_keys = demo.as_ref().map(|demo| &demo.keys);
+    if let Some(path) = &ready_file {
+        ready::write(path, &addresses, demo_keys, simulators.as_ref())?;
+    }
+    if let (Some(announce), Some(keys)) = (announce, demo_keys) {
+        announce(&addresses, keys)?;
+    }
+    tracing::info!(lpo_tcp = %addresses.lpo_tcp, lpo_udp = %addresses.lpo_udp, engine = addresses.engine, "serving");
+    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, _data_dir: data_dir })
+}

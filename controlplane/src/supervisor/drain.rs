@@ -1,0 +1,76 @@
+//! The way out: first be seen to leave, then refuse newcomers, then let those inside finish, then save, then go.
+//!
+//! UDP is answered, and feeds stay open, until the shards stop: a datagram's sender is not told that we leave.
+
+use super::Service;
+use dataplane_core::command::ShardCommand;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Longest that open connections are waited for after accepting has ended; never longer than the wait before, because
+/// a node that waits for balancers is one with clients to lose.
+const SETTLE_MAX: Duration = Duration::from_secs(20);
+
+/// The same where nothing was waited for (a demo): long enough to send what is being answered.
+const SETTLE_MIN: Duration = Duration::from_millis(500);
+
+/// How often it looks whether connections have gone.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Longest that venue sessions and simulators may take to close.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// Takes the service out of service. With the longest wait of 60 s the sum is 60 + 20 + 2 × 5 s and the runtime's 2 s:
+/// below the 110 s that a balancer and its orchestrator give.
+pub async fn drain(service: Service, wait: Duration) {
+    let Service { plane, state, .. } = &service;
+    state.draining.store(true, Ordering::Relaxed);
+    command(&service, ShardCommand::Drain).await;
+    tracing::info!(wait_s = wait.as_secs(), "unready; still accepting, so that balancers notice");
+    sleep(wait).await;
+    command(&service, ShardCommand::StopAccepting).await;
+    let settle = wait.clamp(SETTLE_MIN, SETTLE_MAX);
+    let deadline = Instant::now() + settle;
+    let open = || plane.stats().iter().map(|shard| shard.connections).sum::<u64>();
+    while open() > 0 && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    tracing::info!(open = open(), "closing");
+    flush(service).await;
+}
+
+/// Closes what is open and saves what can be saved.
+pub async fn flush(service: Service) {
+    let Service { plane, feeds, simulators, state, housekeeping, hand_overs, mut listeners, .. } = service;
+    if timeout(CLOSE_MAX, feeds.stop()).await.is_err() {
+        tracing::warn!("venue sessions did not close in time");
+    }
+    let stopped = tokio::task::spawn_blocking({
+        let plane = Arc::clone(&plane);
+        move || plane.stop()
+    });
+    if stopped.await.is_err() {
+        tracing::error!("the data plane did not stop cleanly");
+    }
+    listeners.abort_all();
+    hand_overs.stop();
+    if let Some(simulators) = simulators {
+        // They end with the process in any case.
+        let _ = timeout(CLOSE_MAX, simulators.stop()).await;
+    }
+    housekeeping.stop();
+    // The shards' last records came with their last turn.
+    state.usage.drain();
+    let (requests, records) = state.usage.total();
+    tracing::info!(requests, records, "stopped; usage of this process");
+}
+
+/// Gives every shard an instruction; the call may wait for room in a shard's channel.
+async fn command(service: &Service, command: ShardCommand) {
+    let plane = Arc::clone(&service.plane);
+    if tokio::task::spawn_blocking(move || plane.command(&command)).await.is_err() {
+        tracing::error!("the shards could not be told");
+    }
+}
