@@ -308,6 +308,13 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_connection_is_small() {
+        // With its deadline and its place in the free list. An engine's own part is some 32 bytes.
+        let bytes = size_of::<Slot<[u64; 4]>>() + size_of::<u64>() + size_of::<u32>();
+        assert!(bytes <= 1_024, "{bytes} bytes");
+    }
+
+    #[test]
     fn the_sweep_names_those_past_their_deadline() {
         let mut slab = Connections::new(10);
         let [early, late, gone] = [1, 2, 3].map(|io| slab.insert(NOW, io).expect("room"));

@@ -4,10 +4,10 @@ use dataplane_core::limits::{REQUEST_HEAD_MAX, TICKS_PER_DRAIN_MAX};
 use shared::limits::TICK_RING_CAPACITY;
 use tuning::ring_probe::FILE_TABLE_ENTRIES;
 
-/// TCP connections of one shard. An idle one holds its slab slot and nothing else, at most 4 KiB: 64 MiB a shard.
+/// TCP connections of one shard. An idle one holds its slab slot and nothing else, below 1 KiB: 16 MiB a shard.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
-/// Slots by which the slab grows. 64 slots are some 40 KiB, so a quiet shard stays small and growth is rare.
+/// Slots by which the slab grows. 64 slots are below 64 KiB, so a quiet shard stays small and growth is rare.
 pub(crate) const SLAB_CHUNK: usize = 64;
 
 /// Unconsumed input at which a connection is no longer read from, unless the shard asks for more of it: above a request

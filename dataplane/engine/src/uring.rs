@@ -74,20 +74,20 @@ struct UringLoop<'ring> {
 /// # Errors
 /// One line: what the kernel refuses; before `announce` for want of resources, afterwards only through a bug.
 pub(crate) fn run(setup: ShardLoop) -> Result<(), String> {
-    turn_until_stopped(setup).map_err(|error| {
+    turn_until_stopped(setup, RECEIVE_BUFFERS).map_err(|error| {
         let refused = RingRefused::from_errno(error.raw_os_error().unwrap_or(libc::EIO));
         format!("io_uring: {refused}: {}", refused.remedy())
     })
 }
 
-fn turn_until_stopped(setup: ShardLoop) -> io::Result<()> {
+fn turn_until_stopped(setup: ShardLoop, receive_buffers: u16) -> io::Result<()> {
     let mut ring = ring_builder().build(RING_ENTRIES)?;
     let (mut submitter, entries, completions) = ring.split();
     submitter.register_ring_fd()?;
     if setup.direct_descriptors {
         submitter.register_files_sparse(FILE_TABLE_ENTRIES)?;
     }
-    let mut buffers = BufferRing::register(&submitter, RECEIVE_GROUP, RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES)?;
+    let mut buffers = BufferRing::register(&submitter, RECEIVE_GROUP, receive_buffers, RECEIVE_BUFFER_BYTES)?;
     let mut engine = UringLoop::new(Ring::new(submitter, entries, completions), &mut buffers, setup);
     engine.arm();
     engine.setup.announce();
@@ -336,5 +336,84 @@ impl Drop for UringLoop<'_> {
     /// nothing when dropped.
     fn drop(&mut self) {
         self.quiesce();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{COMMANDS_WAITING_MAX, HAND_OVERS_WAITING_MAX};
+    use crate::sockets;
+    use crate::stats::PublishedStats;
+    use crate::wake::ShardWake;
+    use crossbeam_channel::bounded;
+    use dataplane_core::command::{ShardCommand, ShardParameters};
+    use dataplane_core::shard::{Shard, ShardSetup};
+    use rtrb::RingBuffer;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Receives end with `ENOBUFS` all the time when 100 clients share two buffers; nobody may notice.
+    #[test]
+    fn two_receive_buffers_serve_a_hundred_clients() {
+        let direct_descriptors = match tuning::ring_probe::probe() {
+            Ok(verdict) => verdict.direct_descriptors,
+            Err(refused) => return eprintln!("skipped: {refused}"),
+        };
+        let mut bound = sockets::bind(Ipv4Addr::LOCALHOST.into(), 0, 0, 1).expect("free ports");
+        let (listener, datagrams) = bound.of_shards.remove(0);
+        let (commands, command_queue) = bounded(COMMANDS_WAITING_MAX);
+        let (hand_overs, _handed_over) = bounded(HAND_OVERS_WAITING_MAX);
+        let (turning, turns) = bounded(1);
+        let (stats, wake) = (Arc::new(PublishedStats::new(0)), Arc::new(ShardWake::new().expect("an eventfd")));
+        let (published, waker) = (Arc::clone(&stats), Arc::clone(&wake));
+        let (_tick_producer, ticks) = RingBuffer::new(1);
+        let (usage, _usage_consumer) = RingBuffer::new(1);
+        let thread = std::thread::spawn(move || {
+            let parameters = ShardParameters::default();
+            let (assets, keys) = (Arc::default(), Arc::default());
+            let setup = ShardSetup { index: 0, shards: 1, assets, keys, parameters, ticks, usage, hash_seed: 1 };
+            let shard = Shard::new(setup);
+            let connections_max = 200;
+            let context = ShardLoop {
+                shard,
+                listener,
+                datagrams,
+                commands: command_queue,
+                hand_overs,
+                stats,
+                wake,
+                connections_max,
+                direct_descriptors,
+                turning,
+            };
+            turn_until_stopped(context, 2)
+        });
+        turns.recv().expect("it starts").expect("it turns");
+        let mut clients: Vec<TcpStream> =
+            (0..100).map(|_| TcpStream::connect(bound.tcp).expect("a connection")).collect();
+        let request = "GET /price?asset=BTC HTTP/1.1\r\nHost: x\r\n\r\n".repeat(300);
+        for client in &mut clients {
+            client.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+            client.write_all(request.as_bytes()).expect("sent");
+        }
+        for client in &mut clients {
+            let mut answers = 0;
+            let mut bytes = [0; 16_384];
+            // Each answer is a problem document: one closing brace.
+            while answers < 300 {
+                let length = client.read(&mut bytes).expect("an answer");
+                assert!(length > 0, "closed after {answers} answers");
+                answers += bytes[..length].iter().filter(|byte| **byte == b'}').count();
+            }
+        }
+        commands.send(ShardCommand::Stop).expect("room");
+        waker.notify();
+        thread.join().expect("no panic").expect("no error");
+        let stats = published.read();
+        assert!(stats.receive_buffers_short > 0, "the buffers were never short");
+        assert_eq!((stats.accepted, stats.closed_by_us, stats.connections), (100, 0, 0));
     }
 }

@@ -312,7 +312,8 @@ mod tests {
         }
         let mut client = connect();
         client.write_all(b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
-        let mut given = plane.hand_overs().recv_timeout(Duration::from_secs(30)).expect("handed over");
+        let mut given =
+            plane.hand_overs().recv_deadline(Instant::now() + Duration::from_secs(30)).expect("handed over");
         assert!(given.bytes.starts_with(b"GET /other "));
         given.stream.write_all(b"bye").expect("sent");
         drop(given);
