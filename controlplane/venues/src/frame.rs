@@ -3,10 +3,13 @@
 //! A frame is used whole or not at all: a decoder collects what the frame says, and only a frame without a fault is
 //! told. This file knows no venue.
 
-use crate::json::{self, Fault, Json};
+use crate::json::{self, Fault, Json, clip};
 use crate::protocol::{VenueEvent, VenueQuote};
 use shared::quote::Field;
 use std::borrow::Cow;
+
+/// Longest text of a venue that is passed on for people to read; its longest known refusal (OKX) has 160 bytes.
+const TEXT_BYTES_MAX: usize = 256;
 
 /// A [`VenueEvent`] whose text may be the frame's own or, where that had escapes in it, a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,11 +67,14 @@ impl<'a> Said<'a> {
             Self::Quote(quote) => VenueEvent::Quote(quote.clone()),
             Self::Subscribed { name, request } => VenueEvent::Subscribed { name: name.as_deref(), request: *request },
             Self::Refused { name, request, reason } => {
+                let reason = clip(reason, TEXT_BYTES_MAX);
                 VenueEvent::Refused { name: name.as_deref(), request: *request, reason }
             }
             Self::Heartbeat { answer } => VenueEvent::Heartbeat { answer: answer.clone() },
-            Self::Status { text, reconnect } => VenueEvent::Status { text, reconnect: *reconnect },
-            Self::Ignored { what } => VenueEvent::Ignored { what },
+            Self::Status { text, reconnect } => {
+                VenueEvent::Status { text: clip(text, TEXT_BYTES_MAX), reconnect: *reconnect }
+            }
+            Self::Ignored { what } => VenueEvent::Ignored { what: clip(what, TEXT_BYTES_MAX) },
         }
     }
 }
@@ -148,6 +154,22 @@ mod tests {
         ] {
             assert_eq!(name_after(&Cow::Borrowed(prose), marker).as_deref(), expected, "{prose}");
             assert_eq!(name_after(&Cow::Owned(prose.to_owned()), marker).as_deref(), expected, "{prose}");
+        }
+    }
+
+    #[test]
+    fn what_is_for_people_is_clipped() {
+        let long = "é".repeat(1_000);
+        let status = Said::Status { text: Cow::Borrowed(&long), reconnect: true };
+        for said in [Said::ignored(long.as_str()), Said::refused(long.as_str()), status] {
+            let mut told = 0;
+            tell(Ok(vec![said]), &mut |event| match event {
+                VenueEvent::Ignored { what: text }
+                | VenueEvent::Refused { reason: text, .. }
+                | VenueEvent::Status { text, .. } => told = text.len(),
+                _ => {}
+            });
+            assert_eq!(told, TEXT_BYTES_MAX);
         }
     }
 
