@@ -11,6 +11,7 @@ pub mod cryptocom;
 pub mod fields;
 pub mod decode_line;
 pub mod frame;
+pub mod fuzz;
 pub mod gateio;
 pub mod gemini;
 pub mod heard;

@@ -28,9 +28,8 @@ fn recordings() -> Option<PathBuf> {
 }
 
 /// What one recording decodes to: a line of JSON for each event.
-fn decode_file(path: &Path, venue: Venue) -> Vec<Value> {
+fn decode_file(path: &Path, venue: Venue, gemini: GeminiApi) -> Vec<Value> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let gemini = if name.starts_with("ws_v2") { GeminiApi::V2 } else { GeminiApi::Current };
     let mut protocol = protocol(venue, VenueSettings { gemini });
     let frames = fs::read(path).expect("readable");
     let lines = frames.split(|byte| *byte == b'\n').filter(|frame| !frame.is_empty());
@@ -163,7 +162,7 @@ fn every_recorded_frame_is_understood() {
     for venue in Venue::ALL {
         let mut sums = [0_usize; KINDS.len()];
         for path in files(&folder, venue) {
-            let events = decode_file(&path, venue);
+            let events = decode_file(&path, venue, GeminiApi::Current);
             let counts = counts(&events);
             let row = KINDS.map(|kind| counts.get(kind).copied().unwrap_or(0));
             let name = format!("{venue}/{}", path.file_name().unwrap_or_default().display());
@@ -184,7 +183,7 @@ fn recorded_values_come_out_to_the_digit() {
     let Some(folder) = recordings() else { return };
     for (file, line, expected) in LINES {
         let venue = Venue::from_name(file.split('/').next().unwrap_or_default()).expect("a venue");
-        let events = decode_file(&folder.join(file), venue);
+        let events = decode_file(&folder.join(file), venue, GeminiApi::Current);
         let mut of_line: Vec<Value> = events.into_iter().filter(|event| event["line"] == line).collect();
         of_line.iter_mut().filter_map(Value::as_object_mut).for_each(|event| _ = event.remove("line"));
         let expected: Value = serde_json::from_str(expected).expect("JSON");
@@ -196,7 +195,9 @@ fn recorded_values_come_out_to_the_digit() {
 #[test]
 fn the_recorded_books_are_never_crossed() {
     let Some(folder) = recordings() else { return };
-    let events = decode_file(&folder.join("gemini/ws_v2_marketdata_2026-08-09.jsonl"), Venue::Gemini);
+    let path = folder.join("gemini/ws_v2_marketdata_2026-08-09.jsonl");
+    let events = decode_file(&path, Venue::Gemini, GeminiApi::V2);
+    assert_eq!(events, decode_file(&path, Venue::Gemini, GeminiApi::Current), "both settings read both interfaces");
     let price = |event: &Value, side: &str| Price::parse(event[side].as_str()?.as_bytes()).ok();
     let tops: Vec<_> = events.iter().filter_map(|event| price(event, "bid").zip(price(event, "ask"))).collect();
     assert!(tops.len() > 200);

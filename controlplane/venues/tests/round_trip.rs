@@ -128,17 +128,17 @@ fn quotes_come_through_to_the_digit() {
         assert!(!heard.iter().any(|event| matches!(event, Heard::Refused(_))), "{venue}: {heard:?}");
         assert_eq!(pair.simulator.subscriptions(), names.len(), "{venue}");
         for round in 0..3 {
-            for position in 0..listed.len() {
+            for (position, instrument) in listed.iter().enumerate() {
                 let shown = market.step(venue, position).expect("listed");
                 // The slowest venue speaks once a second.
                 let now_ms = NOW_MS + (round + 1) * 2_000;
-                let frames = pair.simulator.quote(&listed[position], &shown, now_ms);
-                let subscribed = names.iter().any(|name| name.eq_ignore_ascii_case(&listed[position].name));
+                let frames = pair.simulator.quote(instrument, &shown, now_ms);
+                let subscribed = names.iter().any(|name| name.eq_ignore_ascii_case(instrument.name));
                 // Gemini's books say nothing when a step was too small to change them.
                 let silent_book = gemini == GeminiApi::V2 && round > 0 && frames.is_empty();
-                assert!(silent_book || subscribed != frames.is_empty(), "{venue} {}", listed[position].name);
+                assert!(silent_book || subscribed != frames.is_empty(), "{venue} {}", instrument.name);
                 let heard = decode(pair.protocol.as_mut(), &frames);
-                check_quotes(&heard, &listed[position], &shown, (round == 0, now_ms));
+                check_quotes(&heard, instrument, &shown, (round == 0, now_ms));
             }
         }
     }

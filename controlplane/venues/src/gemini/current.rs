@@ -3,9 +3,10 @@
 //! Frames of both streams carry no type; the fields that are there tell them apart. `E` counts nanoseconds and is above
 //! 2^53, so it never passes through a float.
 
+use super::v2::{self, Books};
 use crate::frame::{self, Said, name_after, tell};
 use crate::heard::Heard;
-use crate::json::{Fault, Json, price, price_zero_absent, quoted_list, required_text};
+use crate::json::{Fault, Json, price_zero_absent, quoted_list, required_text};
 use crate::protocol::{Instrument, KeepAlive, RestRequest, VenueEvent, VenueLimits, VenueProtocol, VenueQuote};
 use shared::asset::Symbol;
 use shared::quote::Field;
@@ -27,10 +28,12 @@ const PING_ID: &str = "ping-";
 /// As [`PING_ID`], for the end of a subscription.
 const UNSUBSCRIBE_ID: &str = "unsubscribe-";
 
-/// One connection to Gemini's present interface.
+/// One connection to Gemini's present interface. Frames of the archived one are understood too, as recordings hold
+/// both; a live connection has none.
 #[derive(Debug, Default)]
 pub struct Gemini {
     heard: Heard,
+    archived: Books,
 }
 
 impl VenueProtocol for Gemini {
@@ -80,12 +83,13 @@ impl VenueProtocol for Gemini {
     }
 
     fn decode(&mut self, frame: &[u8], sink: &mut dyn FnMut(VenueEvent<'_>)) {
-        let read = frame::object(frame).and_then(|root| read_frame(&root, &mut self.heard));
+        let read = frame::object(frame).and_then(|root| read_frame(&root, self));
         tell(read.map(|said| vec![said]), sink);
     }
 
     fn reset(&mut self) {
         self.heard.clear();
+        self.archived.clear();
     }
 
     fn spell(&self, base: &Symbol, quote: &Symbol) -> String {
@@ -113,9 +117,13 @@ fn streams(names: &[&str]) -> String {
     quoted_list(names.iter().flat_map(|name| STREAMS.map(|stream| format!("{}@{stream}", name.to_ascii_lowercase()))))
 }
 
-fn read_frame<'a>(root: &Json<'a>, heard: &mut Heard) -> Result<Said<'a>, Fault> {
-    if let Some(status) = root.get("status") {
+fn read_frame<'a>(root: &Json<'a>, connection: &mut Gemini) -> Result<Said<'a>, Fault> {
+    let [status, archived_kind, archived_result] = root.pick(["status", "type", "result"]);
+    if let Some(status) = status {
         return read_answer(root, &status);
+    }
+    if archived_kind.is_some() || archived_result.is_some() {
+        return v2::read_frame(root, &mut connection.archived);
     }
     let [event, symbol, trade, update, time] = root.pick(["e", "s", "t", "u", "E"]);
     if let Some(event) = event {
@@ -148,7 +156,7 @@ fn read_frame<'a>(root: &Json<'a>, heard: &mut Heard) -> Result<Said<'a>, Fault>
         None => read_trade(root, quote),
     }?;
     // The first word about a book may be an old one; a trade is always new.
-    let snapshot = read.sequence.is_some() && heard.is_first(&symbol);
+    let snapshot = read.sequence.is_some() && connection.heard.is_first(&symbol);
     Ok(Said::Quote(VenueQuote { snapshot, ..read }))
 }
 
@@ -169,7 +177,7 @@ fn read_book_ticker(root: &Json<'_>, update: &Json<'_>, quote: VenueQuote) -> Re
 }
 
 fn read_trade(root: &Json<'_>, quote: VenueQuote) -> Result<VenueQuote, Fault> {
-    match price("p", root.get("p").as_ref())? {
+    match price_zero_absent("p", root.get("p").as_ref())? {
         Field::At(last) => Ok(VenueQuote { last: Field::At(last), ..quote }),
         Field::Empty | Field::Unchanged => Err(Fault::Missing("p")),
     }

@@ -165,6 +165,18 @@ fn other_frames_of_the_archived_interface() {
 }
 
 #[test]
+fn the_present_interface_understands_the_archived_one() {
+    let mut protocol = Gemini::default();
+    for (frame, expected) in [
+        (BOOK, "quote SOL/USD snapshot last 65.5 bid 65.0 ask 66 at - number -"),
+        (r#"{"timestamp":1786313195331,"type":"heartbeat"}"#, "heartbeat -"),
+        (r#"{"reason":"NoValidTradingPairs","result":"error"}"#, "refused - by -: NoValidTradingPairs"),
+    ] {
+        assert_eq!(told(&mut protocol, frame.as_bytes()), [expected]);
+    }
+}
+
+#[test]
 fn books_are_bounded_in_number() {
     let mut protocol = GeminiV2::default();
     let names_max = protocol.limits().names_per_connection;

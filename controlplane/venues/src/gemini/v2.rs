@@ -5,7 +5,7 @@
 
 use super::book::{Book, Side};
 use crate::frame::{self, Said, tell};
-use crate::json::{Fault, Json, price, quoted_list, required_text};
+use crate::json::{Fault, Json, price, price_zero_absent, quoted_list, required_text};
 use crate::protocol::{Instrument, KeepAlive, RestRequest, VenueEvent, VenueLimits, VenueProtocol, VenueQuote};
 use shared::asset::Symbol;
 use shared::price::Price;
@@ -16,10 +16,13 @@ use std::collections::HashMap;
 /// Books on one connection: 60 × 370 KiB (see `LEVELS_MAX`) = 22 MiB if every one were full.
 const BOOKS_MAX: usize = 60;
 
+/// The books of one connection, by symbol.
+pub(super) type Books = HashMap<Box<str>, Book>;
+
 /// One connection to Gemini's archived interface.
 #[derive(Debug, Default)]
 pub struct GeminiV2 {
-    books: HashMap<Box<str>, Book>,
+    books: Books,
 }
 
 impl VenueProtocol for GeminiV2 {
@@ -96,7 +99,8 @@ fn request(kind: &str, names: &[&str]) -> String {
     format!(r#"{{"type":"{kind}","subscriptions":[{{"name":"l2","symbols":{symbols}}}]}}"#)
 }
 
-fn read_frame<'a>(root: &Json<'a>, books: &mut HashMap<Box<str>, Book>) -> Result<Said<'a>, Fault> {
+/// Reads a frame of this interface; what it says of books changes `books`.
+pub(super) fn read_frame<'a>(root: &Json<'a>, books: &mut Books) -> Result<Said<'a>, Fault> {
     let [kind, symbol, result, reason] = root.pick(["type", "symbol", "result", "reason"]);
     if result.and_then(|result| result.text()).as_deref() == Some("error") {
         return Ok(Said::refused(required_text("reason", reason.as_ref())?));
@@ -127,7 +131,7 @@ fn read_frame<'a>(root: &Json<'a>, books: &mut HashMap<Box<str>, Book>) -> Resul
 
 fn read_trade<'a>(root: &Json<'a>, quote: VenueQuote) -> Result<Said<'a>, Fault> {
     let [last, time] = root.pick(["price", "timestamp"]);
-    let last = match price("price", last.as_ref())? {
+    let last = match price_zero_absent("price", last.as_ref())? {
         Field::At(last) => Field::At(last),
         Field::Empty | Field::Unchanged => return Err(Fault::Missing("price")),
     };
@@ -135,12 +139,7 @@ fn read_trade<'a>(root: &Json<'a>, quote: VenueQuote) -> Result<Said<'a>, Fault>
 }
 
 /// A book, if `trades` are beside its levels, or changes of one. The frame is read whole before the book is touched.
-fn read_book<'a>(
-    root: &Json<'a>,
-    symbol: &str,
-    quote: VenueQuote,
-    books: &mut HashMap<Box<str>, Book>,
-) -> Result<Said<'a>, Fault> {
+fn read_book<'a>(root: &Json<'a>, symbol: &str, quote: VenueQuote, books: &mut Books) -> Result<Said<'a>, Fault> {
     let [changes, trades] = root.pick(["changes", "trades"]);
     let changes = changes.filter(Json::is_array).ok_or(Fault::Wrong("changes", "an array"))?;
     for change in changes.items() {
@@ -149,7 +148,7 @@ fn read_book<'a>(
     let snapshot = trades.is_some();
     // Trades stand oldest first.
     let newest = trades.and_then(|trades| trades.items().last());
-    let last = price("price", newest.and_then(|trade| trade.get("price")).as_ref())?;
+    let last = price_zero_absent("price", newest.and_then(|trade| trade.get("price")).as_ref())?;
     if snapshot && (books.contains_key(symbol) || books.len() < BOOKS_MAX) {
         books.insert(symbol.into(), Book::default());
     }
