@@ -133,7 +133,7 @@ fn quotes_come_through_to_the_digit() {
                 // The slowest venue speaks once a second.
                 let now_ms = NOW_MS + (round + 1) * 2_000;
                 let frames = pair.simulator.quote(instrument, &shown, now_ms);
-                let subscribed = names.iter().any(|name| name.eq_ignore_ascii_case(instrument.name));
+                let subscribed = names.iter().any(|name| name.eq_ignore_ascii_case(&instrument.name));
                 // Gemini's books say nothing when a step was too small to change them.
                 let silent_book = gemini == GeminiApi::V2 && round > 0 && frames.is_empty();
                 assert!(silent_book || subscribed != frames.is_empty(), "{venue} {}", instrument.name);
