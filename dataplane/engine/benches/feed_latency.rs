@@ -13,7 +13,9 @@ mod plane;
 use dataplane_core::feed::FeedInput;
 use dataplane_engine::{DataPlane, EngineChoice, FeedSender};
 use hdrhistogram::Histogram;
+use rtrb::Consumer;
 use shared::asset::AssetId;
+use shared::tick::Tick;
 use shared::venue::Venue;
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -92,7 +94,8 @@ fn bench(settings: &Settings) -> io::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let stream = {
         let (feed, stop, rate) = (plane.feed(), Arc::clone(&stop), settings.quotes_per_second);
-        std::thread::spawn(move || stream(&feed, rate, &stop))
+        let ticks = plane.take_ticks().ok_or_else(|| io::Error::other("the ticks are taken"))?;
+        std::thread::spawn(move || stream(&feed, ticks, rate, &stop))
     };
     let began = Instant::now();
     let sampled = sample(&plane.feed(), &mut shards, settings.samples);
@@ -103,8 +106,8 @@ fn bench(settings: &Settings) -> io::Result<()> {
 }
 
 /// Sends quotes about all assets but the probed one, at `rate` a second; how many were sent, and how many found the
-/// channel full.
-fn stream(feed: &FeedSender, rate: u64, stop: &AtomicBool) -> (u64, u64) {
+/// channel full. Takes the control plane's ticks, so that its ring is never full.
+fn stream(feed: &FeedSender, mut ticks: Consumer<Tick>, rate: u64, stop: &AtomicBool) -> (u64, u64) {
     let began = Instant::now();
     let (mut sent, mut refused) = (0_u64, 0_u64);
     while !stop.load(Ordering::Relaxed) {
@@ -118,6 +121,7 @@ fn stream(feed: &FeedSender, rate: u64, stop: &AtomicBool) -> (u64, u64) {
             refused += u64::from(feed.try_send(FeedInput::Quote(plane::quote(venue, asset, cents))).is_err());
             sent += 1;
         }
+        while ticks.pop().is_ok() {}
         std::thread::sleep(BURST_PERIOD);
     }
     (sent, refused)

@@ -4,6 +4,9 @@
 //! ring is drained between batches and TCP is not starved by a flood. This file knows sockets and addresses; what a
 //! datagram says is the shard's business, and it never waits: what the kernel will not take at once is dropped and
 //! counted, as a network would.
+//!
+//! A reply leaves from the address that the kernel's routing chooses. On a machine with several addresses bind to the
+//! one that clients ask, or they will not know the reply for theirs.
 
 use dataplane_core::shard::{DatagramStep, ReadyList, Shard};
 use shared::limits::{DATAGRAM_IN_MAX, DATAGRAM_OUT_MAX};
@@ -214,7 +217,116 @@ fn address(peer: &libc::sockaddr_storage) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dataplane_core::access::{KeyDirectory, hash_text};
+    use dataplane_core::command::ShardParameters;
+    use dataplane_core::shard::ShardSetup;
+    use shared::asset::AssetDirectory;
+    use shared::key::{KeyId, KeyRecord, Permissions};
     use socket2::SockAddr;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// A shard that knows one key and no asset.
+    fn shard() -> Shard {
+        let key = KeyRecord {
+            id: KeyId(1),
+            hash: hash_text(b"key"),
+            limit_per_second: 1_000_000,
+            expires_at_ms: 0,
+            permissions: Permissions(Permissions::PRICES),
+            udp_secret: [0; 16],
+            month_used_up: false,
+        };
+        Shard::new(ShardSetup {
+            index: 0,
+            shards: 1,
+            assets: Arc::new(AssetDirectory::new()),
+            keys: Arc::new(KeyDirectory::build(vec![key], None, 1)),
+            parameters: ShardParameters::default(),
+            ticks: rtrb::RingBuffer::new(64).1,
+            usage: rtrb::RingBuffer::new(64).0,
+            hash_seed: 1,
+        })
+    }
+
+    /// A serving socket and a client of it, over these two addresses.
+    fn sockets(server: &str, client: &str) -> (UdpSocket, UdpSocket) {
+        let server = tuning::sockets::udp_socket(server.parse().expect("an address")).expect("a socket");
+        let client = UdpSocket::bind(client).expect("a socket");
+        let port = server.local_addr().expect("bound").port();
+        client.connect((client.local_addr().expect("bound").ip(), port)).expect("connected");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        (server, client)
+    }
+
+    /// Serves until nothing is left; the number of batches.
+    fn serve_all(server: &UdpSocket, shard: &mut Shard, datagrams: &mut Datagrams) -> usize {
+        let (mut ready, now) = (ReadyList::default(), tuning::clock::now());
+        let mut serve = || datagrams.serve(server.as_fd(), shard, &mut ready, now).expect("a good socket");
+        (1..).find(|_| !serve()).expect("an end")
+    }
+
+    /// A request for an asset that is not there, padded so that the refusal may be told.
+    fn request(id: u32) -> Vec<u8> {
+        format!("{{\"key\":\"key\",\"asset\":\"NONE\",\"id\":{id},\"pad\":\"{}\"}}", "x".repeat(40)).into_bytes()
+    }
+
+    fn reply(client: &UdpSocket) -> String {
+        let mut bytes = [0; 2_048];
+        let length = client.recv(&mut bytes).expect("a reply");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    #[test]
+    fn every_datagram_of_several_batches_is_answered_in_order() {
+        let (server, client) = sockets("127.0.0.1:0", "127.0.0.1:0");
+        let (mut shard, mut datagrams) = (shard(), Datagrams::new());
+        // Twice, so that headers the kernel has written to are used again.
+        for _ in 0..2 {
+            for id in 0..150 {
+                client.send(&request(id)).expect("sent");
+            }
+            assert_eq!(serve_all(&server, &mut shard, &mut datagrams), 3);
+            for id in 0..150 {
+                let reply = reply(&client);
+                assert!(reply.contains(&format!("\"id\":{id},")) && reply.contains("asset_unknown"), "{id}: {reply}");
+            }
+        }
+        assert_eq!((shard.counters().datagram_replies, datagrams.unsent()), (300, 0));
+    }
+
+    #[test]
+    fn empty_and_oversized_ones_are_counted_and_harm_nobody() {
+        let (server, client) = sockets("127.0.0.1:0", "127.0.0.1:0");
+        let (mut shard, mut datagrams) = (shard(), Datagrams::new());
+        let good = request(7);
+        // Cut off at what we read, the long one would be a good request with blanks behind it.
+        let mut long = good.clone();
+        long.resize(DATAGRAM_IN_MAX + 100, b' ');
+        for bytes in [&[][..], &long, &good[..]] {
+            client.send(bytes).expect("sent");
+        }
+        serve_all(&server, &mut shard, &mut datagrams);
+        assert_eq!(shard.counters().datagrams, 3);
+        let answered = (0..shard.counters().datagram_replies).filter(|_| reply(&client).contains("asset_unknown"));
+        assert_eq!(answered.count(), 1, "only the good one was understood");
+    }
+
+    #[test]
+    fn an_ipv4_peer_of_a_dual_stack_socket_gets_its_reply() {
+        if UdpSocket::bind("[::1]:0").is_err() {
+            eprintln!("skipped: no IPv6 here");
+            return;
+        }
+        for client in ["127.0.0.1:0", "[::1]:0"] {
+            let (server, client) = sockets("[::]:0", client);
+            client.send(&request(7)).expect("sent");
+            serve_all(&server, &mut shard(), &mut Datagrams::new());
+            assert!(reply(&client).contains("\"id\":7,"));
+        }
+    }
 
     #[track_caller]
     fn check(from: &str, expected: &str) {

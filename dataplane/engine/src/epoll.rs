@@ -19,6 +19,7 @@ use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use tuning::clock;
+use tuning::sockets::LISTEN_BACKLOG;
 use watch::{Event, NOTHING, READABLE, Watch};
 
 /// Tokens of what is not a connection stand above all connections' tokens.
@@ -140,10 +141,12 @@ impl EpollLoop {
 
     fn happened(&mut self, now: Moment, event: Event) -> io::Result<()> {
         match event.token {
-            LISTENER => self.accept(now),
+            // Both are level-triggered: what is left over is told again.
+            LISTENER => {
+                let _more = self.accept(now);
+            }
             DATAGRAMS => {
                 let socket = self.setup.datagrams.as_fd();
-                // Level-triggered: what is left over is told again.
                 let _more = self.datagrams.serve(socket, &mut self.setup.shard, &mut self.ready, now)?;
             }
             WAKE => self.setup.wake.clear(),
@@ -153,23 +156,25 @@ impl EpollLoop {
         Ok(())
     }
 
-    /// Accepts what waits, up to the turn's bound.
-    fn accept(&mut self, now: Moment) {
+    /// Accepts what waits, up to the turn's bound; whether more may wait.
+    fn accept(&mut self, now: Moment) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
             match watch::accept(self.setup.listener.as_fd()) {
                 Ok(stream) => self.admit(now, stream),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN | libc::EINVAL) => return,
+                    Some(libc::EAGAIN | libc::EINVAL) => return false,
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                         // The waiting client stays readable: watching on would turn the loop without end.
                         self.accepting = Accepting::Paused;
-                        return self.watch_listener(NOTHING);
+                        self.watch_listener(NOTHING);
+                        return false;
                     }
                     // The client's own trouble: it went away, or a packet filter came between.
                     _ => {}
                 },
             }
         }
+        true
     }
 
     fn admit(&mut self, now: Moment, stream: TcpStream) {
@@ -196,7 +201,9 @@ impl EpollLoop {
         if self.accepting == Accepting::Stopped {
             return;
         }
-        self.accept(now);
+        // Bounded by the backlog, which a crowd of newcomers could refill without end.
+        let rounds = LISTEN_BACKLOG.unsigned_abs() as usize / ACCEPTS_PER_TURN;
+        let _drained = (0..=rounds).find(|_| !self.accept(now));
         self.accepting = Accepting::Stopped;
         self.watch_listener(NOTHING);
         let _ = self.watch.remove(self.setup.listener.as_raw_fd());
