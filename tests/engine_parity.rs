@@ -46,6 +46,7 @@ impl Plane {
             shard_parameters: ShardParameters::default(),
             feed_parameters: FeedParameters::default(),
             simulated: false,
+            connections_max: dataplane_engine::CONNECTIONS_MAX,
         })
         .expect("the data plane starts");
         let hand_overs = plane.hand_overs();
@@ -116,14 +117,17 @@ fn quote(venue: Venue, asset: shared::asset::AssetId, [bid, ask]: [&str; 2]) -> 
     }
 }
 
-/// Stands for the control plane: answers with the bytes that came along, and closes.
+/// Stands for the control plane: answers with the request head that came along, and closes. What came behind the head
+/// depends on how the kernel cut the stream, not on the engine.
 fn say_what_was_handed_over(handed: HandedOver) {
     let mut stream = handed.stream;
-    let head = format!("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", handed.bytes.len());
+    let end = handed.bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |at| at + 4);
+    let told = &handed.bytes[..end];
+    let head = format!("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", told.len());
     // A client that has gone is no concern of the suite's.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&handed.bytes));
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(told));
     let _ = stream.shutdown(Shutdown::Write);
-    let _ = std::io::copy(&mut stream.by_ref().take(1 << 20), &mut std::io::sink());
+    let _ = std::io::copy(&mut Read::by_ref(&mut stream).take(1 << 20), &mut std::io::sink());
 }
 
 /// The streams of the suite. `KEY` and `SLOW` stand for the two keys.
