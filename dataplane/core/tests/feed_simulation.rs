@@ -14,7 +14,7 @@ use world::World;
 /// Seeds of a run.
 const SEEDS: u64 = 1_000;
 /// Steps of one seed before it heals.
-const STEPS: u32 = 250;
+const STEPS: u32 = 160;
 
 /// Names the seed when a check fails.
 struct Named(u64);

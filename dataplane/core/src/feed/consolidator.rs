@@ -121,12 +121,11 @@ impl Consolidator {
         let state = &mut self.states[index];
         state.follows_usdt |= quote.currency == Currency::Usdt;
         let listing = state.listings[venue.index()].get_or_insert_with(|| Box::new(Listing::new(quote.currency)));
-        if !is_fresh || listing.currency != quote.currency {
-            set_standing(listing, Standing::Trusted, counters);
-            listing.history.clear();
-        }
         if listing.currency != quote.currency {
+            set_standing(listing, Standing::Trusted, counters);
             **listing = Listing::new(quote.currency);
+        } else if !is_fresh {
+            listing.history.clear();
         }
         listing.merge(quote, fields, trade_age_ms);
     }
@@ -310,16 +309,16 @@ pub(super) fn exclusions(views: &Views) -> [Option<Exclusion>; VENUE_COUNT] {
 fn due_mono_ns(mono_ns: u64, views: &Views, listings: &Listings) -> u64 {
     let mut due = NEVER;
     for (view, listing) in views.iter().zip(listings) {
-        let (Some(view), Some(listing)) = (view, listing) else {
+        let Some(listing) = listing else {
             continue;
         };
-        if !view.fresh {
-            continue;
-        }
-        due = due.min(view.fresh_until_mono_ns.saturating_add(1));
-        if let Standing::Quarantined { since_mono_ns } = view.standing {
+        if let Standing::Quarantined { since_mono_ns } = listing.standing {
             due = due.min(since_mono_ns.saturating_add(QUARANTINE_NS));
         }
+        let Some(view) = view.filter(|view| view.fresh) else {
+            continue;
+        };
+        due = due.min(view.fresh_until_mono_ns.saturating_add(1));
         if listing.worth.is_some_and(|worth| worth.from_last) && !view.old_trade {
             due = due.min(listing.traded_mono_ns.saturating_add(OLD_TRADE_NS + 1));
         }

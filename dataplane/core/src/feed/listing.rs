@@ -103,8 +103,11 @@ impl Listing {
         self.refused_in_row = 0;
         self.route = quote.route;
         self.exchange_time_ms = quote.exchange_time_ms;
-        self.received_time_ms = quote.received_time_ms;
-        self.received_mono_ns = self.received_mono_ns.max(quote.received_mono_ns);
+        // A quote that waited for room in the channel may have been received before one that did not.
+        if quote.received_mono_ns >= self.received_mono_ns {
+            self.received_time_ms = quote.received_time_ms;
+            self.received_mono_ns = quote.received_mono_ns;
+        }
         if fields.last.price().is_some() {
             self.traded_mono_ns = quote.received_mono_ns.saturating_sub(trade_age_ms.saturating_mul(1_000_000));
         }

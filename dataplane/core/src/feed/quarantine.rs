@@ -117,10 +117,15 @@ impl Judge<'_> {
         if standing == Standing::Trusted {
             return;
         }
+        let is_over = match standing {
+            Standing::Quarantined { since_mono_ns } => self.mono_ns.saturating_sub(since_mono_ns) >= QUARANTINE_NS,
+            Standing::Trusted | Standing::Outlier => true,
+        };
         let Some(view) = self.fresh(venue) else {
-            // Its word no longer counts anyway; when it speaks again it is judged as one without a past.
-            self.set(venue, Standing::Trusted);
-            self.listings[venue.index()].as_mut().into_iter().for_each(|listing| listing.history.clear());
+            // Nobody asks for its word now. Should its feed prove the same price once more, it is looked at again.
+            if is_over {
+                self.set(venue, Standing::Outlier);
+            }
             return;
         };
         let is_back = match (others_median(self.views, venue), standing) {
@@ -130,16 +135,9 @@ impl Judge<'_> {
         };
         if is_back || self.has_ally(venue) {
             self.believe(venue);
-            return;
-        }
-        if let Standing::Quarantined { since_mono_ns } = standing
-            && self.mono_ns.saturating_sub(since_mono_ns) < QUARANTINE_NS
-        {
-            return;
-        }
-        if others_agree(self.views, venue) {
+        } else if is_over && others_agree(self.views, venue) {
             self.set(venue, Standing::Outlier);
-        } else {
+        } else if is_over {
             self.believe(venue);
         }
     }

@@ -65,6 +65,7 @@ fn a_move_of_two_venues_is_published_at_once() {
     world.last(Gemini, "61.00");
     assert_eq!(world.btc(), "61.0000 USD median 3");
     assert_eq!([Kraken, Gemini, Coinbase].map(|venue| world.excluded(venue)), [None; 3]);
+    assert_eq!(world.counters(Gemini).quarantines, 0, "it was never alone");
     // The new level is the past now: the same price again is no jump.
     world.last(Kraken, "60.50");
     assert_eq!(world.btc(), "61.0000 USD median 3");
@@ -152,6 +153,127 @@ fn a_newcomer_far_from_the_others_waits_too() {
 }
 
 #[test]
+fn a_venue_that_moves_less_can_agree_with_one_that_jumped() {
+    let mut world = settled(&[Coinbase, Gemini, Kraken]);
+    world.last(Kraken, "88.00");
+    assert_eq!(world.excluded(Kraken), Some(Exclusion::Quarantined));
+    world.last(Gemini, "92.00");
+    assert_eq!(world.btc(), "92.0000 USD median 3");
+}
+
+#[test]
+fn two_that_jump_to_different_prices_are_each_alone() {
+    let mut world = settled(&[Coinbase, Gemini, Kraken]);
+    world.last(Kraken, "60.00");
+    world.last(Gemini, "80.00");
+    assert_eq!([Kraken, Gemini].map(|venue| world.excluded(venue)), [Some(Exclusion::Quarantined); 2]);
+    assert_eq!(world.btc(), "100.000 USD coinbase-ws 1");
+}
+
+#[test]
+fn a_jump_into_the_middle_of_the_others_is_none() {
+    let mut world = settled(&[Coinbase, Gemini, Kraken]);
+    for (venue, price) in [(Coinbase, "94.00"), (Gemini, "106.00"), (Kraken, "92.00")] {
+        world.last(venue, price);
+    }
+    for _ in 0..30 {
+        world.wait_ms(1_000);
+        for (venue, price) in [(Coinbase, "94.00"), (Gemini, "106.00"), (Kraken, "90.00")] {
+            world.last(venue, price);
+        }
+    }
+    world.last(Kraken, "100.00");
+    assert_eq!((world.excluded(Kraken), world.counters(Kraken).quarantines), (None, 0));
+    // And who is in quarantine is back when it is in the middle, though near neither of the two.
+    world.last(Kraken, "50.00");
+    assert_eq!(world.excluded(Kraken), Some(Exclusion::Quarantined));
+    world.last(Kraken, "100.00");
+    assert_eq!(world.excluded(Kraken), None);
+}
+
+#[test]
+fn a_lone_venue_that_comes_back_is_believed_at_once() {
+    let mut world = settled(&[Kraken]);
+    world.last(Kraken, "60.00");
+    world.wait_ms(1_000);
+    world.last(Kraken, "101.00");
+    assert_eq!(world.btc(), "101.000 USD kraken-ws 1");
+}
+
+#[test]
+fn who_is_stale_vouches_for_nobody() {
+    let mut world = World::new();
+    world.last(Kraken, "60.00");
+    world.wait_ms(10_000);
+    for _ in 0..5 {
+        [Coinbase, Gemini].iter().for_each(|venue| world.last(*venue, "100.00"));
+        world.wait_ms(1_000);
+    }
+    world.last(Gemini, "60.00");
+    assert_eq!(world.excluded(Kraken), Some(Exclusion::Stale));
+    assert_eq!(world.excluded(Gemini), Some(Exclusion::Quarantined));
+}
+
+#[test]
+fn an_old_trade_vouches_for_nobody() {
+    let mut world = World::new();
+    world.alive.push(Kraken);
+    world.live(Kraken, true);
+    world.last(Kraken, "150.00");
+    world.wait_ms(61_000);
+    world.last(Coinbase, "100.00");
+    world.wait_ms(5_000);
+    world.last(Coinbase, "100.00");
+    assert_eq!(world.btc(), "100.000 USD coinbase-ws 1");
+    for price in ["125.00", "150.00"] {
+        world.last(Gemini, price);
+        assert_eq!(world.excluded(Gemini), Some(Exclusion::Quarantined), "{price}");
+    }
+}
+
+#[test]
+fn an_outlier_whose_feed_comes_back_is_still_one() {
+    let mut world = settled(&[Coinbase, Gemini, Kraken]);
+    world.live(Kraken, true);
+    world.alive.push(Kraken);
+    world.last(Kraken, "60.00");
+    for second in 0..40 {
+        [Coinbase, Gemini].iter().for_each(|venue| world.last(*venue, "100.00"));
+        match second {
+            10 => world.alive.clear(),
+            30 => world.alive.push(Kraken),
+            _ => {}
+        }
+        world.wait_ms(1_000);
+        if second == 25 {
+            assert_eq!(world.excluded(Kraken), Some(Exclusion::Stale));
+        }
+    }
+    assert_eq!(world.excluded(Kraken), Some(Exclusion::Outlier));
+    world.last(Kraken, "60.00");
+    assert_eq!((world.excluded(Kraken), world.counters(Kraken).quarantines), (Some(Exclusion::Outlier), 1));
+}
+
+#[test]
+fn quarantine_is_counted_out_however_it_ends() {
+    let quarantined = || {
+        let mut world = settled(&[Coinbase, Gemini, Kraken]);
+        world.book(Kraken, "60.00", "60.00");
+        assert_eq!(world.counters(Kraken).quarantined, 1);
+        world
+    };
+    let mut other_currency = quarantined();
+    other_currency.last_usdt(Kraken, "100.00");
+    assert_eq!(other_currency.counters(Kraken).quarantined, 0);
+
+    let mut emptied = quarantined();
+    let no_price = Quote { bid: field("none"), ask: field("none"), ..emptied.quote(Kraken) };
+    emptied.say(no_price);
+    emptied.wait_ms(5_000);
+    assert_eq!(emptied.counters(Kraken).quarantined, 0);
+}
+
+#[test]
 fn a_drift_of_all_is_no_jump() {
     let mut world = settled(&[Coinbase, Gemini, Kraken]);
     for step in 0..600_u32 {
@@ -196,6 +318,19 @@ fn a_price_held_over_a_quarantine_is_stale_when_its_time_is_over() {
     assert_eq!(world.excluded(Coinbase), Some(Exclusion::Stale));
     assert_eq!(world.btc(), "100.000 USD coinbase-ws 1 stale", "nobody who is believed stands for it");
     world.wait_ms(3_500);
+    assert_eq!(world.btc(), "60.0000 USD kraken-ws 1");
+}
+
+#[test]
+fn a_price_held_alone_is_stale_when_its_time_is_over() {
+    let mut world = settled(&[Kraken]);
+    world.wait_ms(7_000);
+    world.last(Kraken, "60.00");
+    world.wait_ms(1_900);
+    assert!(world.ticks.is_empty(), "the old price stands");
+    world.wait_ms(300);
+    assert_eq!(world.btc(), "100.000 USD kraken-ws 1 stale");
+    world.wait_ms(2_800);
     assert_eq!(world.btc(), "60.0000 USD kraken-ws 1");
 }
 

@@ -23,12 +23,16 @@ fn shard(rings: Vec<Producer<Tick>>, assets: AssetDirectory) -> FeedShard {
 }
 
 fn say(shard: &mut FeedShard, now: Moment, asset: usize, last: &str) {
+    say_in(shard, now, asset, last, Currency::Usd);
+}
+
+fn say_in(shard: &mut FeedShard, now: Moment, asset: usize, last: &str, currency: Currency) {
     shard.take(
         now,
         FeedInput::Quote(Quote {
             venue: Venue::Okx,
             asset: AssetId::new(asset).expect("an id"),
-            currency: Currency::Usd,
+            currency,
             route: Route::Ws,
             snapshot: false,
             last: field(last),
@@ -40,6 +44,16 @@ fn say(shard: &mut FeedShard, now: Moment, asset: usize, last: &str) {
             received_mono_ns: now.mono_ns,
         }),
     );
+}
+
+/// `count` assets, the first of them the tether.
+fn many(count: usize) -> AssetDirectory {
+    let mut assets = AssetDirectory::new();
+    for index in 0..count {
+        let name = if index == 0 { "USDT".to_owned() } else { format!("A{index}") };
+        assets.add(Symbol::new(name.as_bytes()).expect("a symbol"), true, VenueSet::EMPTY).expect("room");
+    }
+    assets
 }
 
 /// Takes what a ring holds; the sequence of each asset must grow.
@@ -91,8 +105,8 @@ fn every_asset_gets_its_turn_at_a_slow_ring() {
             .add(Symbol::new(format!("A{index}").as_bytes()).expect("a symbol"), true, VenueSet::EMPTY)
             .expect("room");
     }
-    let (producer, mut ring) = RingBuffer::new(64);
-    let mut shard = shard(vec![producer], assets);
+    let (producer, mut ring) = RingBuffer::new(16);
+    let mut shard = shard(vec![producer], many(ASSETS_MAX));
     for asset in 0..ASSETS_MAX {
         say(&mut shard, START, asset, "100");
     }
@@ -105,7 +119,7 @@ fn every_asset_gets_its_turn_at_a_slow_ring() {
             say(&mut shard, START, asset, &format!("100.{rounds:03}"));
         }
         rounds += 1;
-        assert!(rounds <= 2 * ASSETS_MAX / 64, "{} of {ASSETS_MAX} after {rounds} rounds", newest.len());
+        assert!(rounds <= 2 * ASSETS_MAX / 16, "{} of {ASSETS_MAX} after {rounds} rounds", newest.len());
     }
 }
 
@@ -132,4 +146,26 @@ fn no_ring_is_no_trouble() {
     say(&mut shard, START, 0, "100");
     shard.sweep(START);
     assert_eq!((shard.counters().ticks, shard.take_touched()), (1, 0));
+}
+
+#[test]
+fn a_sweep_is_bounded_and_those_left_over_come_first() {
+    let (producer, mut ring) = RingBuffer::new(4_096);
+    let mut shard = shard(vec![producer], many(1_400));
+    let mut now = START;
+    say(&mut shard, now, 0, "1.0");
+    for asset in 1..1_400 {
+        say_in(&mut shard, now, asset, "100", Currency::Usdt);
+    }
+    let mut newest = BTreeMap::new();
+    drain(&mut ring, &mut newest);
+    // The rate moves before every sweep, so everything that follows it is due again each time.
+    for round in 1..=3 {
+        now = now.plus_ms(100);
+        say(&mut shard, now, 0, &format!("1.00{round}"));
+        shard.sweep(now);
+        assert!(drain(&mut ring, &mut newest) <= 513, "one sweep looks at 512 assets");
+    }
+    let left = newest.values().filter(|tick| tick.price().to_string() == "100.000").count();
+    assert_eq!(left, 0, "three sweeps look at 1,400");
 }

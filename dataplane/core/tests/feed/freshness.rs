@@ -125,7 +125,27 @@ fn refusals_in_a_row_end_the_proof_of_a_live_feed() {
         assert_eq!(world.btc(), format!("100.000 USD kraken-ws 1{stale}"), "after {refused}");
     }
     world.last(Kraken, "100.00");
-    assert_eq!(world.btc(), "100.000 USD kraken-ws 1");
+    world.wait_ms(20_000);
+    assert_eq!(world.btc(), "100.000 USD kraken-ws 1", "one good word restores it");
+}
+
+#[test]
+fn a_late_delivery_turns_no_clock_back() {
+    let mut world = World::new();
+    world.live(Kraken, true);
+    world.wait_ms(20_000);
+    world.last(Kraken, "100.00");
+    let (received_time_ms, received_mono_ns) = (world.now.wall_ms, world.now.mono_ns);
+    let late = Quote {
+        received_time_ms: received_time_ms - 9_500,
+        received_mono_ns: received_mono_ns - 9_500_000_000,
+        ..world.quote(Kraken)
+    };
+    world.say(Quote { last: field("100.10"), ..late });
+    let tick = world.newest("BTC").expect("a tick");
+    assert_eq!((tick.received_time_ms, tick.received_mono_ns), (received_time_ms, received_mono_ns));
+    world.wait_ms(9_900);
+    assert_eq!(world.btc(), "100.100 USD kraken-ws 1", "the sign of life is as young as it was");
 }
 
 #[test]

@@ -111,6 +111,14 @@ fn without_a_rate_dollars_count_alone_and_tether_stays_tether() {
     world.tether(Coinbase, "1.0000");
     world.wait_ms(100);
     assert_eq!(world.btc(), "100.500 USD median 3");
+
+    let mut dollars_gone = World::new();
+    dollars_gone.last(Coinbase, "100.50");
+    dollars_gone.wait_ms(5_000);
+    dollars_gone.last_usdt(Okx, "100.00");
+    assert_eq!(dollars_gone.btc(), "100.500 USD coinbase-ws 1");
+    dollars_gone.wait_ms(4_100);
+    assert_eq!(dollars_gone.btc(), "100.000 USDT okx-ws 1");
 }
 
 #[test]
@@ -167,6 +175,11 @@ fn times_are_those_of_the_newest_contributor() {
     let tick = world.newest("BTC").expect("a tick");
     assert_eq!((tick.exchange_time_ms, tick.received_time_ms), (start_ms - 40, start_ms + 100));
     assert_eq!((tick.received_mono_ns, tick.published_mono_ns), (world.now.mono_ns, world.now.mono_ns));
+    // The same whichever of the two spoke last.
+    world.wait_ms(100);
+    world.last(Coinbase, "102");
+    let tick = world.newest("BTC").expect("a tick");
+    assert_eq!((tick.received_time_ms, tick.received_mono_ns), (world.now.wall_ms, world.now.mono_ns));
 }
 
 #[test]

@@ -189,6 +189,7 @@ fn a_jump_of_the_wall_clock_changes_nothing() {
 fn a_wall_clock_that_was_wrong_at_the_start_is_forgotten() {
     let mut world = World::new();
     world.now = Moment { wall_ms: START.wall_ms - 3_600_000, ..START };
+    world.say(Quote { last: field("100"), exchange_time_ms: None, ..world.quote(Kraken) });
     world.wait_ms(100);
     world.now.wall_ms += 3_600_000;
     let told = |world: &World, behind_ms: u64| Quote {
