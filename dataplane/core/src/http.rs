@@ -125,6 +125,10 @@ impl Shard {
             && self.gate.is_current(&connection.memory.memo)
         {
             let admitted = self.gate.admit(&mut connection.memory.memo, now);
+            let is_usual = admitted.refused.is_none() && !self.is_draining;
+            if is_usual && self.give_plainly(now, admitted.caller, &symbol, output).is_some() {
+                return Progress::Done(length);
+            }
             let asked = Asked::plainly(self.is_draining, length);
             return self.answer_price(now, connection, &asked, admitted, &Ok(PriceQuery::plain(symbol)), output);
         }
@@ -168,6 +172,12 @@ impl Shard {
         if rest.starts_with(b"\r\n") {
             return Progress::Done(2);
         }
+        if let Some((request, length)) = Request::recall(rest)
+            && self.gate.is_current(&connection.memory.memo)
+            && let Some(block) = connection.memory.recognise(&rest[length..])
+        {
+            return self.judge(now, connection, &request, &rest[..length + block], has_waited, output);
+        }
         let length = match connection.scan.advance(rest) {
             Scanned::Partial => return Progress::Partial,
             Scanned::Refused(problem) => return self.refuse_framing(now, problem, output),
@@ -175,12 +185,24 @@ impl Shard {
         };
         connection.scan = request::HeadScan::default();
         let mut space: FieldSpace<'_> = [const { MaybeUninit::uninit() }; _];
-        let request = match Request::parse(&rest[..length], &mut space) {
-            Ok(request) => request,
-            Err(problem) => return self.refuse_framing(now, problem, output),
-        };
+        match Request::parse(&rest[..length], &mut space) {
+            Ok(request) => self.judge(now, connection, &request, &rest[..length], has_waited, output),
+            Err(problem) => self.refuse_framing(now, problem, output),
+        }
+    }
+
+    /// Judges a request whose framing is good, and answers it.
+    fn judge(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        request: &Request<'_, '_>,
+        head: &[u8],
+        has_waited: bool,
+        output: &mut ReplyBuffer,
+    ) -> Progress {
         let asked = Asked {
-            request: Some(&request),
+            request: Some(request),
             is_head: request.method == Method::Head,
             connection: match () {
                 () if request.closes() || self.is_draining => ConnectionField::Close,
@@ -188,11 +210,11 @@ impl Shard {
                 () => ConnectionField::None,
             },
             has_waited,
-            length,
+            length: head.len(),
         };
         match Route::of(request.target) {
             Route::Elsewhere => Progress::HandOver,
-            Route::Price(query) => match self.admit(now, connection, &asked, &request, &rest[..length]) {
+            Route::Price(query) => match self.admit(now, connection, &asked, request, head) {
                 Ok(admitted) => self.answer_price(now, connection, &asked, admitted, &query, output),
                 Err(objection) => self.object(now, &asked, objection, Endpoint::Price, output),
             },
@@ -202,7 +224,7 @@ impl Shard {
                 if is_tight && !output.is_empty() {
                     return Progress::NoRoom;
                 }
-                match self.admit(now, connection, &asked, &request, &rest[..length]) {
+                match self.admit(now, connection, &asked, request, head) {
                     Ok(admitted) => self.answer_prices(now, connection, &asked, admitted, &query, output),
                     Err(objection) => self.object(now, &asked, objection, Endpoint::Prices, output),
                 }
@@ -228,20 +250,33 @@ impl Shard {
             Method::Options => return Err(None),
             Method::Get | Method::Head => {}
         }
-        let text = match request.key {
+        match request.key {
             KeyText::Missing => return Err(Some(Code::KeyMissing)),
             KeyText::Conflicting => return Err(Some(Code::KeyInvalid)),
-            KeyText::Given(text) => text,
-        };
+            KeyText::Remembered => {}
+            KeyText::Given(text) => self.identify(connection, request, text, head).ok_or(Some(Code::KeyInvalid))?,
+        }
+        let memo = &mut connection.memory.memo;
+        Ok(if asked.has_waited { self.gate.check(memo, now) } else { self.gate.admit(memo, now) })
+    }
+
+    /// Finds the key with this text, unless it is the one of the connection's last request; and remembers it.
+    fn identify(
+        &self,
+        connection: &mut HttpConnection,
+        request: &Request<'_, '_>,
+        text: &[u8],
+        head: &[u8],
+    ) -> Option<()> {
         let memory = &mut connection.memory;
         let is_known = self.gate.is_current(&memory.memo) && memory.key_text() == text;
         if !is_known || request.is_memorable {
-            let memo = if is_known { Some(memory.memo) } else { self.gate.identify(text) };
+            let memo = if is_known { memory.memo } else { self.gate.identify(text)? };
             let line_end = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1);
-            let block = request.is_memorable.then_some(&head[line_end..]).filter(|_| request.is_version_11);
-            memory.remember(block, text, memo.ok_or(Some(Code::KeyInvalid))?);
+            let block = (request.is_memorable && request.is_version_11).then_some(&head[line_end..]);
+            memory.remember(block, text, memo);
         }
-        Ok(if asked.has_waited { self.gate.check(&memory.memo, now) } else { self.gate.admit(&mut memory.memo, now) })
+        Some(())
     }
 
     fn object(
@@ -263,7 +298,7 @@ impl Shard {
         self.refuse(now, &asked, Caller::NOBODY, Problem::of(code), None, endpoint, output)
     }
 
-    fn refuse_framing(&mut self, now: Moment, problem: Problem, output: &mut ReplyBuffer) -> Progress {
+    pub(crate) fn refuse_framing(&mut self, now: Moment, problem: Problem, output: &mut ReplyBuffer) -> Progress {
         let asked = Asked { connection: ConnectionField::Close, ..Asked::plainly(true, 0) };
         self.refuse(now, &asked, Caller::NOBODY, problem, None, Endpoint::Other, output)
     }

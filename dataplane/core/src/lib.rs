@@ -17,7 +17,7 @@ pub mod shard;
 mod datagram;
 mod http;
 pub mod limits;
-mod render;
+pub mod render;
 mod table;
 mod usage;
 mod waiters;

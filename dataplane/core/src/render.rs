@@ -7,6 +7,10 @@ pub(crate) mod head;
 pub(crate) mod problem;
 pub(crate) mod ready;
 
+pub use problem::{retry_after_s, usual_detail};
+
+use crate::limits::PRICE_BODY_MAX;
+use alloc::vec::Vec;
 use shared::asset::Symbol;
 use shared::price::PRICE_TEXT_MAX;
 use shared::tick::{SPREAD_UNKNOWN, Source, TICK_SIMULATED, Tick, Tier};
@@ -100,6 +104,18 @@ fn push_spread(writer: &mut Writer<'_>, centibps: u32) {
     if hundredths != 0 {
         writer.push(&[b'0' + hundredths]);
     }
+}
+
+/// A price's HTTP form as a whole, for answers that are made off the hot path.
+#[must_use]
+pub fn price_body(symbol: &Symbol, tick: &Tick, age_ms: u64) -> Vec<u8> {
+    let mut space = [0; PRICE_BODY_MAX];
+    let mut writer = Writer::new(&mut space);
+    push_before_age(&mut writer, symbol, tick);
+    writer.push_number(age_ms);
+    push_after_age(&mut writer, tick);
+    let length = writer.finish().unwrap_or_default();
+    space[..length].to_vec()
 }
 
 /// The part of a price's HTTP form that stands before the age's digits.

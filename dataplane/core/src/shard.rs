@@ -9,6 +9,7 @@ use crate::counters::ShardCounters;
 use crate::http::long::LongBodies;
 use crate::limits::{METER_ENTRIES_MAX, TICKS_PER_DRAIN_MAX, WAITERS_MAX};
 use crate::render::date::{DateText, http_date};
+use crate::render::problem::Problem;
 use crate::reply::ReplyBuffer;
 use crate::table::PriceTable;
 use crate::usage::{Outcome, UsageMeter};
@@ -119,7 +120,7 @@ pub struct Shard {
     pub(crate) is_draining: bool,
     pub(crate) counters: ShardCounters,
     meter: UsageMeter,
-    date: DateText,
+    pub(crate) date: DateText,
     /// The second that `date` shows.
     date_second: u64,
     ticks: Consumer<Tick>,
@@ -171,6 +172,12 @@ impl Shard {
         output: &mut ReplyBuffer,
     ) -> StreamStep {
         self.serve_requests(now, connection, input, output)
+    }
+
+    /// Appends the error reply of `code`, with which the connection closes, and counts it: for the engine, when it
+    /// cannot do what a step asked for.
+    pub fn refuse_stream(&mut self, now: Moment, code: Code, output: &mut ReplyBuffer) {
+        let _closing = self.refuse_framing(now, Problem::of(code), output);
     }
 
     /// Forgets a connection that is gone (a request of it may still be waiting).
@@ -244,15 +251,20 @@ impl Shard {
         &self.counters
     }
 
-    /// The `Date` field's text, rendered once a second.
-    #[inline]
+    /// The `Date` field's text.
     pub(crate) fn date(&mut self, now: Moment) -> DateText {
+        self.renew_date(now);
+        self.date
+    }
+
+    /// Renders the `Date` field's text, once a second.
+    #[inline]
+    pub(crate) fn renew_date(&mut self, now: Moment) {
         let second = now.wall_ms / 1_000;
         if second != self.date_second {
             self.date = http_date(now.wall_ms);
             self.date_second = second;
         }
-        self.date
     }
 
     /// See [`find_price`].

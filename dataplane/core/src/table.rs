@@ -5,7 +5,7 @@
 
 use crate::render::ready::ReadyReply;
 use alloc::vec::Vec;
-use shared::asset::{AssetId, Symbol};
+use shared::asset::{AssetDirectory, AssetId};
 use shared::limits::ASSETS_MAX;
 use shared::moment::Moment;
 use shared::tick::Tick;
@@ -98,12 +98,12 @@ impl PriceTable {
         self.rows.get(asset.index()).filter(|row| row.tick.sequence != 0)
     }
 
-    /// The asset's row with its reply written; `None` while it has no price.
+    /// The asset's row with its reply written; `None` while it has no price. `assets` knows what it is called.
     #[inline]
-    pub(crate) fn ready_row(&mut self, asset: AssetId, symbol: &Symbol) -> Option<&Row> {
+    pub(crate) fn ready_row(&mut self, asset: AssetId, assets: &AssetDirectory) -> Option<&Row> {
         let row = self.rows.get_mut(asset.index()).filter(|row| row.tick.sequence != 0)?;
         if row.reply.is_empty() {
-            row.reply.fill(symbol, &row.tick);
+            row.reply.fill(&assets.entry(asset)?.symbol, &row.tick);
         }
         Some(row)
     }

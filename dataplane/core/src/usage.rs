@@ -7,7 +7,7 @@ use crate::limits::{METER_ENTRIES_MAX, METER_ENTRIES_RESERVED};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::hash::{BuildHasher, Hash};
+use core::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use rtrb::Producer;
 use shared::asset::AssetDirectory;
@@ -19,7 +19,7 @@ use shared::usage::{ASSET_NONE, UsageRecord};
 const INDEX_PLACES: usize = (METER_ENTRIES_MAX * 2).next_power_of_two();
 
 /// What requests must share to be one sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) key: KeyId,
     /// `ASSET_NONE` where no single asset was answered about.
@@ -30,6 +30,16 @@ pub(crate) struct Outcome {
     pub(crate) code: u8,
     pub(crate) tier: u8,
     pub(crate) endpoint: u8,
+}
+
+impl Outcome {
+    /// All of it in one number, which is quick to hash and to compare.
+    #[inline]
+    const fn packed(&self) -> (u64, u32) {
+        let what = (self.protocol as u32) << 24 | (self.code as u32) << 16 | (self.tier as u32) << 8;
+        let whose = (self.key.0 as u64) << 32 | (self.asset as u64) << 16 | self.status as u64;
+        (whose, what | self.endpoint as u32)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -85,11 +95,12 @@ impl UsageMeter {
     /// The sum of `outcome`, or the free place of the index where it would be.
     #[inline]
     fn find(&self, outcome: &Outcome) -> Result<usize, usize> {
-        let mut place = self.hasher.hash_one(outcome) as usize & (INDEX_PLACES - 1);
+        let packed = outcome.packed();
+        let mut place = self.hasher.hash_one(packed) as usize & (INDEX_PLACES - 1);
         loop {
             match usize::from(self.index[place]) {
                 0 => return Err(place),
-                taken if self.sums[taken - 1].outcome == *outcome => return Ok(taken - 1),
+                taken if self.sums[taken - 1].outcome.packed() == packed => return Ok(taken - 1),
                 _ => place = (place + 1) & (INDEX_PLACES - 1),
             }
         }

@@ -68,7 +68,6 @@ pub(crate) const fn rate_fields(caller: Caller) -> Option<RateFields> {
 
 impl Shard {
     /// Answers `/price`.
-    #[inline]
     pub(crate) fn answer_price(
         &mut self,
         now: Moment,
@@ -85,7 +84,7 @@ impl Shard {
             (None, Ok(PriceQuery { asset: None, .. })) => (Problem::of(Code::AssetMissing), None),
             (None, Ok(PriceQuery { asset: Some(symbol), newer_than: None, allow_stale, .. })) => {
                 match self.find_price(symbol, *allow_stale) {
-                    Ok(asset) => return self.give_price(now, asked, caller, asset, symbol, output),
+                    Ok(asset) => return self.give_price(now, asked, caller, asset, output),
                     Err((code, asset)) => (Problem::of(code).about(*symbol), asset),
                 }
             }
@@ -118,7 +117,7 @@ impl Shard {
         let sequence = self.table.row(asset).map(|row| row.tick().sequence);
         if sequence.is_some_and(|sequence| sequence > newer_than) {
             let asset = self.find_price(&symbol, query.allow_stale).map_err(|(code, asset)| refusal(code, asset))?;
-            return Ok(self.give_price(now, asked, caller, asset, &symbol, output));
+            return Ok(self.give_price(now, asked, caller, asset, output));
         }
         if query.wait_ms > 0 && !asked.has_waited {
             let deadline_mono_ms = now.mono_ms() + query.wait_ms;
@@ -132,52 +131,62 @@ impl Shard {
         Ok(self.answer_unchanged(now, asked, caller, Some(asset), sequence, Endpoint::Price, output))
     }
 
-    /// Answers with the price of an asset that has one.
+    /// Answers `GET /price?asset=SYMBOL` of a caller who is admitted, if there is nothing special about any of it.
     #[inline]
+    pub(crate) fn give_plainly(
+        &mut self,
+        now: Moment,
+        caller: Caller,
+        symbol: &Symbol,
+        output: &mut ReplyBuffer,
+    ) -> Option<()> {
+        let asset = self.assets.find(symbol)?;
+        self.renew_date(now);
+        let row = self.table.ready_row(asset, &self.assets)?;
+        if row.tick().is_stale() || rate_fields(caller).is_some() {
+            return None;
+        }
+        let tier = row.tick().tier;
+        row.reply().append_to(output, &self.date, row.age_ms(now)).then_some(())?;
+        self.close_books(now, caller, Some(asset), 200, None, tier, Endpoint::Price);
+        Some(())
+    }
+
+    /// Answers with the price of an asset that has one.
     fn give_price(
         &mut self,
         now: Moment,
         asked: &Asked<'_>,
         caller: Caller,
         asset: AssetId,
-        symbol: &Symbol,
         output: &mut ReplyBuffer,
     ) -> Progress {
         let date = self.date(now);
-        // The answer names the asset, not the alias it may have been asked for by.
-        let named = self.assets.entry(asset).map_or(*symbol, |entry| entry.symbol);
-        let Some(row) = self.table.ready_row(asset, &named) else {
-            let problem = Problem::of(Code::PriceUnavailable).about(named);
+        let Some(row) = self.table.ready_row(asset, &self.assets) else {
+            let problem = Problem::of(Code::PriceUnavailable);
             return self.refuse(now, asked, caller, problem, Some(asset), Endpoint::Price, output);
         };
         let (tier, sequence, age_ms) = (row.tick().tier, row.tick().sequence, row.age_ms(now));
         if asked.has_etag(sequence) {
             return self.answer_unchanged(now, asked, caller, Some(asset), sequence, Endpoint::Price, output);
         }
-        let rate = rate_fields(caller);
-        let is_plain = !asked.is_head && rate.is_none() && asked.connection == ConnectionField::None;
-        let fits = if is_plain {
-            row.reply().append_to(output, &date, age_ms)
-        } else {
-            let mut writer = Writer::new(output.tail());
-            let head = Head {
-                status: 200,
-                date: &date,
-                content: Some((JSON, row.reply().body_length(age_ms))),
-                etag: Some(sequence),
-                rate,
-                retry_after_s: None,
-                connection: asked.connection,
-            };
-            head.push(&mut writer);
-            if !asked.is_head {
-                row.reply().push_body(&mut writer, age_ms);
-            }
-            let written = writer.finish();
-            output.advance(written.unwrap_or(0));
-            written.is_some()
+        let mut writer = Writer::new(output.tail());
+        let head = Head {
+            status: 200,
+            date: &date,
+            content: Some((JSON, row.reply().body_length(age_ms))),
+            etag: Some(sequence),
+            rate: rate_fields(caller),
+            retry_after_s: None,
+            connection: asked.connection,
         };
-        debug_assert!(fits, "SMALL_REPLY_MAX holds every answer with one price");
+        head.push(&mut writer);
+        if !asked.is_head {
+            row.reply().push_body(&mut writer, age_ms);
+        }
+        let written = writer.finish();
+        debug_assert!(written.is_some(), "SMALL_REPLY_MAX holds every answer with one price");
+        output.advance(written.unwrap_or(0));
         self.close_books(now, caller, Some(asset), 200, None, tier, Endpoint::Price);
         asked.done()
     }

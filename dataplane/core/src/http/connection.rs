@@ -97,11 +97,9 @@ impl HeaderMemory {
 
     /// Remembers `block`, in which the key `text` stands, if it is given and fits; else `text` alone, if that fits.
     pub(crate) fn remember(&mut self, block: Option<&[u8]>, text: &[u8], memo: KeyMemo) {
-        let at = block.and_then(|block| block.windows(text.len()).position(|window| window == text));
-        let (kept, key_at, block_length) = match (block, at) {
-            (Some(block), Some(at)) if block.len() <= HEADER_MEMORY_MAX => (block, at, block.len()),
-            _ => (text, 0, 0),
-        };
+        let whole = block.filter(|block| block.len() <= HEADER_MEMORY_MAX);
+        let place = whole.and_then(|block| Some((block, place_in(block, text)?)));
+        let (kept, key_at, block_length) = place.map_or((text, 0, 0), |(block, at)| (block, at, block.len()));
         let Some(target) = self.bytes.get_mut(..kept.len()) else { return };
         target.copy_from_slice(kept);
         self.block = block_length as u16;
@@ -109,4 +107,10 @@ impl HeaderMemory {
         self.key_length = text.len() as u16;
         self.memo = memo;
     }
+}
+
+/// Where in `block` the slice `text` of it begins.
+fn place_in(block: &[u8], text: &[u8]) -> Option<usize> {
+    let at = (text.as_ptr() as usize).checked_sub(block.as_ptr() as usize)?;
+    (block.get(at..at + text.len())? == text).then_some(at)
 }

@@ -55,8 +55,7 @@ impl Shard {
         let (mut given, mut missing) = (0, 0);
         for symbol in wanted(assets, query) {
             let found = find_price(assets, table, &symbol, query.allow_stale);
-            let named = |asset| assets.entry(asset).map_or(symbol, |entry| entry.symbol);
-            match found.map(|asset| table.ready_row(asset, &named(asset))) {
+            match found.map(|asset| table.ready_row(asset, assets)) {
                 Ok(Some(row)) => {
                     body.extend_from_slice(if given == 0 { b"" } else { b"," });
                     row.reply().extend_body(body, row.age_ms(now));

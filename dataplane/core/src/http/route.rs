@@ -174,17 +174,17 @@ impl PricesQuery {
     /// Adds the symbols of a list whose commas may be percent-encoded.
     fn add_list(&mut self, mut list: &[u8]) -> Result<(), Problem> {
         loop {
-            let plain = list.iter().position(|byte| *byte == b',').map(|at| (at, 1));
-            let coded = list.windows(3).position(|bytes| bytes.eq_ignore_ascii_case(b"%2c")).map(|at| (at, 3));
-            let next = plain.into_iter().chain(coded).min();
-            let (at, width) = next.unwrap_or((list.len(), 0));
-            self.assets.add(symbol(&list[..at])?)?;
-            if width == 0 {
-                return Ok(());
-            }
-            list = &list[at + width..];
+            let is_comma = |at: usize| list[at] == b',' || list[at..].get(..3).is_some_and(is_coded_comma);
+            let end = (0..list.len()).find(|at| is_comma(*at));
+            self.assets.add(symbol(&list[..end.unwrap_or(list.len())])?)?;
+            let Some(end) = end else { return Ok(()) };
+            list = &list[end + if list[end] == b',' { 1 } else { 3 }..];
         }
     }
+}
+
+fn is_coded_comma(bytes: &[u8]) -> bool {
+    bytes.eq_ignore_ascii_case(b"%2c")
 }
 
 /// Which single-valued parameters have been seen.
@@ -252,6 +252,9 @@ fn pairs(query: &[u8]) -> impl Iterator<Item = Result<(Decoded, &[u8]), Problem>
 
 fn symbol(value: &[u8]) -> Result<Symbol, Problem> {
     let invalid = Problem::of(Code::AssetInvalid);
+    if let Some(symbol) = Symbol::new(value) {
+        return Ok(symbol);
+    }
     let decoded = Decoded::of(value).map_err(|_| invalid)?;
     Symbol::new(decoded.text()).ok_or(invalid)
 }

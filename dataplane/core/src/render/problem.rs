@@ -34,11 +34,7 @@ impl Problem {
 
     /// `Retry-After`, seconds, where trying again can help.
     pub(crate) const fn retry_after_s(&self, wall_ms: u64) -> Option<u64> {
-        match self.code {
-            Code::RateLimitedMonth => Some(date::seconds_to_next_month(wall_ms)),
-            _ if matches!(self.code.status(), 429 | 503) => Some(1),
-            _ => None,
-        }
+        retry_after_s(self.code, wall_ms)
     }
 
     /// Writes the problem document.
@@ -76,8 +72,19 @@ pub(crate) fn push_datagram_error(writer: &mut Writer<'_>, id: Option<u64>, code
     writer.push(b"\"}");
 }
 
-/// What to do about it.
-const fn usual_detail(code: Code) -> &'static str {
+/// `Retry-After` of an error, seconds, where trying again can help.
+#[must_use]
+pub const fn retry_after_s(code: Code, wall_ms: u64) -> Option<u64> {
+    match code {
+        Code::RateLimitedMonth => Some(date::seconds_to_next_month(wall_ms)),
+        _ if matches!(code.status(), 429 | 503) => Some(1),
+        _ => None,
+    }
+}
+
+/// What to do about an error, in a sentence.
+#[must_use]
+pub const fn usual_detail(code: Code) -> &'static str {
     match code {
         Code::AssetMissing => "Name an asset, as in /price?asset=BTC.",
         Code::AssetInvalid => "A symbol is 1 to 16 letters and digits, such as BTC or 1INCH.",

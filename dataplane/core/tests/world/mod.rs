@@ -15,6 +15,9 @@ use shared::moment::Moment;
 use shared::tick::{SPREAD_UNKNOWN, TICK_STALE, Tick};
 use shared::usage::UsageRecord;
 use shared::venue::VenueSet;
+use shared::wire::{FRAME_SIZE, KIND_PRICE, REQUEST_MAC_COVERS, REQUEST_MAGIC, VERSION};
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -228,6 +231,32 @@ impl World {
 /// `GET target` with `key`, as a program sends it.
 pub fn get(target: &str, key: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test:8080\r\nUser-Agent: test/1\r\nX-API-Key: {key}\r\n\r\n")
+}
+
+/// A binary datagram of this key for `symbol`, with a good MAC.
+pub fn binary(id: u32, secret: &[u8; 16], symbol: &str, client_time_ms: u64) -> Vec<u8> {
+    let mut frame = vec![0; FRAME_SIZE];
+    frame[..2].copy_from_slice(&REQUEST_MAGIC.to_le_bytes());
+    (frame[2], frame[3]) = (VERSION, KIND_PRICE);
+    frame[4..8].copy_from_slice(&id.to_le_bytes());
+    frame[8..16].copy_from_slice(&0x0102_0304_0506_0708_u64.to_le_bytes());
+    frame[16..24].copy_from_slice(&client_time_ms.to_le_bytes());
+    frame[24..24 + symbol.len()].copy_from_slice(symbol.as_bytes());
+    sign(&mut frame, secret);
+    frame
+}
+
+/// Gives a request frame the MAC that its bytes should have.
+pub fn sign(frame: &mut [u8], secret: &[u8; 16]) {
+    let mac = mac(secret, &frame[..REQUEST_MAC_COVERS]);
+    frame[REQUEST_MAC_COVERS..REQUEST_MAC_COVERS + 16].copy_from_slice(&mac);
+}
+
+/// SipHash-2-4-128, as a client computes it.
+pub fn mac(secret: &[u8; 16], covered: &[u8]) -> [u8; 16] {
+    let mut hasher = SipHasher24::new_with_key(secret);
+    hasher.write(covered);
+    hasher.finish128().as_bytes()
 }
 
 /// One parsed answer.
