@@ -1,5 +1,7 @@
 //! Bounds of the engines, each with its arithmetic. What one connection or one shard may hold is decided here.
 
+/// How long a send may make no progress.
+pub(crate) use dataplane_core::limits::WRITE_STALL_MS;
 use dataplane_core::limits::{REQUEST_HEAD_MAX, TICKS_PER_DRAIN_MAX};
 use shared::limits::TICK_RING_CAPACITY;
 use tuning::ring_probe::FILE_TABLE_ENTRIES;
@@ -68,9 +70,6 @@ pub(crate) const SWEEP_MS: u64 = 500;
 
 /// How long a fresh connection may stay silent.
 pub(crate) const FIRST_BYTE_MS: u64 = 10_000;
-
-/// How long a send may make no progress.
-pub(crate) const WRITE_STALL_MS: u64 = 5_000;
 
 /// How long, after our last reply and half-close, the client may take to close its side.
 pub(crate) const LINGER_MS: u64 = 2_000;
