@@ -3,6 +3,7 @@
 //! Last, bid and ask all come from `ticker`; trades, candles and books are other channels and ignored. The envelope
 //! carries the only time and a sequence number over everything the connection says, so a lost message shows at once.
 
+use crate::fields::{Fields, unchanged};
 use crate::frame::{self, Said, tell};
 use crate::json::{self, Fault, Json, price_zero_absent, quoted_list, required_text};
 use crate::pair::split_at_separator;
@@ -15,6 +16,9 @@ use std::borrow::Cow;
 
 /// Fields in which a REST refusal says why.
 const REFUSAL_FIELDS: &[&str] = &["message", "error_details", "error"];
+
+/// Where a ticker has its prices.
+const TICKER: Fields = Fields { last: Some("price"), bid: Some("best_bid"), ask: Some("best_ask"), time: None };
 
 /// One connection to Coinbase.
 #[derive(Debug, Default)]
@@ -188,26 +192,20 @@ fn read_tickers<'a>(events: &Json<'a>, time: Option<&Json<'a>>) -> Result<Vec<Sa
             frame::push(&mut said, read_ticker(&ticker, snapshot, exchange_time_ms)?)?;
         }
     }
+    if said.is_empty() {
+        said.push(Said::ignored("no ticker"));
+    }
     Ok(said)
 }
 
 fn read_ticker<'a>(ticker: &Json<'a>, snapshot: bool, exchange_time_ms: u64) -> Result<Said<'a>, Fault> {
-    let [product, last, bid, ask] = ticker.pick(["product_id", "price", "best_bid", "best_ask"]);
-    let product = required_text("product_id", product.as_ref())?;
-    let Some((base, quote)) = split_at_separator(&product, '-') else {
+    let product = required_text("product_id", ticker.get("product_id").as_ref())?;
+    let Some(symbols) = split_at_separator(&product, '-') else {
         return Ok(Said::ignored(format!("product {product}")));
     };
-    Ok(Said::Quote(VenueQuote {
-        base,
-        quote,
-        snapshot,
-        last: price_zero_absent("price", last.as_ref())?,
-        bid: price_zero_absent("best_bid", bid.as_ref())?,
-        ask: price_zero_absent("best_ask", ask.as_ref())?,
-        exchange_time_ms: Some(exchange_time_ms),
-        // The envelope's number counts the connection's messages, not this product's.
-        sequence: None,
-    }))
+    // The envelope's number counts the connection's messages, not this product's: no sequence.
+    let quote = TICKER.quote(ticker, symbols)?;
+    Ok(Said::Quote(VenueQuote { snapshot, exchange_time_ms: Some(exchange_time_ms), ..quote }))
 }
 
 /// An acknowledgement restates everything the connection is subscribed to. A channel that carries no prices of ours
@@ -252,14 +250,12 @@ fn read_rest_ticker(root: &Json<'_>, instrument: &Instrument) -> Result<VenueQuo
     let newest = trades.ok_or(Fault::Missing("trades"))?.items().next();
     let [last, time] = newest.map_or([None, None], |trade| trade.pick(["price", "time"]));
     Ok(VenueQuote {
-        base: instrument.base,
-        quote: instrument.quote,
         snapshot: true,
         last: price_zero_absent("price", last.as_ref())?,
         bid: price_zero_absent("best_bid", bid.as_ref())?,
         ask: price_zero_absent("best_ask", ask.as_ref())?,
         exchange_time_ms: time.and_then(|time| rfc3339_ms(&time.text()?)),
-        sequence: None,
+        ..unchanged((instrument.base, instrument.quote))
     })
 }
 

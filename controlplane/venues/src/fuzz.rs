@@ -21,7 +21,7 @@ const NOW_MS: u64 = 1_793_500_000_000;
 ///
 /// # Panics
 /// When a promise is broken: an input that is no JSON gives one `Malformed` and nothing else, no price is below zero, a
-/// frame's events are bounded, and what a simulated venue answers is never malformed.
+/// frame gives at least one event and not too many, and what a simulated venue answers is never malformed.
 pub fn fuzz_one(venue: Venue, bytes: &[u8]) {
     for gemini in [GeminiApi::Current, GeminiApi::V2] {
         if venue == Venue::Gemini || gemini == GeminiApi::Current {
@@ -62,7 +62,7 @@ fn fuzz_frame(protocol: &mut dyn VenueProtocol, bytes: &[u8]) {
         check_event(&event);
     });
     // A gap is told beside what the frame holds.
-    assert!(events <= SAID_PER_FRAME_MAX + 1, "{events} events");
+    assert!(events > 0 && events <= SAID_PER_FRAME_MAX + 1, "{events} events");
     assert!(is_json || (events, malformed) == (1, 1), "{events} events, {malformed} malformed");
 }
 

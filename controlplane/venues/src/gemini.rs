@@ -8,8 +8,9 @@ pub mod book;
 pub mod current;
 pub mod v2;
 
+use crate::fields::Fields;
 use crate::frame::{Said, tell};
-use crate::json::{self, Fault, Json, price_zero_absent};
+use crate::json::{self, Fault, Json};
 use crate::pair::split_at_suffix;
 use crate::protocol::{Instrument, RestRequest, VenueEvent, VenueQuote};
 use crate::rest;
@@ -33,6 +34,9 @@ const REST_GAP_MS: u64 = 1_000;
 
 /// Fields in which a REST refusal says why.
 const REFUSAL_FIELDS: &[&str] = &["message", "reason"];
+
+/// Where a REST ticker has its prices.
+const PUBTICKER: Fields = Fields { last: Some("last"), bid: Some("bid"), ask: Some("ask"), time: None };
 
 /// Quote currencies, the longest first.
 const QUOTES: &[&str] = &["RLUSD", "GUSD", "USDC", "USDT", "USD", "EUR", "GBP", "SGD", "BTC", "ETH", "SOL", "FIL"];
@@ -96,20 +100,9 @@ fn decode_tickers(status: u16, body: &[u8], asked: &[&Instrument], sink: &mut dy
 
 /// The body of `/v1/pubticker`. Its time stands inside `volume`, whose other keys change with the pair.
 fn read_pubticker(root: &Json<'_>, instrument: &Instrument) -> Result<VenueQuote, Fault> {
-    let [bid, ask, last, volume] = root.pick(["bid", "ask", "last", "volume"]);
-    if bid.is_none() && ask.is_none() && last.is_none() {
-        return Err(Fault::Missing("last"));
-    }
-    Ok(VenueQuote {
-        base: instrument.base,
-        quote: instrument.quote,
-        snapshot: true,
-        last: price_zero_absent("last", last.as_ref())?,
-        bid: price_zero_absent("bid", bid.as_ref())?,
-        ask: price_zero_absent("ask", ask.as_ref())?,
-        exchange_time_ms: volume.and_then(|volume| volume.get("timestamp")?.whole()),
-        sequence: None,
-    })
+    let quote = PUBTICKER.quote(root, (instrument.base, instrument.quote))?;
+    let exchange_time_ms = root.get("volume").and_then(|volume| volume.get("timestamp")?.whole());
+    Ok(VenueQuote { snapshot: true, exchange_time_ms, ..quote })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Prices are bare JSON numbers and are read from their text. v2 spells `BTC` and `DOGE` where REST still says `XBT` and
 //! `XDG`; REST's canonical names (`XXBTZUSD`) are taken from its own list and never guessed by taking letters away.
 
+use crate::fields::{Fields, unchanged};
 use crate::frame::{self, Said, tell};
 use crate::json::{self, Fault, Json, price_zero_absent, quoted_list, required_text};
 use crate::pair::split_at_separator;
@@ -18,6 +19,9 @@ const RENAMED_IN_V2: &[(&str, &str)] = &[("XBT", "BTC"), ("XDG", "DOGE")];
 
 /// Assets that Kraken spells otherwise than everyone else: (elsewhere, Kraken).
 const OWN_SPELLING: &[(&str, &str)] = &[("XNO", "NANO"), ("PHALA", "PHA"), ("XBT", "BTC"), ("XDG", "DOGE")];
+
+/// Where a ticker has its prices.
+const TICKER: Fields = Fields { last: Some("last"), bid: Some("bid"), ask: Some("ask"), time: None };
 
 /// One connection to Kraken. The protocol keeps nothing: there are no sequence numbers, and every ticker is whole.
 #[derive(Debug, Default)]
@@ -127,6 +131,9 @@ fn read_frame<'a>(root: &Json<'a>) -> Result<Vec<Said<'a>>, Fault> {
             for ticker in data?.items() {
                 frame::push(&mut said, read_ticker(&ticker, snapshot)?)?;
             }
+            if said.is_empty() {
+                said.push(Said::ignored("no ticker"));
+            }
             Ok(said)
         }
         "heartbeat" => Ok(vec![Said::Heartbeat { answer: None }]),
@@ -140,9 +147,9 @@ fn read_frame<'a>(root: &Json<'a>) -> Result<Vec<Said<'a>>, Fault> {
 
 /// A ticker is whole each time. A dead token has zeros everywhere and the time 1970-01-01.
 fn read_ticker<'a>(ticker: &Json<'a>, snapshot: bool) -> Result<Said<'a>, Fault> {
-    let [symbol, last, bid, ask, time] = ticker.pick(["symbol", "last", "bid", "ask", "timestamp"]);
+    let [symbol, time] = ticker.pick(["symbol", "timestamp"]);
     let symbol = required_text("symbol", symbol.as_ref())?;
-    let Some((base, quote)) = split_at_separator(&symbol, '/') else {
+    let Some(symbols) = split_at_separator(&symbol, '/') else {
         return Ok(Said::ignored(format!("symbol {symbol}")));
     };
     let exchange_time_ms = match time {
@@ -153,17 +160,7 @@ fn read_ticker<'a>(ticker: &Json<'a>, snapshot: bool) -> Result<Said<'a>, Fault>
         // Frames before 2025 have none.
         None => None,
     };
-    let quote = VenueQuote {
-        base,
-        quote,
-        snapshot,
-        last: price_zero_absent("last", last.as_ref())?,
-        bid: price_zero_absent("bid", bid.as_ref())?,
-        ask: price_zero_absent("ask", ask.as_ref())?,
-        exchange_time_ms,
-        sequence: None,
-    };
-    frame::with_a_price(quote, "last").map(Said::Quote)
+    Ok(Said::Quote(VenueQuote { snapshot, exchange_time_ms, ..TICKER.quote(ticker, symbols)? }))
 }
 
 /// What the system is doing. In `maintenance` nothing is to be had; `cancel_only` and `post_only` markets still quote.
@@ -237,25 +234,31 @@ fn read_rest_tickers<'a>(root: &Json<'a>, asked: &[&'a Instrument]) -> Result<Ve
     }
     let pairs = root.get("result").filter(Json::is_object).ok_or(Fault::Missing("result"))?;
     let mut said = Vec::with_capacity(asked.len());
-    for (canonical, ticker) in pairs.fields() {
-        let Some(instrument) = asked.iter().find(|instrument| instrument.rest_name == canonical) else {
-            continue;
-        };
-        let [ask, bid, last] = ticker.pick(["a", "b", "c"]);
-        let first = |value: Option<Json<'a>>| value.and_then(|value| value.items().next());
-        let quote = VenueQuote {
-            base: instrument.base,
-            quote: instrument.quote,
-            snapshot: true,
-            last: price_zero_absent("c", first(last).as_ref())?,
-            bid: price_zero_absent("b", first(bid).as_ref())?,
-            ask: price_zero_absent("a", first(ask).as_ref())?,
-            exchange_time_ms: None,
-            sequence: None,
-        };
-        frame::push(&mut said, frame::with_a_price(quote, "c").map(Said::Quote)?)?;
+    for instrument in asked {
+        let name = Some(Cow::Borrowed(instrument.name.as_str()));
+        frame::push(
+            &mut said,
+            match pairs.get(&instrument.rest_name) {
+                Some(ticker) => Said::Quote(read_rest_ticker(&ticker, instrument)?),
+                None => Said::Refused { name, request: None, reason: "not in the answer".into() },
+            },
+        )?;
     }
     Ok(said)
+}
+
+/// A pair's REST ticker: the price is the first of each list.
+fn read_rest_ticker<'a>(ticker: &Json<'a>, instrument: &Instrument) -> Result<VenueQuote, Fault> {
+    let [ask, bid, last] = ticker.pick(["a", "b", "c"]);
+    let first = |value: Option<Json<'a>>| value.and_then(|value| value.items().next());
+    let quote = VenueQuote {
+        snapshot: true,
+        last: price_zero_absent("c", first(last).as_ref())?,
+        bid: price_zero_absent("b", first(bid).as_ref())?,
+        ask: price_zero_absent("a", first(ask).as_ref())?,
+        ..unchanged((instrument.base, instrument.quote))
+    };
+    frame::with_a_price(quote, "c")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! 2^53, so it never passes through a float.
 
 use super::v2::{self, Books};
+use crate::fields::unchanged;
 use crate::frame::{self, Said, name_after, tell};
 use crate::heard::Heard;
 use crate::json::{Fault, Json, price_zero_absent, quoted_list, required_text};
@@ -138,19 +139,10 @@ fn read_frame<'a>(root: &Json<'a>, connection: &mut Gemini) -> Result<Said<'a>, 
         Some(time) => Some(time.whole().ok_or(Fault::Wrong("E", "a whole number of ns"))? / NS_PER_MS),
         None => None,
     };
-    let Some((base, quote)) = super::split(&symbol) else {
+    let Some(symbols) = super::split(&symbol) else {
         return Ok(Said::ignored(format!("symbol {symbol}")));
     };
-    let quote = VenueQuote {
-        base,
-        quote,
-        snapshot: false,
-        last: Field::Unchanged,
-        bid: Field::Unchanged,
-        ask: Field::Unchanged,
-        exchange_time_ms,
-        sequence: None,
-    };
+    let quote = VenueQuote { exchange_time_ms, ..unchanged(symbols) };
     let read = match update {
         Some(update) => read_book_ticker(root, &update, quote),
         None => read_trade(root, quote),

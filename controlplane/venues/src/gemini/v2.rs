@@ -4,6 +4,7 @@
 //! exists only in trades.
 
 use super::book::{Book, Side};
+use crate::fields::unchanged;
 use crate::frame::{self, Said, tell};
 use crate::json::{Fault, Json, price, price_zero_absent, quoted_list, required_text};
 use crate::protocol::{Instrument, KeepAlive, RestRequest, VenueEvent, VenueLimits, VenueProtocol, VenueQuote};
@@ -113,19 +114,10 @@ pub(super) fn read_frame<'a>(root: &Json<'a>, books: &mut Books) -> Result<Said<
         return Ok(Said::ignored(format!("type {kind}")));
     }
     let symbol = required_text("symbol", symbol.as_ref())?;
-    let Some((base, quote)) = super::split(&symbol) else {
+    let Some(symbols) = super::split(&symbol) else {
         return Ok(Said::ignored(format!("symbol {symbol}")));
     };
-    let quote = VenueQuote {
-        base,
-        quote,
-        snapshot: false,
-        last: Field::Unchanged,
-        bid: Field::Unchanged,
-        ask: Field::Unchanged,
-        exchange_time_ms: None,
-        sequence: None,
-    };
+    let quote = unchanged(symbols);
     if kind == "trade" { read_trade(root, quote) } else { read_book(root, &symbol, quote, books) }
 }
 

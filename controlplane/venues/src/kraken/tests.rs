@@ -35,6 +35,7 @@ fn tickers_are_quotes_with_their_zeros() {
             r#"{"channel":"ticker","data":[{"symbol":"BTC/USD","last":1,"timestamp":1786309548}]}"#,
             &["malformed timestamp is not a string"][..],
         ),
+        (r#"{"channel":"ticker","data":[]}"#, &["ignored no ticker"][..]),
         (r#"{"channel":"ticker","data":{}}"#, &["malformed data is not an array"][..]),
         (
             r#"{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","price":1}]}"#,
@@ -152,14 +153,19 @@ fn rest_answers() {
             200,
             r#"{"error":[],"result":{"AIOZUSD":{"a":["4","1"],"b":["2","1"],"c":["3","1"]},"AIOUSD":{"a":["40"],"b":["20"],"c":["0.000"]}}}"#,
             &[
-                "quote AIOZ/USD snapshot last 3 bid 2 ask 4 at - number -",
                 "quote AIO/USD snapshot last - bid 20 ask 40 at - number -",
+                "quote AIOZ/USD snapshot last 3 bid 2 ask 4 at - number -",
             ][..],
         ),
         (200, r#"{"error":["EQuery:Unknown asset pair"]}"#, &["refused - by -: EQuery:Unknown asset pair"][..]),
         (200, r#"{"error":["EAPI:Rate limit exceeded"]}"#, &["refused - by -: EAPI:Rate limit exceeded"][..]),
         (200, r#"{"error":[]}"#, &["malformed result is missing"][..]),
         (200, r#"{"error":[],"result":{"AIOUSD":{}}}"#, &["malformed c is missing"][..]),
+        (
+            200,
+            r#"{"error":[],"result":{"AIOUSD":{"c":["5"]},"OTHERUSD":{"c":["6"]}}}"#,
+            &["quote AIO/USD snapshot last 5 bid = ask = at - number -", "refused AIOZ/USD by -: not in the answer"][..],
+        ),
         (520, "<html>", &["refused - by -: HTTP 520"][..]),
     ] {
         check_tickers(&Kraken, (status, body), &[&aio, &aioz], expected);
