@@ -41,8 +41,8 @@ pub const KEY_LIMIT_PER_SECOND_MAX: u32 = 16_000_000;
 /// Longest a request may wait for a newer price, in milliseconds.
 pub const WAIT_MS_MAX: u64 = 30_000;
 
-/// Shards in one process; a set of them must fit one `u64`.
-pub const SHARDS_MAX: usize = 64;
+/// Shards in one process: a set of them and of the control plane's own reader must fit one `u64`.
+pub const SHARDS_MAX: usize = 63;
 
 const _: () = assert!(TICK_RING_CAPACITY.is_power_of_two());
 const _: () = assert!(KEY_LIMIT_PER_SECOND_MAX < 1 << 24);
