@@ -1,0 +1,149 @@
+//! After start, serving allocates nothing (invariant I8): neither answers, nor refusals, nor waiting, nor datagrams.
+
+mod world;
+
+use dataplane_core::reply::ReplyBuffer;
+use dataplane_core::shard::{DatagramStep, HttpConnection, StreamToken, Then};
+use shared::limits::DATAGRAM_OUT_MAX;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use world::{KEY, SLOW_KEY, SPENT_KEY, START, World, binary, get, secret, tick};
+
+/// Counts what this thread asks the system allocator for.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // The thread may be ending, and its counter gone; then nobody reads it.
+    let _ = ALLOCATIONS.try_with(|counter| counter.set(counter.get() + 1));
+}
+
+// SAFETY: every call is passed on as it came to the system allocator, which keeps the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `alloc` above, which is the system allocator's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as for `dealloc`; the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations while `work` runs.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+/// Serves a request to its end, however many turns it takes; what a waiting one waits for is passed over.
+fn serve(world: &mut World, connection: &mut HttpConnection, output: &mut ReplyBuffer, request: &[u8]) {
+    let mut at = 0;
+    for _ in 0..1_000 {
+        output.clear();
+        let step = world.shard.serve_stream(world.now, connection, &request[at..], output);
+        at += step.consumed;
+        match step.then {
+            Then::Write => {}
+            Then::Wait => {
+                world.shard.idle_tick(world.now.plus_ms(60_000), &mut world.ready);
+                world.ready.streams.clear();
+            }
+            _ => return,
+        }
+    }
+    panic!("a request without an end");
+}
+
+#[test]
+fn streams_allocate_nothing() {
+    let mut world = World::with(world::records(), 1, 200);
+    let targets = [
+        ("/price?asset=BTC", KEY),
+        ("/price?asset=BTC&allow_stale=1", KEY),
+        ("/price?asset=NOPE", KEY),
+        ("/price?asset=DOGE", KEY),
+        ("/price?asset=%&x", KEY),
+        ("/price?asset=ETH&newer_than=99999999&wait_ms=30000", KEY),
+        ("/prices?assets=BTC,ETH,NOPE&ignore_unknown=1", KEY),
+        ("/prices?assets=all", KEY),
+        ("/price?asset=BTC", SLOW_KEY),
+        ("/price?asset=BTC", SPENT_KEY),
+        ("/price?asset=BTC", "nobody"),
+        ("/assets", KEY),
+    ];
+    let mut requests: Vec<Vec<u8>> = targets.iter().map(|(target, key)| get(target, key).into_bytes()).collect();
+    requests.push(requests[0].repeat(64));
+    requests.push(get("/price?asset=BTC", KEY).replace("\r\n\r\n", "\r\nIf-None-Match: \"4711\"\r\n\r\n").into_bytes());
+    requests.push(get("/price?asset=BTC", KEY).replace("GET", "HEAD").into_bytes());
+    requests.push(get("/price?asset=BTC", KEY).replace("GET", "PUT").into_bytes());
+    requests.push(b"GET / HTTP/1.1\r\n\r\n".to_vec());
+    requests.push(vec![b'x'; 9_000]);
+    let mut output = ReplyBuffer::new();
+    for round in 0..3_u64 {
+        for request in &requests {
+            let found = allocations(|| {
+                let mut connection = HttpConnection::new(StreamToken(1));
+                serve(&mut world, &mut connection, &mut output, request);
+                serve(&mut world, &mut connection, &mut output, request);
+                world.shard.close_stream(&mut connection);
+            });
+            assert_eq!(found, 0, "round {round}: {}", String::from_utf8_lossy(&request[..request.len().min(80)]));
+        }
+        let found = allocations(|| {
+            world.ticks.push(tick(1, 9_000 + round, 5)).expect("room");
+            world.shard.drain_feed(world.now, &mut world.ready);
+            world.shard.idle_tick(world.now, &mut world.ready);
+        });
+        assert_eq!(found, 0, "ticks and flushes");
+        world.pass_ms(1_000);
+    }
+}
+
+#[test]
+fn datagrams_allocate_nothing() {
+    let mut world = World::new();
+    let pad = "x".repeat(300);
+    let mut requests: Vec<Vec<u8>> =
+        ["BTC", "NOPE", "DOGE", "btc", ""].iter().map(|symbol| binary(1, &secret(1), symbol, START.wall_ms)).collect();
+    requests.extend([
+        binary(2, &secret(2), "BTC", START.wall_ms),
+        binary(9, &secret(9), "BTC", START.wall_ms),
+        format!("{{\"key\":\"{KEY}\",\"asset\":\"BTC\",\"id\":7}}").into_bytes(),
+        format!("{{\"key\":\"{KEY}\",\"assets\":[\"BTC\",\"ETH\",\"NOPE\"],\"pad\":\"{pad}\"}}").into_bytes(),
+        format!("{{\"key\":\"{KEY}\",\"assets\":[\"BTC\",\"ETH\",\"NOPE\"]}}").into_bytes(),
+        b"{\"key\":\"nobody\",\"asset\":\"BTC\"}".to_vec(),
+        b"{\"key\":".to_vec(),
+    ]);
+    let (from, mut reply) = (SocketAddr::from(([127, 0, 0, 1], 40_000)), [0; DATAGRAM_OUT_MAX]);
+    let mut answered = 0;
+    for request in requests.iter().cycle().take(requests.len() * 3) {
+        let found = allocations(|| {
+            let step = world.shard.serve_datagram(world.now, from, request, &mut reply);
+            answered += u32::from(step != DatagramStep::Silent);
+        });
+        assert_eq!(found, 0, "{}", String::from_utf8_lossy(request));
+    }
+    assert!(answered > 20);
+}
