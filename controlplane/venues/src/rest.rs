@@ -16,7 +16,8 @@ const REASON_BYTES_MAX: usize = 160;
 #[must_use]
 pub fn refusal(status: u16, body: &[u8], names: &[&str]) -> String {
     let root = json::parse_body(body).ok();
-    let said = root.and_then(|root| names.iter().find_map(|name| root.get(name)?.text().filter(|text| !text.is_empty())));
+    let said =
+        root.and_then(|root| names.iter().find_map(|name| root.get(name)?.text().filter(|text| !text.is_empty())));
     match said {
         Some(text) => format!("{} (HTTP {status})", clip(&text, REASON_BYTES_MAX)),
         None => format!("HTTP {status}"),
