@@ -9,9 +9,9 @@ use super::history::History;
 use shared::price::Price;
 use shared::quote::{Currency, Field, Quote, Route};
 
-/// Memory of one (venue, asset) that was heard. All of them, 7 × 4,096, would be 13 MiB; 150 assets on seven venues
-/// take half a megabyte.
-const LISTING_BYTES_MAX: usize = 480;
+/// Memory of one (venue, asset) that was heard. All of them, 7 × 4,096, would be 10.5 MiB; 150 assets on seven venues
+/// take 400 KB.
+const LISTING_BYTES_MAX: usize = 384;
 const _: () = assert!(size_of::<Listing>() <= LISTING_BYTES_MAX);
 
 /// Refused messages in a row after which a live connection no longer proves the last good price.

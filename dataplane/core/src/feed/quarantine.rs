@@ -3,6 +3,9 @@
 //! The guard refuses what cannot be true; here a price is possible but only one venue says so. Judged are fresh
 //! listings of one asset side by side, in one currency. A venue in quarantine or out of line keeps its state, is shown
 //! in the details, and is judged again whenever the asset is looked at.
+//!
+//! Where only two venues are left and they disagree, nobody can tell who is right: after the quarantine both count,
+//! and the price is halfway between them until a third speaks.
 
 use super::VenueCounters;
 use super::amount::{Amount, median_sorted};
@@ -15,7 +18,7 @@ const JUMP_PERCENT: i128 = 10;
 /// Distance within which two prices agree, in percent.
 const AGREE_PERCENT: i128 = 5;
 /// Longest quarantine. The promise is 5 s; a sweep comes every 100 ms, and with every asset due at once it takes
-/// eight of them to get round (`SWEEP_ASSETS_MAX`), so 4 s leave room.
+/// eight of them to get round (see `sweep`), so 4 s leave room.
 pub(super) const QUARANTINE_NS: u64 = 4_000_000_000;
 
 /// One venue's price of the asset, ready to be compared.

@@ -267,8 +267,9 @@ fn quarantine_is_counted_out_however_it_ends() {
     assert_eq!(other_currency.counters(Kraken).quarantined, 0);
 
     let mut emptied = quarantined();
-    let no_price = Quote { bid: field("none"), ask: field("none"), ..emptied.quote(Kraken) };
-    emptied.say(no_price);
+    let none = field("none");
+    emptied.say(Quote { last: none, bid: none, ask: none, ..emptied.quote(Kraken) });
+    assert_eq!(emptied.excluded(Kraken), Some(Exclusion::NoPrice));
     emptied.wait_ms(5_000);
     assert_eq!(emptied.counters(Kraken).quarantined, 0);
 }

@@ -226,7 +226,6 @@ fn a_grown_directory_brings_room_and_the_tether() {
     tether_later.last_usdt(Okx, "100");
     assert_eq!(tether_later.btc(), "100.000 USDT okx-ws 1");
     tether_later.take(FeedInput::Assets(Arc::new(crate::world::directory())));
-    tether_later.tether(Kraken, "0.5");
-    tether_later.wait_ms(100);
+    tether_later.wait_ms(200);
     assert_eq!(tether_later.btc(), "50.0000 USD okx-ws 1");
 }

@@ -211,3 +211,18 @@ fn a_wall_clock_that_was_wrong_at_the_start_is_forgotten() {
     world.say(Quote { venue: Okx, ..told(&world, 7_200_000) });
     assert_eq!(world.counters(Okx).refused_time, 1);
 }
+
+#[test]
+fn one_venue_with_a_wrong_clock_does_not_set_ours() {
+    let mut world = World::new();
+    world.last(Kraken, "100");
+    world.now.wall_ms += 3_600_000;
+    for _ in 0..90 {
+        let true_time = Quote { exchange_time_ms: Some(world.now.wall_ms - 3_600_000), ..world.quote(Kraken) };
+        let wrong_time = Quote { last: field("100"), ..world.quote(Okx) };
+        world.say(wrong_time);
+        world.say(Quote { last: field("100"), ..true_time });
+        world.wait_ms(1_000);
+    }
+    assert_eq!((world.counters(Kraken).refused_time, world.counters(Okx).refused_time), (0, 0));
+}
