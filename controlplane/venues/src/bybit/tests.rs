@@ -1,3 +1,5 @@
+//! Frames and bodies of Bybit, good and odd, and what they decode to. Written for these tests.
+
 use super::Bybit;
 use crate::protocol::{Instrument, VenueProtocol};
 use crate::simulate::bybit::{BybitRest, BybitSimulator};

@@ -1,3 +1,5 @@
+//! Frames and bodies of Crypto.com, good and odd, and what they decode to. Written for these tests.
+
 use super::Cryptocom;
 use crate::protocol::VenueProtocol;
 use crate::simulate::cryptocom::{CryptocomRest, CryptocomSimulator};

@@ -1,3 +1,5 @@
+//! Frames and bodies of Gate.io, good and odd, and what they decode to. Written for these tests.
+
 use super::Gateio;
 use crate::protocol::VenueProtocol;
 use crate::simulate::gateio::{GateioRest, GateioSimulator};

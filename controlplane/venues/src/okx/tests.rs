@@ -1,3 +1,5 @@
+//! Frames and bodies of OKX, good and odd, and what they decode to. Written for these tests.
+
 use super::Okx;
 use crate::protocol::VenueProtocol;
 use crate::simulate::okx::{OkxRest, OkxSimulator};

@@ -1,3 +1,5 @@
+//! What the simulated Bybit says, in tables, and that its own decoder reads it back.
+
 use super::{BybitRest, BybitSimulator};
 use crate::protocol::Instrument;
 use crate::simulate::{RestSimulator, VenueSimulator};

@@ -1,3 +1,5 @@
+//! What the simulated Crypto.com says, in tables, and that its own decoder reads it back.
+
 use super::{CryptocomRest, CryptocomSimulator};
 use crate::simulate::{RestSimulator, VenueSimulator};
 use crate::told::{instrument, market};

@@ -1,3 +1,5 @@
+//! What the simulated Gate.io says, in tables, and that its own decoder reads it back.
+
 use super::{GateioRest, GateioSimulator};
 use crate::simulate::{RestSimulator, VenueSimulator};
 use crate::told::{instrument, market};

@@ -1,3 +1,5 @@
+//! What the simulated OKX says, in tables, and that its own decoder reads it back.
+
 use super::{OkxRest, OkxSimulator};
 use crate::simulate::{RestSimulator, VenueSimulator};
 use crate::told::{instrument, market};
