@@ -19,7 +19,7 @@ pub fn binary() -> &'static Path {
         let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned();
         // Made anew if a source changed since: a test must never judge yesterday's binary.
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "-p", "trinity-beast", "--bin", "trinity-beast"]);
+        build.args(["build", "--quiet", "-p", "trinity-beast", "--bin", "trinity-beast"]);
         if profile.file_name().is_some_and(|name| name == "release") {
             build.arg("--release");
         }
