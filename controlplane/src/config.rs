@@ -85,7 +85,7 @@ pub struct Settings {
     pub shards: Option<usize>,
     /// `TB_CONTROL_CPUS`, ascending.
     pub control_cpus: Vec<usize>,
-    /// `TB_DATA_DIR`; `None`: a temporary one (only `demo` may leave it open).
+    /// `TB_DATA_DIR`; `None`: nothing is kept on disk (a demo's default).
     pub data_dir: Option<PathBuf>,
     /// `CACHE_TTL_SECONDS`.
     pub fresh: Duration,

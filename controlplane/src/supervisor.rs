@@ -72,7 +72,6 @@ struct Service {
     housekeeping: Housekeeping,
     hand_overs: parts::HandOvers,
     listeners: JoinSet<()>,
-    _data_dir: parts::DataDir,
 }
 
 /// Starts the service, runs it until it is told to stop, and stops it.
@@ -143,12 +142,12 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     parts::say_hello(&settings, &plan);
     // Our own ports first: one that is taken must be known before anything else has begun.
     let ports = OwnPorts::bind(&settings)?;
-    let data_dir = parts::DataDir::make(settings.data_dir.as_deref())?;
+    parts::make_data_dir(settings.data_dir.as_deref())?;
     let simulators = match &demo {
         Some(demo) => Some(parts::simulators(&settings, demo.seed).await?),
         None => None,
     };
-    let sources = parts::sources(&settings, simulators.as_ref(), data_dir.path());
+    let sources = parts::sources(&settings, simulators.as_ref());
     let catalogue = instruments::load(&sources).await.map_err(|why| anyhow!(why))?;
     let keys = keys::directory(settings.keys.clone(), plan.shards.len());
     let plane = parts::data_plane(&settings, &plan, catalogue.directory(), Arc::clone(&keys), demo.is_some())?;
@@ -180,5 +179,5 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         announce(&addresses, keys)?;
     }
     tracing::info!(lpo_tcp = %addresses.lpo_tcp, lpo_udp = %addresses.lpo_udp, engine = addresses.engine, "serving");
-    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, _data_dir: data_dir })
+    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners })
 }

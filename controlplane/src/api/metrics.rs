@@ -84,10 +84,10 @@ fn node(text: &mut Exposition, state: &ApiState) {
     text.one("tb_ready", Kind::Gauge, "Whether the node is ready.", ready);
 }
 
-/// A metric of one shard: its name, kind, help, and where it stands.
-type PerShard = (&'static str, Kind, &'static str, fn(&ShardStats) -> u64);
+/// A metric that several things of a kind have: its name, kind, help, and where it stands.
+type Each<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
-const PER_SHARD: [PerShard; 17] = [
+const PER_SHARD: [Each<ShardStats>; 18] = [
     ("tb_http_requests_total", Kind::Counter, "HTTP requests answered.", |shard| shard.counters.http_requests),
     ("tb_answered_total", Kind::Counter, "Requests answered with a price.", |shard| shard.counters.answered),
     ("tb_datagrams_total", Kind::Counter, "Datagrams received.", |shard| shard.counters.datagrams),
@@ -99,6 +99,7 @@ const PER_SHARD: [PerShard; 17] = [
     ("tb_hand_overs_total", Kind::Counter, "Sockets handed to the control plane.", |shard| shard.counters.hand_overs),
     ("tb_waiting", Kind::Gauge, "Requests waiting for a price.", |shard| shard.counters.waiting),
     ("tb_generation", Kind::Gauge, "Highest sequence in the table.", |shard| shard.counters.generation),
+    ("tb_datagrams_unsent_total", Kind::Counter, "Replies the kernel did not take.", |shard| shard.datagrams_unsent),
     ("tb_usage_ring_full_total", Kind::Counter, "Usage records that had to wait.", |shard| {
         shard.counters.usage_ring_full
     }),
@@ -128,6 +129,15 @@ fn shards(text: &mut Exposition, stats: &[ShardStats]) {
     text.family("tb_refused_total", Kind::Counter, "Requests refused, by code.", refused);
 }
 
+const PER_VENUE: [Each<VenueCounters>; 6] = [
+    ("tb_feed_quotes_total", Kind::Counter, "Quotes taken.", |venue| venue.quotes),
+    ("tb_feed_refused_price_total", Kind::Counter, "Quotes with an impossible price.", |venue| venue.refused_price),
+    ("tb_feed_refused_order_total", Kind::Counter, "Quotes out of order.", |venue| venue.refused_order),
+    ("tb_feed_refused_time_total", Kind::Counter, "Quotes of a wrong time.", |venue| venue.refused_time),
+    ("tb_feed_quarantines_total", Kind::Counter, "Assets that went into quarantine.", |venue| venue.quarantines),
+    ("tb_feed_quarantined", Kind::Gauge, "Assets in quarantine.", |venue| venue.quarantined),
+];
+
 fn feeds(text: &mut Exposition, state: &ApiState) {
     let counters = state.plane.feed_counters();
     text.one("tb_feed_ticks_total", Kind::Counter, "Prices published.", counters.ticks);
@@ -137,15 +147,7 @@ fn feeds(text: &mut Exposition, state: &ApiState) {
     text.family("tb_feed_age_seconds", Kind::Gauge, "Since the venue's last frame.", sessions.iter().filter_map(age));
     let connected = sessions.iter().map(|session| (exchange(session.venue), u8::from(session.connected)));
     text.family("tb_feed_connected", Kind::Gauge, "Whether a connection to the venue is open.", connected);
-    let per_venue: [(&str, Kind, &str, fn(&VenueCounters) -> u64); 6] = [
-        ("tb_feed_quotes_total", Kind::Counter, "Quotes taken.", |venue| venue.quotes),
-        ("tb_feed_refused_price_total", Kind::Counter, "Quotes with an impossible price.", |venue| venue.refused_price),
-        ("tb_feed_refused_order_total", Kind::Counter, "Quotes out of order.", |venue| venue.refused_order),
-        ("tb_feed_refused_time_total", Kind::Counter, "Quotes of a wrong time.", |venue| venue.refused_time),
-        ("tb_feed_quarantines_total", Kind::Counter, "Assets that went into quarantine.", |venue| venue.quarantines),
-        ("tb_feed_quarantined", Kind::Gauge, "Assets in quarantine.", |venue| venue.quarantined),
-    ];
-    for (name, kind, help, value) in per_venue {
+    for (name, kind, help, value) in PER_VENUE {
         let samples =
             Venue::ALL.into_iter().map(|venue| (exchange(venue.name()), value(&counters.venues[venue.index()])));
         text.family(name, kind, help, samples);

@@ -88,18 +88,22 @@ pub static BIND_ADDRESS: Setting = Setting::new("BIND_ADDRESS", "bind-address", 
     .says("an IPv4 or IPv6 address; :: listens on both families", "the address that every port listens on")
     .in_demo("127.0.0.1");
 /// Prices over HTTP.
-pub static TCP_PORT_LPO: Setting = Setting::port("TCP_PORT_LPO", "tcp-port-lpo", "8080", "prices over HTTP");
+pub static TCP_PORT_LPO: Setting = Setting::port("TCP_PORT_LPO", "tcp-port-lpo", "8080", "port for prices over HTTP");
 /// Reports over HTTP.
-pub static TCP_PORT_LRS: Setting =
-    Setting::port("TCP_PORT_LRS", "tcp-port-lrs", "9090", "administration and limits over HTTP, apart from prices");
+pub static TCP_PORT_LRS: Setting = Setting::port(
+    "TCP_PORT_LRS",
+    "tcp-port-lrs",
+    "9090",
+    "port for administration and limits over HTTP, apart from prices",
+);
 /// Health beside the price port.
 pub static HEALTH_PORT_LPO: Setting =
-    Setting::port("HEALTH_PORT_LPO", "health-port-lpo", "8081", "health and metrics of the price service");
+    Setting::port("HEALTH_PORT_LPO", "health-port-lpo", "8081", "port for health and metrics of the price service");
 /// Health beside the reports' port.
 pub static HEALTH_PORT_LRS: Setting =
-    Setting::port("HEALTH_PORT_LRS", "health-port-lrs", "9091", "health and metrics of the reports' port");
+    Setting::port("HEALTH_PORT_LRS", "health-port-lrs", "9091", "port for health and metrics of the reports' port");
 /// Prices over UDP.
-pub static UDP_PORT_LPO: Setting = Setting::port("UDP_PORT_LPO", "udp-port-lpo", "2679", "prices over UDP");
+pub static UDP_PORT_LPO: Setting = Setting::port("UDP_PORT_LPO", "udp-port-lpo", "2679", "port for prices over UDP");
 /// This node's name.
 pub static CLUSTER_NODE: Setting = Setting::new("CLUSTER_NODE", "cluster-node", "")
     .says("up to 64 letters, digits, dots, dashes; empty: the host's name", "this node's name in health and metrics");
@@ -124,13 +128,16 @@ pub static TB_ENGINE: Setting = Setting::new("TB_ENGINE", "engine", "auto").says
 );
 /// How many shards.
 pub static TB_SHARDS: Setting = Setting::new("TB_SHARDS", "shards", "")
-    .says("1 to 64; empty: one for each allowed vCPU that is not reserved", "how many serving shards");
+    .says("1 to 63; empty: one for each allowed vCPU that is not reserved", "how many serving shards");
 /// CPUs kept from the shards.
 pub static TB_CONTROL_CPUS: Setting = Setting::new("TB_CONTROL_CPUS", "control-cpus", "")
     .says("CPU numbers and ranges, such as 0,2-3; empty: none", "CPUs kept for everything that is not a serving shard");
 /// Where files go.
 pub static TB_DATA_DIR: Setting = Setting::new("TB_DATA_DIR", "data-dir", "trinity-beast-data")
-    .says("a directory that this process may make and write", "files that outlive the process: the venues' last lists")
+    .says(
+        "a directory that this process may make and write; empty (in demo): nothing is kept",
+        "files that outlive the process: the last good copy of each venue's instrument list",
+    )
     .in_demo("");
 /// The freshness bound.
 pub static CACHE_TTL_SECONDS: Setting = Setting::new("CACHE_TTL_SECONDS", "cache-ttl-seconds", "9")

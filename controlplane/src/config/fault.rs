@@ -66,7 +66,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, value, origin, bounds, meaning } = self;
-        write!(f, "{name} = {value:?} (from {origin}) is refused: allowed is {bounds}. It sets {meaning}.")
+        write!(f, "{name} = {value:?} (from {origin}) is refused. Allowed: {bounds}. Meaning: {meaning}.")
     }
 }
 

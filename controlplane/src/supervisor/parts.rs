@@ -14,9 +14,9 @@ use dataplane_core::feed::{FeedInput, FeedParameters};
 use dataplane_engine::{CONNECTIONS_MAX, DataPlane, DataPlaneSetup, Engine, EngineChoice, FeedSender};
 use shared::asset::{AssetDirectory, Symbol};
 use shared::venue::Venue;
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -57,40 +57,11 @@ pub fn say_hello(settings: &Settings, plan: &CorePlan) {
     }
 }
 
-/// The directory for files: the operator's, or a temporary one that is removed at the end.
-pub struct DataDir {
-    path: PathBuf,
-    is_temporary: bool,
-}
-
-impl DataDir {
-    /// Makes `wanted`, or a temporary directory.
-    pub fn make(wanted: Option<&Path>) -> anyhow::Result<Self> {
-        let random = crate::keys::to_hex(&crate::keys::random_bytes::<8>());
-        let (path, is_temporary) = match wanted {
-            Some(path) => (path.to_owned(), false),
-            None => (std::env::temp_dir().join(format!("trinity-beast-{random}")), true),
-        };
-        let made = DirBuilder::new().recursive(!is_temporary).mode(0o700).create(&path);
-        made.with_context(|| {
-            format!("cannot make the directory {}: set TB_DATA_DIR to one that can be", path.display())
-        })?;
-        Ok(Self { path, is_temporary })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for DataDir {
-    fn drop(&mut self) {
-        if self.is_temporary {
-            // A temporary directory that cannot be removed is the system's to clear.
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
+/// Makes the directory for files, where one is set.
+pub fn make_data_dir(wanted: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = wanted else { return Ok(()) };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make the directory {}: set TB_DATA_DIR to one that can be", path.display()))
 }
 
 /// Simulated exchanges for a demo, on any free loopback ports.
@@ -105,13 +76,13 @@ pub async fn simulators(settings: &Settings, seed: u64) -> anyhow::Result<Simula
 }
 
 /// What the feeds are made of.
-pub fn sources(settings: &Settings, simulators: Option<&Simulators>, data_dir: &Path) -> Sources {
+pub fn sources(settings: &Settings, simulators: Option<&Simulators>) -> Sources {
     Sources {
         wanted: wanted(settings),
         venues: settings.venues,
         settings: settings.venue_settings,
         overrides: simulators.map_or_else(|| settings.endpoints.clone(), Simulators::overrides),
-        data_dir: Some(data_dir.to_owned()),
+        data_dir: settings.data_dir.clone(),
         ..Sources::new()
     }
 }
