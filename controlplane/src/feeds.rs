@@ -1,0 +1,165 @@
+//! The venue feeds: from seven exchanges' sockets to the feed thread's channel.
+//!
+//! `instruments::load` reads what each venue lists and gives the first asset directory; then the data plane can start;
+//! then [`start`] opens the connections. A venue's connections (`slot`, `session`), its REST poller (`rest`) and its
+//! status meet on its `board`. Nothing here knows how a price is made of quotes, and nothing is in the path of an answer.
+//!
+//! ```text
+//! instruments ─plan─► slots ─► session ─frames─► conversation ─quotes─► board ─► outlet ─► feed thread
+//!                                rest/poll ─────────────────────quotes──┘
+//! ```
+
+pub mod backoff;
+pub mod board;
+pub mod connect;
+pub mod endpoint;
+pub mod instruments;
+pub mod outlet;
+pub mod plan;
+pub mod rest;
+pub mod session;
+pub mod simulator;
+pub mod slot;
+pub mod status;
+pub mod stop;
+pub mod timing;
+
+#[cfg(test)]
+mod tests;
+
+use self::backoff::Gate;
+use self::board::Board;
+use self::instruments::refresh::Refresh;
+use self::instruments::{Catalogue, ListReader, Sources};
+use self::outlet::FeedSink;
+use self::plan::{Market, Plan, Wanted};
+use self::slot::{Slot, VenueContext};
+use self::status::{FeedsStatus, venue_status};
+use self::stop::{Stop, StopOrder};
+use self::timing::CONNECTIONS_MAX;
+use shared::asset::{AssetDirectory, Symbol};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// What the feeds are made of.
+pub struct FeedsSetup {
+    /// The same that `instruments::load` was given.
+    pub sources: Sources,
+    /// What it gave.
+    pub catalogue: Catalogue,
+    /// Where quotes go: the data plane's `FeedSender`.
+    pub sink: Arc<dyn FeedSink>,
+}
+
+/// The running feeds.
+pub struct Feeds {
+    contexts: Vec<Arc<VenueContext>>,
+    plan: watch::Receiver<Arc<Plan>>,
+    directory: watch::Receiver<Arc<AssetDirectory>>,
+    wanted: watch::Sender<Vec<Wanted>>,
+    stop: StopOrder,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// Opens the connections to every venue and keeps them. Must be called within a Tokio runtime.
+#[must_use]
+pub fn start(setup: FeedsSetup) -> Feeds {
+    let FeedsSetup { sources, catalogue, sink } = setup;
+    let Catalogue { plan, readers, trust } = catalogue;
+    let (stop, stopped) = stop::channel();
+    let (directory, directories) = watch::channel(Arc::clone(&plan.directory));
+    let (plan, plans) = watch::channel(Arc::new(plan));
+    let (wanted, wishes) = watch::channel(sources.wanted.clone());
+    let mut tasks = JoinSet::new();
+    let mut contexts = Vec::new();
+    let mut boards = Vec::new();
+    for reader in readers {
+        let context = Arc::new(context(&reader, &sources, &trust, Arc::clone(&sink)));
+        tasks.spawn(run_venue(Arc::clone(&context), plans.clone(), stopped.clone()));
+        tasks.spawn(rest::poll::run(Arc::clone(&context), Arc::clone(&reader.client), stopped.clone()));
+        boards.push((reader, Arc::clone(&context.board)));
+        contexts.push(context);
+    }
+    let refresh = Refresh::new(boards, wishes, directory, plan, sources.timing);
+    tasks.spawn(refresh.run(stopped));
+    let tasks = tokio::sync::Mutex::new(tasks);
+    Feeds { contexts, plan: plans, directory: directories, wanted, stop, tasks }
+}
+
+fn context(reader: &ListReader, sources: &Sources, trust: &connect::Trust, sink: Arc<dyn FeedSink>) -> VenueContext {
+    let venue = reader.venue;
+    let limits = venues::protocol(venue, sources.settings).limits();
+    VenueContext {
+        venue,
+        settings: sources.settings,
+        endpoint: reader.endpoint.clone(),
+        trust: trust.clone(),
+        timing: sources.timing,
+        gate: Gate::new(limits.connect_gap_ms.max(sources.timing.connect_gap_ms)),
+        board: Arc::new(Board::new(venue, sink)),
+        numbers: AtomicU32::new(1),
+    }
+}
+
+/// Keeps one venue's slots, as many as its markets need, until told to stop.
+async fn run_venue(context: Arc<VenueContext>, mut plans: watch::Receiver<Arc<Plan>>, mut stop: Stop) {
+    let capacity = context.protocol().limits().names_per_connection.max(1);
+    let mut slots = JoinSet::new();
+    let mut shares: Vec<watch::Sender<Arc<Vec<Market>>>> = Vec::new();
+    loop {
+        let markets = Arc::clone(plans.borrow_and_update().of(context.venue));
+        context.board.lock().change_markets(&markets, tuning::clock::now());
+        let mut chunks = markets.chunks(capacity);
+        for share in &shares {
+            share.send_replace(Arc::new(chunks.next().unwrap_or_default().to_vec()));
+        }
+        for chunk in chunks.take(CONNECTIONS_MAX - shares.len()) {
+            let (share, markets) = watch::channel(Arc::new(chunk.to_vec()));
+            shares.push(share);
+            slots.spawn(Slot::new(Arc::clone(&context), markets, stop.clone()).keep());
+        }
+        tokio::select! {
+            biased;
+            () = stop.ordered() => break,
+            changed = plans.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    // Each slot heard the same order to stop.
+    while slots.join_next().await.is_some() {}
+}
+
+impl Feeds {
+    /// Every asset, again whenever that changes. Publish each new directory to the shards first, then to the feed
+    /// thread; the new assets are subscribed `Timing::directory_settle_ms` later.
+    #[must_use]
+    pub fn directory(&self) -> watch::Receiver<Arc<AssetDirectory>> {
+        self.directory.clone()
+    }
+
+    /// Prices `wanted` instead of what is priced now. Ids of assets that are left out stay valid.
+    pub fn want(&self, wanted: Vec<Wanted>) {
+        self.wanted.send_replace(wanted);
+    }
+
+    /// What each venue is doing.
+    #[must_use]
+    pub fn status(&self) -> FeedsStatus {
+        let plan = Arc::clone(&self.plan.borrow());
+        let now = tuning::clock::now();
+        let venues = self.contexts.iter().map(|context| venue_status(context, &plan.directory, now)).collect();
+        FeedsStatus { venues, unlisted: plan.unlisted.iter().map(Symbol::to_string).collect() }
+    }
+
+    /// Closes every connection and waits until all is quiet. Calling it again does nothing.
+    pub async fn stop(&self) {
+        self.stop.give();
+        let mut tasks = self.tasks.lock().await;
+        while tasks.join_next().await.is_some() {}
+    }
+}

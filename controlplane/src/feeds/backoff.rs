@@ -1,0 +1,153 @@
+//! When to try again: full-jitter back-off, and the gate that keeps attempts apart.
+//!
+//! Neither knows what is tried. Jitter matters because many nodes lose a venue at the same instant: without it they
+//! would all return at the same instant too.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Doublings after which the ceiling no longer grows: 2^16 × 0.5 s is far above every maximum.
+const DOUBLINGS_MAX: u32 = 16;
+
+/// Waits between attempts that grow, each drawn evenly from the shortest to the present ceiling.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    min_ms: u64,
+    max_ms: u64,
+    failures: u32,
+}
+
+impl Backoff {
+    /// Waits of `min_ms` to `max_ms`.
+    #[must_use]
+    pub const fn new(min_ms: u64, max_ms: u64) -> Self {
+        Self { min_ms, max_ms, failures: 0 }
+    }
+
+    /// Longest wait that the next failure can bring, ms: doubles with each failure.
+    #[must_use]
+    pub fn ceiling_ms(&self) -> u64 {
+        let doubled = self.min_ms.saturating_mul(1 << (self.failures + 1).min(DOUBLINGS_MAX));
+        doubled.clamp(self.min_ms, self.max_ms.max(self.min_ms))
+    }
+
+    /// Counts a failure and draws the wait that follows it.
+    pub fn failed(&mut self) -> Duration {
+        let wait_ms = rand::random_range(self.min_ms..=self.ceiling_ms());
+        self.failures = self.failures.saturating_add(1);
+        Duration::from_millis(wait_ms)
+    }
+
+    /// Forgets the failures: it worked.
+    pub const fn worked(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Keeps attempts at least `gap` apart, over everyone who shares it.
+#[derive(Debug)]
+pub struct Gate {
+    gap: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Gate {
+    /// A gate that lets one through at once, then one every `gap_ms`.
+    #[must_use]
+    pub fn new(gap_ms: u64) -> Self {
+        Self { gap: Duration::from_millis(gap_ms), next: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits for a turn. Turns are given in the order of the calls; a caller that gives up loses its turn unused.
+    pub async fn pass(&self) {
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = (*next).max(Instant::now());
+            *next = turn + self.gap;
+            turn
+        };
+        tokio::time::sleep_until(turn).await;
+    }
+
+    /// Lets nobody through for `wait` from now.
+    pub fn hold(&self, wait: Duration) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = (*next).max(Instant::now() + wait);
+    }
+
+    /// Whether a caller would be let through now.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_doubles_and_ends_at_the_maximum() {
+        let mut backoff = Backoff::new(500, 30_000);
+        let expected = [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000];
+        for ceiling_ms in expected {
+            assert_eq!(backoff.ceiling_ms(), ceiling_ms);
+            backoff.failed();
+        }
+        for _ in 0..1_000 {
+            backoff.failed();
+        }
+        assert_eq!(backoff.ceiling_ms(), 30_000, "no overflow");
+        backoff.worked();
+        assert_eq!(backoff.ceiling_ms(), 1_000);
+    }
+
+    #[test]
+    fn every_wait_lies_within_its_bounds_and_they_differ() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..200 {
+            let mut backoff = Backoff::new(500, 30_000);
+            for _ in 0..7 {
+                let ceiling = Duration::from_millis(backoff.ceiling_ms());
+                let wait = backoff.failed();
+                assert!(wait >= Duration::from_millis(500) && wait <= ceiling, "{wait:?} of {ceiling:?}");
+                seen.insert(wait);
+            }
+        }
+        assert!(seen.len() > 100, "full jitter: {} different waits", seen.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_are_a_gap_apart_whoever_asks() {
+        let gate = std::sync::Arc::new(Gate::new(1_000));
+        let start = Instant::now();
+        let waiters: Vec<_> = (0..5)
+            .map(|_| {
+                let gate = std::sync::Arc::clone(&gate);
+                tokio::spawn(async move {
+                    gate.pass().await;
+                    start.elapsed().as_millis()
+                })
+            })
+            .collect();
+        let mut turns = Vec::new();
+        for waiter in waiters {
+            turns.push(waiter.await.expect("no panic"));
+        }
+        turns.sort_unstable();
+        for pair in turns.windows(2) {
+            assert!(pair[1] - pair[0] >= 1_000, "{turns:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_held_gate_opens_after_the_hold() {
+        let gate = Gate::new(10);
+        gate.hold(Duration::from_secs(30));
+        assert!(!gate.is_open());
+        let start = Instant::now();
+        gate.pass().await;
+        assert!(start.elapsed() >= Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,188 @@
+//! REST requests to one venue: paced, timed, bounded, and told to slow down when the venue says so.
+//!
+//! It knows HTTP and nothing of what the bodies mean. A venue's REST interface is a fallback and a witness, never the
+//! main source: requests are few, and every one of a venue goes through one gate.
+
+pub mod poll;
+
+use super::backoff::{Backoff, Gate};
+use super::connect::Trust;
+use super::timing::{Timing, duration_ms};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use venues::protocol::RestRequest;
+
+/// How long we stay away when a venue limits us without saying for how long.
+const LIMITED_WAIT: Duration = Duration::from_secs(30);
+
+/// Longest wait a venue can impose on us: Bybit bans for 10 minutes.
+const LIMITED_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// A REST interface of a venue. One for each venue, shared by whoever asks it.
+pub struct RestClient {
+    http: Client,
+    base: String,
+    gate: Gate,
+    backoff: Mutex<Backoff>,
+}
+
+/// Why a request gave no body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestFault {
+    /// No connection, no answer in time, or the connection broke.
+    Unreachable(String),
+    /// The venue told us to slow down; the gate is held for this long.
+    Limited(Duration),
+    /// The body is larger than we read.
+    TooLarge {
+        /// The bound, bytes.
+        bytes_max: usize,
+    },
+}
+
+impl std::fmt::Display for RestFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "REST: {why}"),
+            Self::Limited(wait) => write!(f, "REST: the venue limits us; next request in {} s", wait.as_secs()),
+            Self::TooLarge { bytes_max } => write!(f, "REST: the answer is over {bytes_max} bytes"),
+        }
+    }
+}
+
+/// An answer of any status, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// The HTTP client that all venues share: no redirects, no proxy, nothing but TLS 1.2 or better towards the outside.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn http_client(trust: &Trust, timing: &Timing) -> Result<Client, String> {
+    // A proxy setting of the environment must not lead a loopback simulator's traffic away.
+    Client::builder()
+        .tls_backend_preconfigured(trust.config())
+        .redirect(Policy::none())
+        .no_proxy()
+        .timeout(duration_ms(timing.rest_ms))
+        .connect_timeout(duration_ms(timing.rest_ms))
+        .pool_max_idle_per_host(1)
+        .user_agent(concat!("trinity-beast/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|fault| format!("HTTPS cannot be set up: {}", reason(&fault)))
+}
+
+impl RestClient {
+    /// A client of the interface at `base`, at most one request every `gap_ms`.
+    #[must_use]
+    pub fn new(http: Client, base: String, gap_ms: u64, timing: &Timing) -> Self {
+        let backoff = Mutex::new(Backoff::new(timing.backoff_min_ms, timing.backoff_max_ms));
+        Self { http, base, gate: Gate::new(gap_ms), backoff }
+    }
+
+    /// The base address.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Whether a request would go out at once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.gate.is_open()
+    }
+
+    /// Asks, in turn. An answer of any status is an answer, but for 429 and a ban.
+    ///
+    /// # Errors
+    /// See [`RestFault`]. After a fault the gate stays closed for a while.
+    pub async fn get(&self, request: &RestRequest, bytes_max: usize) -> Result<RestAnswer, RestFault> {
+        self.gate.pass().await;
+        let answer = self.fetch(request, bytes_max).await;
+        match &answer {
+            Ok(_) => self.backoff().worked(),
+            Err(RestFault::Limited(wait)) => self.gate.hold(*wait),
+            Err(_) => {
+                let wait = self.backoff().failed();
+                self.gate.hold(wait);
+            }
+        }
+        answer
+    }
+
+    async fn fetch(&self, request: &RestRequest, bytes_max: usize) -> Result<RestAnswer, RestFault> {
+        // The address is public and ours; leaving it out only keeps the text short.
+        let unreachable = |fault: reqwest::Error| RestFault::Unreachable(reason(&fault.without_url()));
+        let url = format!("{}{}", self.base, request.path);
+        let mut response = self.http.get(url).send().await.map_err(unreachable)?;
+        if let Some(wait) = limited(response.status(), response.headers()) {
+            return Err(RestFault::Limited(wait));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(RestFault::TooLarge { bytes_max });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(RestAnswer { status: response.status().as_u16(), body })
+    }
+
+    fn backoff(&self) -> std::sync::MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long to stay away, if the venue says that we ask too often. 403 is how Bybit bans; 418 is the same elsewhere.
+fn limited(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    let banned = matches!(status.as_u16(), 403 | 418);
+    if status != StatusCode::TOO_MANY_REQUESTS && !banned {
+        return None;
+    }
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let unsaid = if banned { LIMITED_WAIT_MAX } else { LIMITED_WAIT };
+    Some(seconds.map_or(unsaid, Duration::from_secs).min(LIMITED_WAIT_MAX))
+}
+
+/// The innermost cause: reqwest's own words (`error sending request`) say nothing.
+fn reason(fault: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = fault;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderValue;
+
+    #[track_caller]
+    fn check(status: u16, retry_after: Option<&'static str>, wait_s: Option<u64>) {
+        let mut headers = HeaderMap::new();
+        headers.extend(retry_after.map(|text| (RETRY_AFTER, HeaderValue::from_static(text))));
+        let status = StatusCode::from_u16(status).expect("a status");
+        assert_eq!(limited(status, &headers), wait_s.map(Duration::from_secs), "{status} {retry_after:?}");
+    }
+
+    #[test]
+    fn a_limit_is_honoured_within_reason() {
+        check(200, None, None);
+        check(503, Some("5"), None);
+        check(429, Some("7"), Some(7));
+        check(429, None, Some(30));
+        check(429, Some("Wed, 21 Oct 2026 07:28:00 GMT"), Some(30));
+        check(429, Some("99999999"), Some(600));
+        check(403, None, Some(600));
+        check(418, Some("60"), Some(60));
+    }
+}
