@@ -1,15 +1,8 @@
-//! Whatever the bytes, both sides of every protocol come to an end: decoders, simulators, REST in both directions.
+//! JSON made of the seven protocols' own words: whatever it says, both sides of every protocol come to an end.
 
 use proptest::prelude::*;
 use shared::venue::Venue;
-use std::sync::LazyLock;
-use venues::gemini::GeminiApi;
-use venues::protocol::Instrument;
-use venues::simulate::market::Market;
-use venues::simulate::{rest_simulator, simulator};
-use venues::{VenueSettings, protocol};
-
-const NOW_MS: u64 = 1_793_500_000_123;
+use venues::fuzz::fuzz_one;
 
 /// Words of the seven protocols, so that what is tried gets past the first look.
 const WORDS: [&str; 60] = [
@@ -95,39 +88,11 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-static MARKET: LazyLock<Market> = LazyLock::new(|| Market::new(1));
-
-/// Every venue reads `bytes` as a frame, as an instrument list and as tickers, and its other side reads them as a request.
-fn read_everywhere(bytes: &[u8]) {
-    for (venue, gemini) in
-        Venue::ALL.map(|venue| (venue, GeminiApi::Current)).into_iter().chain([(Venue::Gemini, GeminiApi::V2)])
-    {
-        let settings = VenueSettings { gemini };
-        let mut protocol = protocol(venue, settings);
-        let mut events = 0;
-        protocol.decode(bytes, &mut |_| events += 1);
-        assert!(events > 0, "{venue} says nothing of a frame");
-        _ = protocol.decode_instruments(200, bytes);
-        let asked: Vec<&Instrument> = MARKET.listed(venue).iter().take(2).collect();
-        for status in [200, 400] {
-            protocol.decode_tickers(status, bytes, &asked, &mut |_| {});
-        }
-        let text = String::from_utf8_lossy(bytes);
-        simulator(venue, settings).receive(&text, MARKET.listed(venue), &[], NOW_MS);
-        rest_simulator(venue).get(&text, MARKET.listed(venue), MARKET.quotes(venue), NOW_MS);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        read_everywhere(&bytes);
-    }
-
-    #[test]
     fn any_json(text in json()) {
-        read_everywhere(text.as_bytes());
+        Venue::ALL.into_iter().for_each(|venue| fuzz_one(venue, text.as_bytes()));
     }
 }
