@@ -30,6 +30,7 @@ enum Command {
     /// The whole service on this machine with simulated exchanges: nothing to install, no network
     Demo(Box<demo::DemoArgs>),
     /// The service in production; SERVER_TYPE picks the role
+    #[command(after_help = serve::KEYS_HELP)]
     Serve(Box<serve::ServeArgs>),
     /// Print prices: a client over HTTP or UDP
     Price(price::PriceArgs),

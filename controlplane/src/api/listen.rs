@@ -175,3 +175,68 @@ fn turn_away(stream: io::Result<std::net::TcpStream>) {
     });
     tracing::debug!(told = told.is_ok(), "a connection too many was turned away");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use std::io::Read;
+    use std::net::TcpStream as Socket;
+
+    /// A client's socket and the socket as a shard would hand it over, `bytes` read from it so far.
+    fn handed_over(bytes: &str) -> (Socket, HandedOver) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let client = Socket::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let stream = listener.accept().expect("the connection").0;
+        (client, HandedOver { stream, bytes: bytes.as_bytes().to_vec() })
+    }
+
+    fn read_all(mut client: Socket) -> String {
+        let mut text = String::new();
+        client.read_to_string(&mut text).expect("an answer, then the end");
+        text
+    }
+
+    fn router() -> Router {
+        Router::new().route("/here", get(|| async { "found" }))
+    }
+
+    #[test]
+    fn a_handed_over_socket_is_answered_once_and_closed() {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let (sockets, receiver) = crossbeam_channel::bounded(4);
+        let (stop, stopped) = crossbeam_channel::bounded(1);
+        let thread = take_hand_overs(receiver, stopped, router(), runtime.handle().clone()).expect("a thread");
+        // Half of the head was read by the shard, half is still to come, and another request waits behind it.
+        let (mut client, socket) = handed_over("GET /here HTTP/1.1\r\nHo");
+        sockets.send(socket).expect("room");
+        client.write_all(b"st: x\r\n\r\nGET /here HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        let text = read_all(client);
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\nfound"), "{text}");
+        assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 1, "{text}");
+        assert!(text.contains("connection: close"), "{text}");
+        drop(stop);
+        thread.join().expect("the thread ends when told");
+    }
+
+    #[test]
+    fn whoever_is_too_many_is_told_so() {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let (client, socket) = handed_over("GET /here HTTP/1.1\r\nHost: x\r\n\r\n");
+        take(socket, &Arc::new(Semaphore::new(0)), &router(), runtime.handle());
+        let text = read_all(client);
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("Retry-After: 1"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).expect("JSON")["code"], "overloaded");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_setting() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = taken.local_addr().expect("an address").port();
+        let refused = bind(IpAddr::from([127, 0, 0, 1]), port, "HEALTH_PORT_LPO").expect_err("taken");
+        assert!(refused.contains(&port.to_string()) && refused.contains("HEALTH_PORT_LPO"), "{refused}");
+        assert!(bind(IpAddr::from([127, 0, 0, 1]), 0, "X").is_ok());
+    }
+}

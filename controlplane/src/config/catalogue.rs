@@ -151,8 +151,9 @@ pub static GEMINI_API: Setting =
 /// The wait between unreadiness and the end of accepting.
 pub static DRAIN_WAIT_SECONDS: Setting = Setting::new("DRAIN_WAIT_SECONDS", "drain-wait-seconds", "35")
     .says(
-        "0 to 60",
-        "after SIGTERM: how long connections are still accepted, so that balancers notice (their delay and 5 s)",
+        "0 to 45",
+        "after SIGTERM: how long connections are still accepted, so that balancers notice (their delay and 5 s); then \
+         open ones are served and datagrams answered for as long again, at most 40 s",
     )
     .in_demo("0");
 /// How much is logged.

@@ -85,7 +85,7 @@ pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
         venues: take.take(&name::VENUES, VenueSet::EMPTY, venue_set),
         venue_settings: VenueSettings { gemini: take.take(&name::GEMINI_API, GeminiApi::Current, gemini_api) },
         endpoints: endpoints(&mut take),
-        drain_wait: take.seconds(&name::DRAIN_WAIT_SECONDS, 0..=60),
+        drain_wait: take.seconds(&name::DRAIN_WAIT_SECONDS, 0..=45),
         log_level: take.take(&name::LOG_LEVEL, Level::INFO, log_level),
         log_format: take.take(&name::LOG_FORMAT, LogFormat::Text, log_format),
         prewarm: std::array::from_fn(|index| take.take(&name::PREWARM[index], None, |text| optional(text, symbols))),

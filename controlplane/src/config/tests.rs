@@ -83,7 +83,7 @@ fn each_bad_value_is_refused() {
         ("VENUES", &["mtgox", "coinbase,,kraken"]),
         ("KRAKEN_WS_URL", &["ws://example.com/", "https://example.com", "nonsense"]),
         ("KRAKEN_REST_URL", &["http://example.com", "wss://example.com", "https://user:canary@example.com"]),
-        ("DRAIN_WAIT_SECONDS", &["61"]),
+        ("DRAIN_WAIT_SECONDS", &["46"]),
         ("LOG_LEVEL", &["loud"]),
         ("LOG_FORMAT", &["xml"]),
         ("OKX_PREWARM_ASSETS", &["BTC,", "BTC-USD", "ABCDEFGHIJKLMNOPQ"]),

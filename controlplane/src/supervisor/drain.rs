@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Longest that open connections are waited for after accepting has ended; never longer than the wait before, because
-/// a node that waits for balancers is one with clients to lose.
-const SETTLE_MAX: Duration = Duration::from_secs(20);
+/// Longest that datagrams are answered, and open connections waited for, after accepting has ended. Balancers were seen
+/// to send datagrams of old flows to a leaving target for about 75 s: with the usual wait of 35 s that is half of it.
+const LINGER_MAX: Duration = Duration::from_secs(40);
 
-/// The same where nothing was waited for (a demo): long enough to send what is being answered.
-const SETTLE_MIN: Duration = Duration::from_millis(500);
+/// How long open connections are waited for where nothing else is (a demo): long enough to send what is being answered.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// How often it looks whether connections have gone.
 const LOOK: Duration = Duration::from_millis(50);
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Longest that venue sessions and simulators may take to close.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// Takes the service out of service. With the longest wait of 60 s the sum is 60 + 20 + 2 × 5 s and the runtime's 2 s:
+/// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 2 × 5 s and the runtime's 2 s:
 /// below the 110 s that a balancer and its orchestrator give.
 pub async fn drain(service: Service, wait: Duration) {
     let Service { plane, state, .. } = &service;
@@ -31,9 +31,11 @@ pub async fn drain(service: Service, wait: Duration) {
     tracing::info!(wait_s = wait.as_secs(), "unready; still accepting, so that balancers notice");
     sleep(wait).await;
     command(&service, ShardCommand::StopAccepting).await;
-    let settle = wait.clamp(SETTLE_MIN, SETTLE_MAX);
-    let deadline = Instant::now() + settle;
+    let linger = wait.min(LINGER_MAX);
+    tracing::info!(linger_s = linger.as_secs(), "accepting no more; datagrams are still answered");
+    sleep(linger).await;
     let open = || plane.stats().iter().map(|shard| shard.connections).sum::<u64>();
+    let deadline = Instant::now() + SETTLE.saturating_sub(linger);
     while open() > 0 && Instant::now() < deadline {
         sleep(LOOK).await;
     }
