@@ -123,7 +123,7 @@ fn runtime(plan: &CorePlan) -> std::io::Result<Runtime> {
     let cpus = plan.control.clone();
     let next = AtomicUsize::new(0);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(RUNTIME_THREADS)
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(RUNTIME_THREADS))
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("control")
         .on_thread_start(move || {

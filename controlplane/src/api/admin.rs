@@ -114,6 +114,12 @@ fn shard(stats: &ShardStats, now: Moment) -> Value {
         "waiting": waiting,
         "generation": generation,
         "usage_ring_full": usage_ring_full,
+        "feed_lag_ns": {
+            "count": stats.feed_lag.count(),
+            "p50": stats.feed_lag.quantile_ns(50, 100),
+            "p99": stats.feed_lag.quantile_ns(99, 100),
+            "p999": stats.feed_lag.quantile_ns(999, 1_000),
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use dataplane_core::counters::ShardCounters;
 use dataplane_core::feed::VenueCounters;
-use dataplane_engine::ShardStats;
+use dataplane_engine::{LagHistogram, ShardStats};
 use shared::code::Code;
 use shared::venue::Venue;
 use std::fmt::{Display, Write};
@@ -25,6 +25,7 @@ pub async fn metrics(State(state): Shared) -> Response {
 enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 /// The text under construction.
@@ -43,15 +44,21 @@ impl Exposition {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         // Writing to a string does not fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in samples {
-            let _ = match labels.as_str() {
-                "" => writeln!(self.0, "{name} {value}"),
-                labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
-            };
+            self.sample(name, &labels, value);
         }
+    }
+
+    /// One sample of the family begun last.
+    fn sample<V: Display>(&mut self, name: &str, labels: &str, value: V) {
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
     }
 
     fn one<V: Display>(&mut self, name: &str, kind: Kind, help: &str, value: V) {
@@ -121,12 +128,27 @@ fn shards(text: &mut Exposition, stats: &[ShardStats]) {
     }
     let cpu = stats.iter().map(|shard| (label(shard), Seconds::of_ns(shard.cpu_ns)));
     text.family("tb_shard_cpu_seconds_total", Kind::Counter, "CPU time of the shard's thread.", cpu);
+    feed_lag(text, stats);
     let refused = |code: Code| {
         let count = |counters: &ShardCounters| counters.refused[usize::from(code.number())];
         stats.iter().map(|shard| count(&shard.counters)).sum::<u64>()
     };
     let refused = Code::ALL.into_iter().map(|code| (format!("code=\"{}\"", code.name()), refused(code)));
     text.family("tb_refused_total", Kind::Counter, "Requests refused, by code.", refused);
+}
+
+/// From the receipt of a venue's frame until a shard had the price made of it, over all shards.
+fn feed_lag(text: &mut Exposition, stats: &[ShardStats]) {
+    const NAME: &str = "tb_feed_lag_seconds";
+    let lag = stats.iter().fold(LagHistogram::default(), |sum, shard| sum.with(&shard.feed_lag));
+    let help = "From a frame's receipt until a shard had its price.";
+    text.family::<u64>(NAME, Kind::Histogram, help, []);
+    for (bound_ns, below) in lag.below_powers() {
+        text.sample(&format!("{NAME}_bucket"), &format!("le=\"{}\"", Nanoseconds(bound_ns)), below);
+    }
+    text.sample(&format!("{NAME}_bucket"), "le=\"+Inf\"", lag.count());
+    text.sample(&format!("{NAME}_sum"), "", Nanoseconds(lag.sum_ns()));
+    text.sample(&format!("{NAME}_count"), "", lag.count());
 }
 
 const PER_VENUE: [Each<VenueCounters>; 6] = [
@@ -177,5 +199,14 @@ impl Seconds {
 impl Display for Seconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{:03}", self.0 / 1_000, self.0 % 1_000)
+    }
+}
+
+/// Nanoseconds as seconds, exactly.
+struct Nanoseconds(u64);
+
+impl Display for Nanoseconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
     }
 }

@@ -15,7 +15,7 @@ use bytemuck::Zeroable;
 use dataplane_core::access::hash_text;
 use dataplane_core::counters::ShardCounters;
 use dataplane_core::feed::{Exclusion, FeedCounters, VenueDetail};
-use dataplane_engine::{Engine, ShardStats};
+use dataplane_engine::{Engine, LagHistogram, ShardStats};
 use serde_json::{Value, json};
 use shared::asset::{AssetDirectory, AssetId, Symbol};
 use shared::code::Code;
@@ -62,6 +62,7 @@ impl Plane for SaidPlane {
             receive_buffers_short: 0,
             completion_overflows: 0,
             datagrams_unsent: 0,
+            feed_lag: LagHistogram::default(),
             cpu_ns: 1_234_567_890,
             turned_mono_ms: tuning::clock::now().mono_ms() - self.turned_ms_ago,
             counters,
@@ -425,6 +426,10 @@ async fn metrics_are_prometheus_text_without_keys() {
         "tb_shard_cpu_seconds_total{shard=\"0\"} 1.234",
         "tb_ready 1",
         "# TYPE tb_connections gauge",
+        "# TYPE tb_feed_lag_seconds histogram",
+        "tb_feed_lag_seconds_bucket{le=\"0.000001024\"} 0",
+        "tb_feed_lag_seconds_bucket{le=\"+Inf\"} 0",
+        "tb_feed_lag_seconds_count 0",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
     }

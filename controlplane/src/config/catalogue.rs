@@ -105,15 +105,17 @@ pub static HEALTH_PORT_LRS: Setting =
 /// Prices over UDP.
 pub static UDP_PORT_LPO: Setting = Setting::port("UDP_PORT_LPO", "udp-port-lpo", "2679", "port for prices over UDP");
 /// This node's name.
-pub static CLUSTER_NODE: Setting = Setting::new("CLUSTER_NODE", "cluster-node", "")
-    .says("up to 64 letters, digits, dots, dashes; empty: the host's name", "this node's name in health and metrics");
+pub static CLUSTER_NODE: Setting = Setting::new("CLUSTER_NODE", "cluster-node", "").says(
+    "up to 64 letters, digits, dots, dashes, underscores; empty: the host's name",
+    "this node's name in health and metrics",
+);
 /// The deployment's kind.
 pub static NODE_ENV: Setting = Setting::new("NODE_ENV", "node-env", "production")
-    .says("up to 64 letters, digits, dots, dashes", "the deployment's kind, shown in health")
+    .says("up to 64 letters, digits, dots, dashes, underscores", "the deployment's kind, shown in health")
     .in_demo("demo");
 /// The region.
 pub static AWS_REGION: Setting = Setting::new("AWS_REGION", "aws-region", "")
-    .says("up to 64 letters, digits, dots, dashes; may be empty", "the region, shown in health");
+    .says("up to 64 letters, digits, dots, dashes, underscores; may be empty", "the region, shown in health");
 /// The administrator's key.
 pub static ADMIN_KEY: Setting = Setting::new("ADMIN_KEY", "", "")
     .says(

@@ -22,6 +22,9 @@ use venues::gemini::GeminiApi;
 /// Highest CPU number plus one that Linux can be built for.
 const CPUS_MAX: usize = 8_192;
 
+/// Longest name of a node, an environment, a region: as long as a host's name.
+const LABEL_BYTES_MAX: usize = 64;
+
 /// Symbols in one venue's list: more than any venue of the replaced system had by 40 times, and four full lists
 /// fit the asset directory.
 const PREWARM_ASSETS_MAX: usize = 1_000;
@@ -52,8 +55,8 @@ impl Checker<'_> {
     }
 
     fn label(&mut self, setting: &'static Setting) -> String {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        self.take(setting, String::new(), |text| (text.len() <= 64 && text.chars().all(good)).then(|| text.to_owned()))
+        let good = |text: &str| text.len() <= LABEL_BYTES_MAX && text.chars().all(is_label);
+        self.take(setting, String::new(), |text| good(text).then(|| text.to_owned()))
     }
 
     fn seconds(&mut self, setting: &'static Setting, allowed: RangeInclusive<u64>) -> Duration {
@@ -203,8 +206,14 @@ fn symbols(text: &str) -> Option<Vec<Symbol>> {
     symbols.filter(|symbols| symbols.len() <= PREWARM_ASSETS_MAX)
 }
 
-/// The host's name, for a node that was given none.
+/// Whether a name that stands in metrics may hold `c`.
+const fn is_label(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
+}
+
+/// The host's name, for a node that was given none; the kernel lets it hold what a label may not.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("node").to_owned()
+    let name: String = name.chars().filter(|c| is_label(*c)).take(LABEL_BYTES_MAX).collect();
+    if name.is_empty() { "node".to_owned() } else { name }
 }

@@ -27,6 +27,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 use tuning::clock;
 use tuning::core_plan::CorePlan;
+use tuning::cpus::AllowedCpus;
+use tuning::sockets::Limit;
 use venues::assets::{ALWAYS, default_assets};
 
 /// How long a demo waits for its first prices before it says that it is there. They come within a second or two; on a
@@ -43,6 +45,9 @@ const FEED_TRIES: usize = 1_000;
 pub fn say_hello(settings: &Settings, plan: &CorePlan) {
     let (version, role) = (env!("CARGO_PKG_VERSION"), settings.role.name());
     tracing::info!(version, role, node = settings.node, shards = plan.shards.len(), "starting");
+    if let (Ok(cpus), Ok(nofile)) = (AllowedCpus::read(), Limit::nofile()) {
+        tracing::info!(cpus = ?cpus.cpus, quota_millis = cpus.quota_millis, ?nofile, "what the host permits; see `host`");
+    }
     for name in without_effect(|name| std::env::var_os(name)) {
         tracing::warn!("{name} is set, but does nothing in this version");
     }
