@@ -124,6 +124,8 @@ pub struct Shard {
     /// The second that `date` shows.
     date_second: u64,
     ticks: Consumer<Tick>,
+    /// See [`Shard::frames_taken`].
+    frames_taken: Vec<u64>,
     usage: Producer<UsageRecord>,
 }
 
@@ -158,6 +160,7 @@ impl Shard {
             date: http_date(0),
             date_second: 0,
             ticks: setup.ticks,
+            frames_taken: Vec::with_capacity(TICKS_PER_DRAIN_MAX),
             usage: setup.usage,
         }
     }
@@ -200,10 +203,14 @@ impl Shard {
     /// ticks were taken; when the bound was hit, call again before parking.
     pub fn drain_feed(&mut self, _now: Moment, ready: &mut ReadyList) -> usize {
         let mut taken = 0;
+        self.frames_taken.clear();
         while taken < TICKS_PER_DRAIN_MAX
             && let Ok(tick) = self.ticks.pop()
         {
             taken += 1;
+            if tick.is_prompt() {
+                self.frames_taken.push(tick.received_mono_ns);
+            }
             if let Some(asset) = self.table.take(&tick) {
                 self.waiters.release(asset, tick.sequence, ready);
             }
@@ -214,6 +221,13 @@ impl Shard {
             self.counters.waiting = self.waiters.waiting() as u64;
         }
         taken
+    }
+
+    /// When the frames behind the ticks of the last `drain_feed` were received, monotonic ns; without the ticks that
+    /// housekeeping made. What has passed since then, now that they can be had, is how far this shard lags.
+    #[must_use]
+    pub fn frames_taken(&self) -> &[u64] {
+        &self.frames_taken
     }
 
     /// Whether ticks are waiting: asked after the parked flag is set, so that none is slept through.

@@ -35,7 +35,8 @@ impl Row {
             currency: 0,
             source: 0,
             tier: 0,
-            reserved: [0; 2],
+            prompt: 0,
+            reserved: 0,
         },
         reply: ReadyReply::EMPTY,
     };

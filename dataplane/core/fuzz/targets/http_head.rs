@@ -1,5 +1,6 @@
 //! Whatever bytes come over a connection, and however they are torn: `cargo +nightly fuzz run http_head` in
-//! `dataplane/core` (`-- -dict=fuzz/http.dict` helps). The first byte says how long the pieces are; whole and torn, the answers must be the same.
+//! `dataplane/core` (`-- -dict=fuzz/http.dict` helps). The first byte says how long the pieces are; whole and torn, the
+//! answers must be the same.
 #![no_main]
 
 #[path = "../../tests/world/mod.rs"]

@@ -17,21 +17,34 @@ const BEFORE_LENGTH: &[u8] = b"\r\nContent-Length: ";
 /// A body has three digits' worth of bytes: at least 160, at most `PRICE_BODY_MAX`.
 const LENGTH_AT: usize = DATE_END + BEFORE_LENGTH.len();
 
+/// Longest part of the body behind the age's digits: four fields and the brace, 64 bytes with a sequence of 20 digits.
+const AFTER_AGE_MAX: usize = 64;
+/// Digits of an age.
+const AGE_MAX: usize = 20;
+/// Room that is asked for to append a reply of any length.
+const APPEND_ROOM: usize = PRICE_REPLY_MAX + AGE_MAX + AFTER_AGE_MAX;
+
 /// The reply of one asset. Empty until it is first asked for after a tick.
 #[derive(Clone)]
 pub(crate) struct ReadyReply {
-    bytes: [u8; PRICE_REPLY_MAX],
+    /// Head and body up to the age's digits.
+    before_age: [u8; PRICE_REPLY_MAX],
+    after_age: [u8; AFTER_AGE_MAX],
     /// Where the body begins; 0 while the reply is empty.
     body_at: u16,
-    /// Where the age's digits go.
-    age_at: u16,
-    /// Where what stands behind them ends.
-    end: u16,
+    before_length: u16,
+    after_length: u16,
 }
 
 impl ReadyReply {
     /// None yet.
-    pub(crate) const EMPTY: Self = Self { bytes: [0; PRICE_REPLY_MAX], body_at: 0, age_at: 0, end: 0 };
+    pub(crate) const EMPTY: Self = Self {
+        before_age: [0; PRICE_REPLY_MAX],
+        after_age: [0; AFTER_AGE_MAX],
+        body_at: 0,
+        before_length: 0,
+        after_length: 0,
+    };
 
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
@@ -46,38 +59,42 @@ impl ReadyReply {
 
     /// Writes the reply of `tick`.
     pub(crate) fn fill(&mut self, symbol: &Symbol, tick: &Tick) {
-        let mut writer = Writer::new(&mut self.bytes);
+        let mut writer = Writer::new(&mut self.before_age);
         writer.push(BEFORE_DATE);
         writer.push(&[b' '; 29]);
         writer.push(BEFORE_LENGTH);
         writer.push(b"000");
         head::push_etag(&mut writer, tick.sequence);
         writer.push(b"\r\n\r\n");
-        let body_at = writer.length();
+        self.body_at = writer.length() as u16;
         push_before_age(&mut writer, symbol, tick);
-        let age_at = writer.length();
+        let before = writer.finish();
+        let mut writer = Writer::new(&mut self.after_age);
         push_after_age(&mut writer, tick);
-        let end = writer.finish();
-        debug_assert!(end.is_some(), "PRICE_REPLY_MAX holds the longest reply");
-        (self.body_at, self.age_at) = (body_at as u16, age_at as u16);
-        self.end = end.unwrap_or(age_at) as u16;
+        let after = writer.finish();
+        debug_assert!(before.is_some() && after.is_some(), "there is space for the longest values");
+        self.before_length = before.unwrap_or(0) as u16;
+        self.after_length = after.unwrap_or(0) as u16;
     }
 
     /// Appends the whole reply, head and body; `false` when there is no room.
+    ///
+    /// The parts behind the first are copied at their greatest length, and what is too much of one is written over by
+    /// the next: copies of a length known beforehand are a few instructions each.
     #[inline]
     #[must_use]
     pub(crate) fn append_to(&self, output: &mut ReplyBuffer, date: &DateText, age_ms: u64) -> bool {
-        let mut digits = itoa::Buffer::new();
-        let age = digits.format(age_ms).as_bytes();
-        let (body_at, age_at, end) = (usize::from(self.body_at), usize::from(self.age_at), usize::from(self.end));
-        let length = end + age.len();
-        let Some(target) = output.tail().get_mut(..length) else { return false };
-        let (before, after) = (&self.bytes[..age_at], &self.bytes[age_at..end]);
-        target[..age_at].copy_from_slice(before);
-        target[age_at..age_at + age.len()].copy_from_slice(age);
-        target[age_at + age.len()..].copy_from_slice(after);
+        let Some(target) = output.tail().first_chunk_mut::<APPEND_ROOM>() else { return false };
+        let (before, _) = self.before_age.split_at(usize::from(self.before_length).min(PRICE_REPLY_MAX));
+        target[..before.len()].copy_from_slice(before);
         target[BEFORE_DATE.len()..DATE_END].copy_from_slice(date);
-        let body = length - body_at;
+        let age = write_age(age_ms, &mut target[before.len()..]);
+        let end = before.len() + age;
+        if let Some(after) = target[end..].first_chunk_mut::<AFTER_AGE_MAX>() {
+            *after = self.after_age;
+        }
+        let length = end + usize::from(self.after_length);
+        let body = length - usize::from(self.body_at);
         target[LENGTH_AT] = b'0' + (body / 100) as u8;
         target[LENGTH_AT + 1] = b'0' + (body / 10 % 10) as u8;
         target[LENGTH_AT + 2] = b'0' + (body % 10) as u8;
@@ -87,14 +104,15 @@ impl ReadyReply {
 
     /// Length of the body with this age.
     pub(crate) fn body_length(&self, age_ms: u64) -> usize {
-        usize::from(self.end - self.body_at) + itoa::Buffer::new().format(age_ms).len()
+        let (before, after) = self.body_parts();
+        before.len() + itoa::Buffer::new().format(age_ms).len() + after.len()
     }
 
     /// The body in two parts, between which the age's digits belong.
     #[inline]
     fn body_parts(&self) -> (&[u8], &[u8]) {
-        let (body_at, age_at, end) = (usize::from(self.body_at), usize::from(self.age_at), usize::from(self.end));
-        (&self.bytes[body_at..age_at], &self.bytes[age_at..end])
+        let before = &self.before_age[usize::from(self.body_at)..usize::from(self.before_length)];
+        (before, &self.after_age[..usize::from(self.after_length)])
     }
 
     /// Appends the body alone.
@@ -112,6 +130,18 @@ impl ReadyReply {
         body.extend_from_slice(itoa::Buffer::new().format(age_ms).as_bytes());
         body.extend_from_slice(after);
     }
+}
+
+/// Writes an age's digits to the front of `target` and answers how many there are.
+#[inline]
+fn write_age(age_ms: u64, target: &mut [u8]) -> usize {
+    let mut digits = itoa::Buffer::new();
+    let text = digits.format(age_ms).as_bytes();
+    // Most are short, and for those a loop is less than a call.
+    for (to, from) in target.iter_mut().zip(text) {
+        *to = *from;
+    }
+    text.len()
 }
 
 #[cfg(test)]
@@ -137,7 +167,8 @@ mod tests {
             currency: 1,
             source: 0,
             tier: 0,
-            reserved: [0; 2],
+            prompt: 0,
+            reserved: 0,
         }
     }
 

@@ -96,7 +96,8 @@ pub fn tick(asset: usize, sequence: u64, cents: i64) -> Tick {
         currency: 1,
         source: 0,
         tier: 0,
-        reserved: [0; 2],
+        prompt: 0,
+        reserved: 0,
     }
 }
 
