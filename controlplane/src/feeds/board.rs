@@ -217,7 +217,8 @@ impl BoardState {
     /// Assets to poll over REST now, the most pressing first, at most `limit`; they count as asked.
     pub fn take_polls(&mut self, now: Moment, timing: &Timing, limit: usize) -> Vec<Market> {
         let venue_silent = self.connections.is_empty() || now.ms_since(self.frame_ns) >= timing.stale_ms;
-        let due = self.heard.iter().filter_map(|(asset, heard)| Some((heard.poll_due(now, timing, venue_silent)?, *asset)));
+        let due =
+            self.heard.iter().filter_map(|(asset, heard)| Some((heard.poll_due(now, timing, venue_silent)?, *asset)));
         let mut due: Vec<(u64, AssetId)> = due.collect();
         due.sort_unstable_by(|one, other| other.cmp(one));
         due.truncate(limit);

@@ -229,7 +229,9 @@ impl ListReader {
             let (before, after) = (known.instruments.len(), instruments.len());
             let age_ms = now_ms.saturating_sub(known.fetched_ms);
             if after * 2 < before && age_ms < SHRUNK_REFRESHES_MAX * self.timing.refresh_ms {
-                return Err(format!("the list shrank from {before} to {after} instruments: the old one is kept for now"));
+                return Err(format!(
+                    "the list shrank from {before} to {after} instruments: the old one is kept for now"
+                ));
             }
         }
         let changed = self.known.as_ref().is_none_or(|known| known.instruments != instruments);

@@ -114,9 +114,9 @@ fn offers(instruments: &[Instrument]) -> HashMap<Symbol, (Currency, &Instrument)
         let asset = resolve_alias(instrument.base);
         // USD before USDT; then the asset's own name before an older one.
         let rank = |currency: Currency, base: Symbol| (currency != Currency::Usd, base != asset);
-        let better = offers.get(&asset).is_none_or(|(held_currency, held)| {
-            rank(currency, instrument.base) < rank(*held_currency, held.base)
-        });
+        let better = offers
+            .get(&asset)
+            .is_none_or(|(held_currency, held)| rank(currency, instrument.base) < rank(*held_currency, held.base));
         if better {
             offers.insert(asset, (currency, instrument));
         }
@@ -160,7 +160,9 @@ mod tests {
         let name = |asset| plan.directory.entry(asset).map_or(String::new(), |entry| entry.symbol.to_string());
         let text = |venue: Venue| {
             let markets = plan.of(venue).iter();
-            markets.map(|market| format!("{venue}:{}={}", name(market.asset), market.instrument.name)).collect::<Vec<_>>()
+            markets
+                .map(|market| format!("{venue}:{}={}", name(market.asset), market.instrument.name))
+                .collect::<Vec<_>>()
         };
         assert_eq!(Venue::ALL.into_iter().flat_map(text).collect::<Vec<_>>().join(" "), expected);
         assert_eq!(plan.unlisted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), unlisted);

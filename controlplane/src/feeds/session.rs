@@ -24,8 +24,8 @@ const CLOSE_MS: u64 = 500;
 /// What a running session tells whoever keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Its first subscription has delivered.
-    Delivering,
+    /// Its subscriptions deliver, all that will.
+    Ready,
     /// It works, but should be replaced: why.
     SuccessorWanted(String),
 }
@@ -70,13 +70,13 @@ impl Session {
     /// Runs until the connection ends.
     pub async fn run(mut self) -> Outcome {
         let mut ticked = tuning::clock::now();
-        let mut delivering = false;
+        let mut ready = false;
         let end = loop {
             if let Err(why) = self.speak().await {
                 break End::Closed(why);
             }
-            if self.conversation.has_delivered() && !delivering {
-                delivering = self.signals.try_send(Signal::Delivering).is_ok();
+            if !ready && self.conversation.is_ready(tuning::clock::now()) {
+                ready = self.signals.try_send(Signal::Ready).is_ok();
             }
             match self.conversation.take_verdict() {
                 Some(Verdict::End(end)) => break end,
@@ -88,11 +88,7 @@ impl Session {
             let ended = match woken {
                 Woken::Frame(frame) => self.hear(frame, now),
                 Woken::Time => None,
-                Woken::Markets => {
-                    let markets = Arc::clone(&self.markets.borrow_and_update());
-                    self.conversation.change_markets(&markets);
-                    markets.is_empty().then_some(End::Stopped)
-                }
+                Woken::Markets => self.change_markets(),
                 Woken::Retired(end) => Some(end),
             };
             if let Some(end) = ended {
@@ -102,6 +98,11 @@ impl Session {
             if now.ms_since(ticked.mono_ns) >= self.timing.tick_ms {
                 ticked = now;
                 self.conversation.tick(now);
+                if self.markets.has_changed().unwrap_or(false)
+                    && let Some(end) = self.change_markets()
+                {
+                    break end;
+                }
             }
         };
         if matches!(end, End::Replaced | End::Stopped) {
@@ -110,6 +111,13 @@ impl Session {
         }
         let lasted_ms = self.conversation.lasted_ms(tuning::clock::now());
         Outcome { end, settled: self.conversation.has_delivered() && lasted_ms >= self.timing.settled_ms }
+    }
+
+    /// Takes over the markets that are wanted now; answers the end when there is none.
+    fn change_markets(&mut self) -> Option<End> {
+        let markets = Arc::clone(&self.markets.borrow_and_update());
+        self.conversation.change_markets(&markets);
+        markets.is_empty().then_some(End::Stopped)
     }
 
     async fn wait(&mut self) -> Woken {

@@ -2,7 +2,7 @@
 //!
 //! Connects, runs a session, and when it ends connects again: for ever, with full-jitter back-off, through the venue's
 //! gate. When a session wants a successor, the second connection is opened first and the old one closed when the new
-//! one delivers.
+//! one delivers what it delivered.
 
 use super::backoff::{Backoff, Gate};
 use super::board::Board;
@@ -132,8 +132,7 @@ impl Slot {
                 let mut markets = self.markets.clone();
                 let present = Arc::clone(&markets.borrow_and_update());
                 let board = Arc::clone(&context.board);
-                let conversation =
-                    Conversation::new(context.protocol(), number, &present, board, context.timing, now);
+                let conversation = Conversation::new(context.protocol(), number, &present, board, context.timing, now);
                 let (signal, signals) = mpsc::channel(SIGNALS_MAX);
                 let (retire, retired) = watch::channel(None);
                 let timing = context.timing;
@@ -205,7 +204,7 @@ impl Slot {
         };
         let Ok(mut young) = opened else { return old };
         let deadline = Instant::now() + duration_ms(self.context.timing.successor_ms);
-        // Whatever the young one says first: that it delivers, that it too wants a successor (then it is no worse), or
+        // Whatever the young one says first: that it is ready, that it too wants a successor (then it is no worse), or
         // its end. An old one that ends meanwhile is not waited with.
         let news = async {
             tokio::select! {

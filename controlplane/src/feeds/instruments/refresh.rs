@@ -109,7 +109,8 @@ impl Refresh {
         let wanted = self.wanted.borrow_and_update().clone();
         let next = plan(&wanted, &readers, &before.directory);
         let grown = next.directory.len() > before.directory.len();
-        let assets_changed = !next.directory.iter().map(|(_, entry)| entry).eq(before.directory.iter().map(|(_, entry)| entry));
+        let assets_changed =
+            !next.directory.iter().map(|(_, entry)| entry).eq(before.directory.iter().map(|(_, entry)| entry));
         if assets_changed {
             self.directory.send_replace(Arc::clone(&next.directory));
         }

@@ -61,13 +61,7 @@ async fn ask(context: &VenueContext, client: &RestClient, request: &RestRequest)
 }
 
 /// Gives the quotes of an answer to the board.
-fn take(
-    context: &VenueContext,
-    protocol: &dyn VenueProtocol,
-    answer: &RestAnswer,
-    markets: &[Market],
-    asked: Moment,
-) {
+fn take(context: &VenueContext, protocol: &dyn VenueProtocol, answer: &RestAnswer, markets: &[Market], asked: Moment) {
     let now = tuning::clock::now();
     let instruments: Vec<&Instrument> = markets.iter().map(|market| &market.instrument).collect();
     let board: &Board = &context.board;

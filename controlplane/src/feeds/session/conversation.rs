@@ -54,6 +54,8 @@ struct Talk {
     pinged: bool,
     app_pinged_ns: u64,
     quote_ns: u64,
+    /// The last time that an asset delivered for the first time.
+    first_quote_ns: u64,
     quotes: u64,
     usual_gap_ms: u64,
     malformed_in_a_row: u32,
@@ -96,6 +98,7 @@ impl Conversation {
             pinged: false,
             app_pinged_ns: now.mono_ns,
             quote_ns: 0,
+            first_quote_ns: 0,
             quotes: 0,
             usual_gap_ms: 0,
             malformed_in_a_row: 0,
@@ -194,6 +197,16 @@ impl Conversation {
         self.talk.verdict.take()
     }
 
+    /// Whether it can take over from another connection: everything delivers, or has stopped becoming more.
+    #[must_use]
+    pub fn is_ready(&self, now: Moment) -> bool {
+        let talk = &self.talk;
+        let waiting = |standing| talk.roster.count(standing);
+        let open = waiting(Standing::Asked) + waiting(Standing::Acked);
+        let settled = now.ms_since(talk.first_quote_ns) >= talk.timing.refusal_settle_ms;
+        self.has_delivered() && waiting(Standing::Queued) == 0 && (open == 0 || settled)
+    }
+
     /// Whether a subscription has delivered.
     #[must_use]
     pub fn has_delivered(&self) -> bool {
@@ -221,7 +234,9 @@ impl Talk {
         match event {
             VenueEvent::Quote(quote) => match self.roster.market_of(&quote).map(|market| market.asset) {
                 Some(asset) => {
-                    self.roster.delivered(asset);
+                    if self.roster.delivered(asset) {
+                        self.first_quote_ns = now.mono_ns;
+                    }
                     self.note_quote(now);
                     state.quote(self.number, asset, &quote, now);
                 }
@@ -401,3 +416,6 @@ impl Talk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,9 +151,8 @@ impl Roster {
             return frames;
         }
         while let Some(batch) = self.batches.pop_front() {
-            let queued = |asset: &&AssetId| {
-                self.entries.get(asset).is_some_and(|entry| entry.standing == Standing::Queued)
-            };
+            let queued =
+                |asset: &&AssetId| self.entries.get(asset).is_some_and(|entry| entry.standing == Standing::Queued);
             let assets: Vec<AssetId> = batch.assets.iter().filter(queued).copied().collect();
             if !assets.is_empty() {
                 return self.ask(&assets, batch.anew, protocol, now);
@@ -354,12 +353,13 @@ impl Roster {
         !self.batches.is_empty() || !self.ended.is_empty()
     }
 
-    /// The batch that an answer is about: the one of the request number, or the oldest still waiting for an answer.
+    /// The batch that an answer is about: the one of the request number, or the oldest still waiting for an answer (one
+    /// that was refused has had its answer).
     fn group_meant(&self, request: Option<u64>) -> Option<u64> {
         let mut groups = self.groups.iter();
         let meant = match request {
             Some(request) => groups.find(|group| (group.first..group.end).contains(&request)),
-            None => groups.find(|group| !self.unsettled(group.first).is_empty()),
+            None => groups.find(|group| group.settle_ns.is_none() && !self.unsettled(group.first).is_empty()),
         };
         meant.map(|group| group.first)
     }
@@ -383,3 +383,6 @@ fn pair(base: &shared::asset::Symbol, quote: &shared::asset::Symbol) -> [u8; 32]
     key[16..].copy_from_slice(quote.padded());
     key
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,8 @@ impl Fault {
     /// What is missing or wrong, and the kinds there are.
     pub fn parse(pairs: &[(String, String)]) -> Result<Self, String> {
         let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        let needed = |name: &str| value(name).filter(|value| !value.is_empty()).ok_or_else(|| format!("{name}= is missing"));
+        let needed =
+            |name: &str| value(name).filter(|value| !value.is_empty()).ok_or_else(|| format!("{name}= is missing"));
         let number = |name: &str, default: u32| match value(name) {
             Some(text) => text.parse().map_err(|_| format!("{name}={text} is not a whole number")),
             None => Ok(default),

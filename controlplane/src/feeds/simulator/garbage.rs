@@ -2,8 +2,8 @@
 
 use super::fault::Garbage;
 use tungstenite::Message;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 /// Size of a huge frame: ten times what a session takes.
 const HUGE_BYTES: usize = 10_000_000;

@@ -31,9 +31,10 @@ async fn a_stop_ends_every_connection() {
     for status in world.feeds.status().venues {
         assert!(!status.connected && status.live == 0, "{status:#?}");
     }
-    world.until("the venues see them go", || {
-        [Venue::Okx, Venue::Kraken, Venue::Gemini].iter().all(|venue| world.simulators.clients(*venue) == 0)
-    })
-    .await;
+    world
+        .until("the venues see them go", || {
+            [Venue::Okx, Venue::Kraken, Venue::Gemini].iter().all(|venue| world.simulators.clients(*venue) == 0)
+        })
+        .await;
     world.simulators.stop().await;
 }

@@ -24,10 +24,11 @@ async fn a_half_open_connection_is_noticed_by_its_silence() {
         let names: &'static [Venue] = Box::leak(Box::new([venue]));
         let world = World::live(Plan::of(names)).await;
         world.fault(venue, Fault::HalfOpen);
-        world.until_status(venue, "the dead connection is ended", |status| {
-            status.last_error.as_deref().is_some_and(|text| text.starts_with("dead"))
-        })
-        .await;
+        world
+            .until_status(venue, "the dead connection is ended", |status| {
+                status.last_error.as_deref().is_some_and(|text| text.starts_with("dead"))
+            })
+            .await;
         assert_eq!(world.ear.losses(venue), 1, "{venue}");
         world.all_live().await;
         assert_eq!(world.status(venue).counters.reconnects, 1, "{venue}");
@@ -99,11 +100,12 @@ async fn repeated_frames_are_passed_on_with_their_old_times_for_the_guard_to_ref
     let btc = world.asset("BTC");
     world.until("a few quotes came", || world.ear.quotes(Venue::Okx, btc).len() > 10).await;
     world.fault(Venue::Okx, Fault::Replay(200));
-    world.until("an older word follows a newer one", || {
-        let quotes = world.ear.quotes(Venue::Okx, btc);
-        quotes.windows(2).any(|pair| pair[1].exchange_time_ms < pair[0].exchange_time_ms)
-    })
-    .await;
+    world
+        .until("an older word follows a newer one", || {
+            let quotes = world.ear.quotes(Venue::Okx, btc);
+            quotes.windows(2).any(|pair| pair[1].exchange_time_ms < pair[0].exchange_time_ms)
+        })
+        .await;
     assert_eq!(world.status(Venue::Okx).counters.connects, 1);
     world.stop().await;
 }
@@ -135,10 +137,12 @@ async fn a_jump_arrives_as_the_venue_says_it() {
     let before = *bids().last().expect("a bid");
     world.fault(Venue::Gemini, Fault::Jump(600));
     // 35 % and more below; the feed shard, not the session, decides what to believe.
-    world.until("the jump arrives", || {
-        let last = *bids().last().expect("a bid");
-        last.compare_value(before).is_lt() && last.distance_centibps(before).is_some_and(|distance| distance > 350_000)
-    })
-    .await;
+    world
+        .until("the jump arrives", || {
+            let last = *bids().last().expect("a bid");
+            last.compare_value(before).is_lt()
+                && last.distance_centibps(before).is_some_and(|distance| distance > 350_000)
+        })
+        .await;
     world.stop().await;
 }

@@ -14,19 +14,21 @@ async fn every_venue_delivers_every_asset_it_lists() {
     for venue in Venue::ALL {
         let quotes = world.ear.quotes(venue, btc);
         assert!(quotes[0].snapshot, "{venue}: the first quote of a subscription restates the market");
-        world.until(&format!("{venue} is alive and live"), || {
-            let alive = world.ear.count(|input| matches!(input, FeedInput::VenueAlive(of) if *of == venue));
-            alive > 0 && world.ear.is_live(venue, btc)
-        })
-        .await;
-        world.until(&format!("{venue} gives last, bid and ask"), || {
-            let quotes = world.ear.quotes(venue, btc);
-            let has = |pick: fn(&shared::quote::Quote) -> shared::quote::Field| {
-                quotes.iter().any(|quote| pick(quote).price().is_some())
-            };
-            has(|quote| quote.last) && has(|quote| quote.bid) && has(|quote| quote.ask)
-        })
-        .await;
+        world
+            .until(&format!("{venue} is alive and live"), || {
+                let alive = world.ear.count(|input| matches!(input, FeedInput::VenueAlive(of) if *of == venue));
+                alive > 0 && world.ear.is_live(venue, btc)
+            })
+            .await;
+        world
+            .until(&format!("{venue} gives last, bid and ask"), || {
+                let quotes = world.ear.quotes(venue, btc);
+                let has = |pick: fn(&shared::quote::Quote) -> shared::quote::Field| {
+                    quotes.iter().any(|quote| pick(quote).price().is_some())
+                };
+                has(|quote| quote.last) && has(|quote| quote.bid) && has(|quote| quote.ask)
+            })
+            .await;
         let status = world.status(venue);
         assert_eq!((status.counters.malformed, status.refused_symbols.len()), (0, 0), "{status:#?}");
         assert!(status.connected && status.connections == 1, "{status:#?}");
@@ -50,9 +52,10 @@ async fn a_refused_name_silences_nobody_and_is_tried_again() {
         let world = World::on(simulators, sources).await;
         world
             .until_status(venue, "all but one deliver, and the one is shown refused with a reason", |status| {
-                let shown = status.refused_symbols.iter().any(|shown| {
-                    shown.asset == "ETH" && shown.instrument == refused && !shown.reason.is_empty()
-                });
+                let shown = status
+                    .refused_symbols
+                    .iter()
+                    .any(|shown| shown.asset == "ETH" && shown.instrument == refused && !shown.reason.is_empty());
                 // Coinbase says nothing at all of a product it does not know.
                 let told = shown || (venue == Venue::Coinbase && status.silent_symbols == [refused]);
                 told && status.live == 7
@@ -60,7 +63,7 @@ async fn a_refused_name_silences_nobody_and_is_tried_again() {
             .await;
         assert!(!world.ear.is_live(venue, world.asset("ETH")), "{venue}");
         world.fault(venue, Fault::Resume);
-        world.all_live().await;
+        world.until_status(venue, "the refused one delivers as well", |status| status.live == 8).await;
         assert!(world.status(venue).refused_symbols.is_empty(), "{venue}");
         world.stop().await;
     }
@@ -125,10 +128,14 @@ async fn a_subscription_that_rest_contradicts_is_doubted_and_asked_for_anew() {
             status.counters.suspected >= 1 && status.counters.resubscribes >= 1
         })
         .await;
-    world.until("the feed is told", || {
-        world.ear.count(|input| matches!(input, FeedInput::Subscription { asset, live: false, .. } if *asset == eth)) > 0
-    })
-    .await;
+    world
+        .until("the feed is told", || {
+            world
+                .ear
+                .count(|input| matches!(input, FeedInput::Subscription { asset, live: false, .. } if *asset == eth))
+                > 0
+        })
+        .await;
     world.until_heard(Venue::Kraken, eth, Route::Rest).await;
     world.fault(Venue::Kraken, Fault::Resume);
     world.all_live().await;
@@ -143,12 +150,14 @@ async fn assets_come_and_go_without_a_new_connection() {
     directory.borrow_and_update();
     world.feeds.want(wanted("ETH SOL NOSUCHCOIN"));
     directory.changed().await.expect("the feeds run");
-    world.until("the new asset delivers, the old one is ended", || {
-        let sol = world.feeds.directory().borrow().find(&super::world::symbol("SOL"));
-        let delivers = sol.is_some_and(|sol| world.ear.is_live(Venue::Okx, sol) && world.ear.is_live(Venue::Kraken, sol));
-        delivers && !world.ear.is_live(Venue::Okx, btc)
-    })
-    .await;
+    world
+        .until("the new asset delivers, the old one is ended", || {
+            let sol = world.feeds.directory().borrow().find(&super::world::symbol("SOL"));
+            let delivers =
+                sol.is_some_and(|sol| world.ear.is_live(Venue::Okx, sol) && world.ear.is_live(Venue::Kraken, sol));
+            delivers && !world.ear.is_live(Venue::Okx, btc)
+        })
+        .await;
     assert_eq!(world.asset("BTC"), btc, "ids never change");
     assert_eq!(world.feeds.status().unlisted, ["NOSUCHCOIN"]);
     let status = world.status(Venue::Okx);

@@ -3,7 +3,7 @@
 use crate::feeds::connect::{Trust, connect};
 use crate::feeds::endpoint::WsAddress;
 use crate::feeds::timing::Timing;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use tokio_rustls::TlsAcceptor;
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
@@ -56,9 +57,9 @@ impl Authority {
 
 /// Connects to a server with a certificate for `name` valid until `year`; `trusted`: its authority is trusted.
 async fn check(name: &str, year: i32, trusted: bool, refused: Option<&str>) {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let port = authority.server(name, year).await;
-    let trust = if trusted { Trust::only(authority.root()) } else { Trust::only(Authority::new().root()) };
+    let trust = if trusted { Trust::only(authority.root()) } else { Trust::only(Authority::new("another").root()) };
     let address = WsAddress::parse(&format!("wss://localhost:{port}/")).expect("an address");
     match (connect(&address, &trust, &Timing::default()).await, refused) {
         (Ok(_), None) => {}

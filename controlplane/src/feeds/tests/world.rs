@@ -91,7 +91,9 @@ impl Ear {
 
     /// Quotes of `venue` that came over REST.
     pub fn rest_quotes(&self, venue: Venue) -> usize {
-        self.count(|input| matches!(input, FeedInput::Quote(quote) if quote.venue == venue && quote.route == Route::Rest))
+        self.count(
+            |input| matches!(input, FeedInput::Quote(quote) if quote.venue == venue && quote.route == Route::Rest),
+        )
     }
 
     /// The last word on the subscription of `asset` at `venue`.
@@ -137,8 +139,6 @@ impl Plan {
 pub struct World {
     /// The exchanges.
     pub simulators: Simulators,
-    /// What the feeds are made of.
-    pub sources: Sources,
     /// The feeds.
     pub feeds: Feeds,
     /// What they said.
@@ -195,8 +195,8 @@ impl World {
         let catalogue = instruments::load(&sources).await.expect("good settings");
         let ear = Arc::new(Ear::default());
         let sink = Arc::clone(&ear) as Arc<dyn FeedSink>;
-        let feeds = start(FeedsSetup { sources: sources.clone(), catalogue, sink });
-        Self { simulators, sources, feeds, ear }
+        let feeds = start(FeedsSetup { sources, catalogue, sink });
+        Self { simulators, feeds, ear }
     }
 
     /// A world by `plan` in which every subscription delivers.
