@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-/// Capacity of one turn's output. The largest single reply (64 prices) is under it, and 32 pipelined replies of
-/// about 450 bytes fit as well.
+/// Capacity of one turn's output. 32 pipelined replies of about 450 bytes fit it, and so does one with 64 prices of the
+/// usual length; a longer body goes out in pieces of this size.
 pub const OUTPUT_MAX: usize = 16 * 1_024;
 
 /// Reply bytes of one turn. Appending past the capacity is refused, never grown.

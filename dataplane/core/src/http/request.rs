@@ -203,6 +203,7 @@ impl<'h, 'b> Request<'h, 'b> {
                 framing.host = Some(value);
                 return if is_good { Ok(()) } else { Err(BAD_HOST) };
             }
+            // No body is wanted, so there is nothing to continue with; a request that has one is refused at once.
             6 if is("expect") => self.is_memorable = false,
             9 if is("x-api-key") => self.key = self.key.and(value),
             10 if is("connection") => self.take_connection(value),
