@@ -109,8 +109,9 @@ async fn run_venue(context: Arc<VenueContext>, mut plans: watch::Receiver<Arc<Pl
     let mut slots = JoinSet::new();
     let mut shares: Vec<watch::Sender<Arc<Vec<Market>>>> = Vec::new();
     loop {
-        let markets = Arc::clone(plans.borrow_and_update().of(context.venue));
-        context.board.lock().change_markets(&markets, tuning::clock::now());
+        let plan = Arc::clone(&plans.borrow_and_update());
+        let markets = plan.of(context.venue);
+        context.board.lock().change_markets(markets, &plan.directory, tuning::clock::now());
         let mut chunks = markets.chunks(capacity);
         for share in &shares {
             share.send_replace(Arc::new(chunks.next().unwrap_or_default().to_vec()));

@@ -16,10 +16,11 @@ use super::instruments::ListSource;
 use super::outlet::{FeedSink, Outlet};
 use super::plan::Market;
 use super::timing::Timing;
-use shared::asset::AssetId;
+use shared::asset::{AssetDirectory, AssetId};
 use shared::moment::Moment;
 use shared::quote::{Quote, Route};
 use shared::venue::Venue;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use venues::protocol::VenueQuote;
@@ -92,13 +93,15 @@ impl Board {
 }
 
 impl BoardState {
-    /// Makes the board one of `markets`. What is known of markets that stay is kept, and refused ones get another try.
-    pub fn change_markets(&mut self, markets: &[Market], now: Moment) {
+    /// Makes the board one of `markets`, whose assets are in `directory`. What is known of markets that stay is kept, and
+    /// refused ones get another try.
+    pub fn change_markets(&mut self, markets: &[Market], directory: &AssetDirectory, now: Moment) {
         let mut before = std::mem::take(&mut self.heard);
         for market in markets {
             let known = before.remove(&market.asset).filter(|heard| heard.market == *market);
             let mut heard = known.unwrap_or_else(|| Heard::new(market.clone(), now));
             heard.rest_refused_ns = 0;
+            heard.sources = directory.entry(market.asset).map_or(1, |entry| entry.venues.len());
             if let Some(refusal) = &mut heard.refused {
                 refusal.again_ns = 0;
             }
@@ -220,7 +223,7 @@ impl BoardState {
         let due =
             self.heard.iter().filter_map(|(asset, heard)| Some((heard.poll_due(now, timing, venue_silent)?, *asset)));
         let mut due: Vec<(u64, AssetId)> = due.collect();
-        due.sort_unstable_by(|one, other| other.cmp(one));
+        due.sort_unstable_by_key(|(pressing, asset)| (Reverse(*pressing), *asset));
         due.truncate(limit);
         let mut markets = Vec::with_capacity(due.len());
         for (_, asset) in due {

@@ -16,6 +16,7 @@ use shared::moment::Moment;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tungstenite::error::ProtocolError;
 use tungstenite::{Error, Message};
 
 /// How long a polite close may take, ms.
@@ -162,7 +163,9 @@ impl Session {
             }
             Some(Ok(Message::Frame(_))) => {}
             Some(Err(fault)) => {
-                if matches!(fault, Error::Capacity(_) | Error::Utf8(_) | Error::Protocol(_)) {
+                // A reset is how connections end, not how frames break.
+                let reset = matches!(fault, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
+                if !reset && matches!(fault, Error::Capacity(_) | Error::Utf8(_) | Error::Protocol(_)) {
                     self.conversation.broken(&fault.to_string(), now);
                 }
                 return Some(End::Closed(fault.to_string()));

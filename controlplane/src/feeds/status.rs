@@ -37,7 +37,7 @@ pub struct VenueStatus {
     pub live: usize,
     /// Instruments the venue refuses, and why.
     pub refused_symbols: Vec<RefusedSymbol>,
-    /// Instruments subscribed that have not delivered.
+    /// Instruments subscribed that have not delivered; empty while there is no connection.
     pub silent_symbols: Vec<String>,
     /// Age of the last frame of any kind, ms; `None`: there was none.
     pub last_frame_age_ms: Option<u64>,
@@ -78,13 +78,14 @@ pub fn venue_status(context: &VenueContext, directory: &AssetDirectory, now: Mom
         let (asset, instrument) = (symbol(heard.market.asset), heard.market.instrument.name.clone());
         Some(RefusedSymbol { asset, instrument, reason: heard.refused.as_ref()?.reason.clone() })
     });
-    let silent = state.heard().filter(|heard| heard.live_on.is_none() && heard.refused.is_none());
+    let connected = !state.connections().is_empty();
+    let silent = state.heard().filter(|heard| connected && heard.live_on.is_none() && heard.refused.is_none());
     let oldest = state.connections().values().min();
     let fault = state.last_fault().cloned();
     VenueStatus {
         venue: context.venue.name(),
         host: context.endpoint.ws.host.clone(),
-        connected: !state.connections().is_empty(),
+        connected,
         connections: state.connections().len(),
         connected_for_ms: oldest.map(|opened_ns| now.ms_since(*opened_ns)),
         subscribed: state.heard().filter(|heard| heard.refused.is_none()).count(),

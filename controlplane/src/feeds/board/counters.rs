@@ -16,9 +16,9 @@ pub struct Counters {
     /// Quotes in them for assets we asked for.
     pub quotes: u64,
     /// Acknowledgements.
-    pub subscribed: u64,
+    pub acknowledged: u64,
     /// Refusals.
-    pub refused: u64,
+    pub refusals: u64,
     /// Signs of life without a price.
     pub heartbeats: u64,
     /// Notices of the venue.

@@ -7,6 +7,7 @@ use crate::feeds::plan::Market;
 use crate::feeds::timing::Timing;
 use shared::moment::Moment;
 use shared::price::Price;
+use shared::venue::VENUE_COUNT;
 use venues::protocol::VenueQuote;
 
 /// Distance between a subscription's last price and the REST price that proves the subscription dead: 0.5 %.
@@ -14,6 +15,9 @@ const SUSPICIOUS_CENTIBPS: u32 = 5_000;
 
 /// Silences this many times the asset's usual one are worth a check.
 const QUIET_FACTOR: u64 = 8;
+
+/// Added to how pressing a stale asset is, so that it comes before every quiet one: no silence lasts 35 years.
+const STALE_BEFORE_QUIET: u64 = 1 << 40;
 
 /// Longest silence that goes unchecked, ms, however quiet the asset usually is.
 const QUIET_MS_MAX: u64 = 600_000;
@@ -70,6 +74,8 @@ pub struct Refusal {
 pub struct Heard {
     /// The market.
     pub market: Market,
+    /// How many venues list the asset.
+    pub sources: u16,
     /// Number of the connection on which its subscription is proven; `None`: on none.
     pub live_on: Option<u32>,
     /// Why the venue refuses it, if it does.
@@ -96,6 +102,7 @@ impl Heard {
     pub fn new(market: Market, now: Moment) -> Self {
         Self {
             market,
+            sources: 1,
             live_on: None,
             refused: None,
             rest_refused_ns: 0,
@@ -175,9 +182,11 @@ impl Heard {
         }
         let heard_ms = now.ms_since(self.ws_ns.max(self.rest_ns));
         if self.live_on.is_none() || venue_silent {
-            // Stale before quiet: those clients are being refused.
+            // Stale before quiet: those clients are being refused. And the sooner the fewer other venues there are to
+            // carry the price; but nobody waits for ever.
             let waited_ms = now.ms_since(self.asked_ns.max(self.ws_ns));
-            return (heard_ms >= self.stale_after_ms(timing)).then_some(waited_ms + (1 << 40));
+            let pressing = waited_ms * VENUE_COUNT as u64 / u64::from(self.sources.max(1));
+            return (heard_ms >= self.stale_after_ms(timing)).then_some(pressing + STALE_BEFORE_QUIET);
         }
         let quiet_ms = now.ms_since(self.ws_ns.max(self.checked_ns));
         (quiet_ms >= self.quiet_after_ms(timing)).then_some(quiet_ms)
@@ -277,6 +286,19 @@ mod tests {
         quiet.polled(START.plus_ms(31_000).mono_ns, &quote(1, 0, 0), START.plus_ms(31_100));
         assert_eq!(quiet.poll_due(START.plus_ms(50_000), &timing, false), None, "proven for another while");
         assert!(quiet.poll_due(START.plus_ms(50_000), &timing, true).is_some(), "but not when the venue is silent");
+    }
+
+    #[test]
+    fn an_asset_that_no_other_venue_carries_comes_first_but_nobody_waits_for_ever() {
+        let timing = Timing::default();
+        let stale = |sources, asked_ms| {
+            let mut heard = heard();
+            heard.sources = sources;
+            heard.asked(START.plus_ms(asked_ms));
+            heard.poll_due(START.plus_ms(100_000), &timing, false).expect("stale")
+        };
+        assert!(stale(1, 80_000) > stale(7, 80_000));
+        assert!(stale(7, 10_000) > stale(1, 95_000));
     }
 
     #[test]

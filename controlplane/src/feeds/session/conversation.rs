@@ -243,11 +243,11 @@ impl Talk {
                 None => counters.ignored += 1,
             },
             VenueEvent::Subscribed { name, request } => {
-                counters.subscribed += 1;
+                counters.acknowledged += 1;
                 self.roster.acked(name, request);
             }
             VenueEvent::Refused { name, request, reason } => {
-                counters.refused += 1;
+                counters.refusals += 1;
                 self.refused(name, request, reason, state, now);
             }
             VenueEvent::Heartbeat { answer } => {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::feeds::outlet::FeedSink;
 use dataplane_core::feed::FeedInput;
-use shared::asset::Symbol;
+use shared::asset::{AssetDirectory, Symbol};
 use shared::quote::Currency;
 use shared::venue::Venue;
 use venues::VenueSettings;
@@ -39,7 +39,7 @@ struct Talk {
 fn talk(venue: Venue, names: &str) -> Talk {
     let board = Arc::new(Board::new(venue, Arc::new(Deaf)));
     let markets = markets(names);
-    board.lock().change_markets(&markets, START);
+    board.lock().change_markets(&markets, &AssetDirectory::new(), START);
     board.lock().opened(1, START);
     let protocol = venues::protocol(venue, VenueSettings::default());
     let conversation = Conversation::new(protocol, 1, &markets, Arc::clone(&board), Timing::default(), START);
