@@ -54,6 +54,8 @@ const LIMITS: VenueLimits = VenueLimits {
 #[derive(Clone, Debug, Default)]
 pub struct Gateio {
     heard: Heard,
+    /// The `time` of our requests, Unix seconds.
+    wall_s: u64,
 }
 
 impl Gateio {
@@ -61,6 +63,18 @@ impl Gateio {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One frame for each channel and name.
+    fn frames(&self, event: &str, names: &[&str], request: u64) -> Vec<String> {
+        let streams = names.iter().flat_map(|name| [BOOK_TICKER, TICKERS].map(|channel| (channel, name)));
+        streams
+            .zip(request..)
+            .map(|((channel, name), id)| {
+                let (time, payload) = (self.wall_s, json::quoted_list([name]));
+                format!(r#"{{"time":{time},"id":{id},"channel":"{channel}","event":"{event}","payload":{payload}}}"#)
+            })
+            .collect()
     }
 
     fn read<'a>(&mut self, bytes: &'a [u8]) -> Result<Vec<Said<'a>>, Fault> {
@@ -188,18 +202,6 @@ fn book_ticker(row: &Json<'_>, symbols: (Symbol, Symbol)) -> Result<VenueQuote, 
     Ok(VenueQuote { sequence, ..BOOK_TICKER_FIELDS.quote(row, symbols)? })
 }
 
-/// One frame for each channel and name.
-fn frames(event: &str, names: &[&str], request: u64) -> Vec<String> {
-    let streams = names.iter().flat_map(|name| [BOOK_TICKER, TICKERS].map(|channel| (channel, name)));
-    streams
-        .zip(request..)
-        .map(|((channel, name), id)| {
-            let payload = json::quoted_list([name]);
-            format!(r#"{{"id":{id},"channel":"{channel}","event":"{event}","payload":{payload}}}"#)
-        })
-        .collect()
-}
-
 impl VenueProtocol for Gateio {
     fn venue(&self) -> Venue {
         Venue::Gateio
@@ -221,16 +223,20 @@ impl VenueProtocol for Gateio {
         KeepAlive::Client { every_ms: PING_EVERY_MS }
     }
 
+    fn tell_time(&mut self, wall_ms: u64) {
+        self.wall_s = wall_ms / 1_000;
+    }
+
     fn subscribe(&self, names: &[&str], request: u64) -> Vec<String> {
-        frames("subscribe", names, request)
+        self.frames("subscribe", names, request)
     }
 
     fn unsubscribe(&self, names: &[&str], request: u64) -> Vec<String> {
-        frames("unsubscribe", names, request)
+        self.frames("unsubscribe", names, request)
     }
 
     fn ping(&self, request: u64) -> Option<String> {
-        Some(format!(r#"{{"id":{request},"channel":"spot.ping"}}"#))
+        Some(format!(r#"{{"time":{},"id":{request},"channel":"spot.ping"}}"#, self.wall_s))
     }
 
     fn decode(&mut self, frame: &[u8], sink: &mut dyn FnMut(VenueEvent<'_>)) {

@@ -151,6 +151,11 @@ pub trait VenueProtocol: Send {
     /// Who keeps the connection alive.
     fn keep_alive(&self) -> KeepAlive;
 
+    /// Tells the time, Unix ms, before frames are asked for: some venues want it in each request.
+    fn tell_time(&mut self, wall_ms: u64) {
+        let _ = wall_ms;
+    }
+
     /// Text frames that subscribe to quotes (last, bid and ask) of `names`, at most `names_per_frame` of them; several
     /// frames where the venue takes one channel a frame. `request` numbers the first; further frames count on from it.
     fn subscribe(&self, names: &[&str], request: u64) -> Vec<String>;

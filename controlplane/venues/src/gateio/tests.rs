@@ -161,22 +161,23 @@ fn broken_frames_are_malformed_whole() {
 }
 
 #[test]
-fn every_frame_carries_one_name_and_its_own_number() {
-    let gateio = Gateio::new();
+fn every_frame_carries_one_name_its_own_number_and_the_time() {
+    let mut gateio = Gateio::new();
+    gateio.tell_time(1_619_093_532_999);
     assert_eq!(
         gateio.subscribe(&["A_USDT", "B_USDT"], 5),
         [
-            r#"{"id":5,"channel":"spot.book_ticker","event":"subscribe","payload":["A_USDT"]}"#,
-            r#"{"id":6,"channel":"spot.tickers","event":"subscribe","payload":["A_USDT"]}"#,
-            r#"{"id":7,"channel":"spot.book_ticker","event":"subscribe","payload":["B_USDT"]}"#,
-            r#"{"id":8,"channel":"spot.tickers","event":"subscribe","payload":["B_USDT"]}"#,
+            r#"{"time":1619093532,"id":5,"channel":"spot.book_ticker","event":"subscribe","payload":["A_USDT"]}"#,
+            r#"{"time":1619093532,"id":6,"channel":"spot.tickers","event":"subscribe","payload":["A_USDT"]}"#,
+            r#"{"time":1619093532,"id":7,"channel":"spot.book_ticker","event":"subscribe","payload":["B_USDT"]}"#,
+            r#"{"time":1619093532,"id":8,"channel":"spot.tickers","event":"subscribe","payload":["B_USDT"]}"#,
         ]
     );
     assert_eq!(
         gateio.unsubscribe(&["A_USDT"], 1)[0],
-        r#"{"id":1,"channel":"spot.book_ticker","event":"unsubscribe","payload":["A_USDT"]}"#
+        r#"{"time":1619093532,"id":1,"channel":"spot.book_ticker","event":"unsubscribe","payload":["A_USDT"]}"#
     );
-    assert_eq!(gateio.ping(3).as_deref(), Some(r#"{"id":3,"channel":"spot.ping"}"#));
+    assert_eq!(gateio.ping(3).as_deref(), Some(r#"{"time":1619093532,"id":3,"channel":"spot.ping"}"#));
 }
 
 #[test]
