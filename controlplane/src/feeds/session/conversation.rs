@@ -149,6 +149,7 @@ impl Conversation {
         {
             self.talk.app_pinged_ns = now.mono_ns;
             let request = self.talk.roster.take_request();
+            self.protocol.tell_time(now.wall_ms);
             if let Some(ping) = self.protocol.ping(request) {
                 self.talk.say_soon(ping);
             }
@@ -163,6 +164,7 @@ impl Conversation {
             return None;
         }
         if talk.urgent.is_empty() && talk.ready.is_empty() {
+            self.protocol.tell_time(now.wall_ms);
             talk.ready.extend(talk.roster.next_frames(&*self.protocol, now));
         }
         let text = talk.urgent.pop_front().or_else(|| talk.ready.pop_front())?;
