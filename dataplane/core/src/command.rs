@@ -32,7 +32,8 @@ pub enum ShardCommand {
     Parameters(ShardParameters),
     /// Answer with `Connection: close` from now on.
     Drain,
-    /// Accept no new TCP connections from now on; UDP is answered to the end. Carried out by the engine.
+    /// Accept no new TCP connections from now on (carried out by the engine), and let no request wait for a newer price:
+    /// those that do are answered at the next idle tick. UDP is answered to the end.
     StopAccepting,
     /// Leave the loop. Carried out by the engine.
     Stop,

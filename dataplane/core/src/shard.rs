@@ -118,6 +118,8 @@ pub struct Shard {
     pub(crate) long: LongBodies,
     pub(crate) parameters: ShardParameters,
     pub(crate) is_draining: bool,
+    /// Nobody waits for a newer price any longer: the node will be gone before one comes.
+    pub(crate) is_waiting_over: bool,
     pub(crate) counters: ShardCounters,
     meter: UsageMeter,
     pub(crate) date: DateText,
@@ -155,6 +157,7 @@ impl Shard {
             assets: setup.assets,
             parameters: setup.parameters,
             is_draining: false,
+            is_waiting_over: false,
             counters: ShardCounters::default(),
             meter: UsageMeter::new(setup.index, setup.hash_seed),
             date: http_date(0),
@@ -239,7 +242,8 @@ impl Shard {
     /// Housekeeping, on a long-period timer (100 ms), and once more before the loop is left for good: waiting requests
     /// past their time, usage windows.
     pub fn idle_tick(&mut self, now: Moment, ready: &mut ReadyList) {
-        self.waiters.expire(now.mono_ms(), ready);
+        let until_ms = if self.is_waiting_over { u64::MAX } else { now.mono_ms() };
+        self.waiters.expire(until_ms, ready);
         self.counters.waiting = self.waiters.waiting() as u64;
         self.flush_usage();
     }
@@ -254,7 +258,7 @@ impl Shard {
             }
             ShardCommand::Parameters(parameters) => self.parameters = parameters,
             ShardCommand::Drain => self.is_draining = true,
-            ShardCommand::StopAccepting => {}
+            ShardCommand::StopAccepting => self.is_waiting_over = true,
             ShardCommand::Stop => self.flush_usage(),
         }
     }

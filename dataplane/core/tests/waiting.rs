@@ -2,6 +2,7 @@
 
 mod world;
 
+use dataplane_core::command::ShardCommand;
 use dataplane_core::limits::WAITERS_MAX;
 use dataplane_core::shard::{HttpConnection, ReadyList, Then};
 use world::{KEY, Outcome, World, get, record, tick};
@@ -141,6 +142,25 @@ fn waiting_is_charged_once_and_the_key_looked_at_again() {
     world.use_keys(vec![record(7, "another key", 5)]);
     world.publish(tick(0, 5_000, 1));
     assert_eq!(world.serve(&mut connection, &rest).reply().code(), "key_invalid");
+}
+
+#[test]
+fn a_node_that_accepts_no_more_answers_those_who_wait() {
+    let mut world = World::new();
+    let (mut waiting_on, rest) = begin(&mut world, 1, "BTC&newer_than=4711&wait_ms=30000");
+    world.shard.apply(ShardCommand::Drain);
+    let (mut closing, closing_rest) = begin(&mut world, 2, "ETH&newer_than=4712&wait_ms=30000");
+    world.shard.idle_tick(world.now, &mut world.ready);
+    assert_eq!(named(&mut world.ready), [0_u64; 0], "while balancers still send, waiting goes on");
+    world.shard.apply(ShardCommand::StopAccepting);
+    world.shard.idle_tick(world.now, &mut world.ready);
+    assert_eq!(named(&mut world.ready), [1, 2]);
+    for (connection, rest) in [(&mut waiting_on, rest), (&mut closing, closing_rest)] {
+        let outcome = world.serve(connection, &rest);
+        assert_eq!((outcome.reply().status, outcome.reply().field("Connection")), (304, Some("close")));
+    }
+    assert_eq!(world.shard.counters().waiting, 0);
+    assert_eq!(world.ask(&waiting("BTC&newer_than=4711&wait_ms=30000")).reply().status, 304, "nor does another begin to");
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Shard {
             let asset = self.find_price(&symbol, query.allow_stale).map_err(|(code, asset)| refusal(code, asset))?;
             return Ok(self.give_price(now, asked, caller, asset, output));
         }
-        if query.wait_ms > 0 && !asked.has_waited {
+        if query.wait_ms > 0 && !asked.has_waited && !self.is_waiting_over {
             let deadline_mono_ms = now.mono_ms() + query.wait_ms;
             let place = self.waiters.begin(connection.token(), asset, newer_than, deadline_mono_ms);
             let place = place.ok_or(refusal(Code::Overloaded, Some(asset)))?;
