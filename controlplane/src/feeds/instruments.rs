@@ -246,9 +246,10 @@ impl ListReader {
     async fn fetch(&self) -> Result<Vec<Instrument>, String> {
         let (venue, settings) = (self.venue, self.settings);
         let requests = venues::protocol(venue, settings).instruments();
-        let mut instruments = Vec::new();
+        let (mut instruments, patience) = (Vec::new(), duration_ms(self.timing.list_ms));
         for request in requests {
-            let answer = self.client.get(&request, LIST_BYTES_MAX).await.map_err(|fault| fault.to_string())?;
+            let answer =
+                self.client.get(&request, LIST_BYTES_MAX, patience).await.map_err(|fault| fault.to_string())?;
             // Megabytes of JSON: not on a thread that serves connections.
             let decoded = spawn_blocking(move || {
                 venues::protocol(venue, settings).decode_instruments(answer.status, &answer.body)

@@ -72,7 +72,6 @@ pub fn http_client(trust: &Trust, timing: &Timing) -> Result<Client, String> {
         .tls_backend_preconfigured(trust.config())
         .redirect(Policy::none())
         .no_proxy()
-        .timeout(duration_ms(timing.rest_ms))
         .connect_timeout(duration_ms(timing.rest_ms))
         .pool_max_idle_per_host(1)
         .user_agent(concat!("trinity-beast/", env!("CARGO_PKG_VERSION")))
@@ -100,13 +99,19 @@ impl RestClient {
         self.gate.is_open()
     }
 
-    /// Asks, in turn. An answer of any status is an answer, but for 429 and a ban.
+    /// Asks, in turn, and waits `patience` for the whole answer, at most `bytes_max` of it. An answer of any status is an
+    /// answer, but for 429 and a ban.
     ///
     /// # Errors
     /// See [`RestFault`]. After a fault the gate stays closed for a while.
-    pub async fn get(&self, request: &RestRequest, bytes_max: usize) -> Result<RestAnswer, RestFault> {
+    pub async fn get(
+        &self,
+        request: &RestRequest,
+        bytes_max: usize,
+        patience: Duration,
+    ) -> Result<RestAnswer, RestFault> {
         self.gate.pass().await;
-        let answer = self.fetch(request, bytes_max).await;
+        let answer = self.fetch(request, bytes_max, patience).await;
         match &answer {
             Ok(_) => self.backoff().worked(),
             Err(RestFault::Limited(wait)) => self.gate.hold(*wait),
@@ -118,11 +123,16 @@ impl RestClient {
         answer
     }
 
-    async fn fetch(&self, request: &RestRequest, bytes_max: usize) -> Result<RestAnswer, RestFault> {
+    async fn fetch(
+        &self,
+        request: &RestRequest,
+        bytes_max: usize,
+        patience: Duration,
+    ) -> Result<RestAnswer, RestFault> {
         // The address is public and ours; leaving it out only keeps the text short.
         let unreachable = |fault: reqwest::Error| RestFault::Unreachable(reason(&fault.without_url()));
         let url = format!("{}{}", self.base, request.path);
-        let mut response = self.http.get(url).send().await.map_err(unreachable)?;
+        let mut response = self.http.get(url).timeout(patience).send().await.map_err(unreachable)?;
         if let Some(wait) = limited(response.status(), response.headers()) {
             return Err(RestFault::Limited(wait));
         }

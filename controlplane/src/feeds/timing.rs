@@ -48,8 +48,9 @@ pub struct Timing {
     pub settled_ms: u64,
     /// Silence after which we send a WebSocket ping.
     pub ping_after_ms: u64,
-    /// Further silence after which the connection is dead. With `ping_after_ms` a half-open TCP connection is
-    /// noticed within 10 s, and so is unacknowledged data (`TCP_USER_TIMEOUT`).
+    /// Further silence after which the connection is dead: 5 s less the tick that notices it, so that with
+    /// `ping_after_ms` a half-open TCP connection is ended within 10 s, and so is unacknowledged data
+    /// (`TCP_USER_TIMEOUT`).
     pub pong_within_ms: u64,
     /// How long a subscription may stay without its first quote.
     pub first_quote_ms: u64,
@@ -80,8 +81,10 @@ pub struct Timing {
     pub refresh_retry_ms: u64,
     /// Time the supervisor has to publish a grown directory before its new assets are subscribed.
     pub directory_settle_ms: u64,
-    /// One REST request, whole.
+    /// One REST request for prices, whole.
     pub rest_ms: u64,
+    /// One REST request for an instrument list, whole: megabytes, and nobody waits for it.
+    pub list_ms: u64,
 }
 
 impl Default for Timing {
@@ -93,7 +96,7 @@ impl Default for Timing {
             backoff_max_ms: 30_000,
             settled_ms: 30_000,
             ping_after_ms: 5_000,
-            pong_within_ms: 5_000,
+            pong_within_ms: 4_750,
             first_quote_ms: 20_000,
             refusal_settle_ms: 2_000,
             refused_retry_ms: 600_000,
@@ -109,6 +112,7 @@ impl Default for Timing {
             refresh_retry_ms: 60_000,
             directory_settle_ms: 1_000,
             rest_ms: 3_000,
+            list_ms: 20_000,
         }
     }
 }

@@ -49,7 +49,7 @@ pub async fn run(context: Arc<VenueContext>, client: Arc<RestClient>, mut stop: 
 /// One request; a failure is noted.
 async fn ask(context: &VenueContext, client: &RestClient, request: &RestRequest) -> Option<RestAnswer> {
     context.board.lock().counters.rest_requests += 1;
-    let fault = match client.get(request, TICKER_BYTES_MAX).await {
+    let fault = match client.get(request, TICKER_BYTES_MAX, duration_ms(context.timing.rest_ms)).await {
         Ok(answer) => return Some(answer),
         Err(fault) => fault,
     };

@@ -1,10 +1,13 @@
 //! How often connections are made, and what is said on them.
 
 use super::world::{Plan, World, hasty};
+use crate::feeds::instruments::default_wanted;
 use crate::feeds::simulator::fault::Fault;
 use crate::feeds::timing::Timing;
 use shared::venue::Venue;
 use std::time::Instant;
+use venues::VenueSettings;
+use venues::gemini::GeminiApi;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_venue_that_is_down_is_tried_for_ever_but_not_often() {
@@ -20,6 +23,30 @@ async fn a_venue_that_is_down_is_tried_for_ever_but_not_often() {
     assert!(u128::from(status.counters.connect_failures) <= 1 + began.elapsed().as_millis() / 1_000, "{status:#?}");
     world.fault(Venue::Bybit, Fault::Resume);
     world.all_live().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_connection_may_not_carry_is_spread_over_several() {
+    // Gemini's older interface keeps a book for each name: 60 to a connection.
+    let settings = VenueSettings { gemini: GeminiApi::V2 };
+    let plan = Plan { settings, every_ms: 500, ..Plan::of(&[Venue::Gemini]) };
+    let simulators = super::world::simulators(&plan).await;
+    let mut sources = super::world::sources(&plan, &simulators);
+    sources.wanted = default_wanted();
+    let world = World::on(simulators, sources).await;
+    world.all_live().await;
+    let status = world.status(Venue::Gemini);
+    assert!(status.subscribed > 60 && status.connections == 2, "{status:#?}");
+    // The end of one is not the loss of the venue.
+    world.ear.clear();
+    world.feeds.want(super::world::wanted("BTC ETH"));
+    world
+        .until_status(Venue::Gemini, "one connection is enough", |status| {
+            status.connections == 1 && status.subscribed == 2 && status.live == 2
+        })
+        .await;
+    assert_eq!(world.ear.losses(Venue::Gemini), 0);
     world.stop().await;
 }
 

@@ -14,6 +14,7 @@ use shared::venue::{Venue, VenueSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use venues::VenueSettings;
 
 /// How long a condition may take to come true. Far above what any needs: the machine may be busy.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -43,6 +44,7 @@ pub fn hasty() -> Timing {
         refresh_retry_ms: 100,
         directory_settle_ms: 10,
         rest_ms: 2_000,
+        list_ms: 5_000,
     }
 }
 
@@ -119,6 +121,8 @@ pub struct Plan {
     pub venues: &'static [Venue],
     /// Assets to price.
     pub assets: &'static str,
+    /// Choices within the protocols.
+    pub settings: VenueSettings,
     /// Patience.
     pub timing: Timing,
     /// Time between two moves of anything, ms.
@@ -131,7 +135,8 @@ impl Plan {
     /// One venue, a few assets that move often, nothing wrong.
     pub fn of(venues: &'static [Venue]) -> Self {
         let assets = "BTC ETH SOL XRP DOGE LTC LINK AVAX";
-        Self { venues, assets, timing: hasty(), every_ms: 50, faults: Vec::new() }
+        let settings = VenueSettings::default();
+        Self { venues, assets, settings, timing: hasty(), every_ms: 50, faults: Vec::new() }
     }
 }
 
@@ -160,6 +165,7 @@ pub fn symbol(name: &str) -> Symbol {
 pub async fn simulators(plan: &Plan) -> Simulators {
     let settings = SimulatorSettings {
         venues: plan.venues.iter().copied().fold(VenueSet::EMPTY, VenueSet::with),
+        settings: plan.settings,
         major_every_ms: plan.every_ms,
         other_every_ms: plan.every_ms,
         ..SimulatorSettings::default()
@@ -176,6 +182,7 @@ pub fn sources(plan: &Plan, simulators: &Simulators) -> Sources {
     Sources {
         wanted: wanted(plan.assets),
         venues: plan.venues.iter().copied().fold(VenueSet::EMPTY, VenueSet::with),
+        settings: plan.settings,
         overrides: simulators.overrides(),
         timing: plan.timing,
         ..Sources::new()
