@@ -72,7 +72,8 @@ impl Reader<'_> {
         let limits = format!("1 to {KEY_LIMIT_PER_SECOND_MAX} requests per second");
         let checks = [
             (id.is_some(), "id", shown("id"), "1 to 4294967295, a different one for each key"),
-            (hash.is_some(), "sha256", shown("sha256"), "64 hex digits, a different key in each table"),
+            // Who takes this for the place of the key itself must not find it in the log.
+            (hash.is_some(), "sha256", "********".to_owned(), "64 hex digits, a different key in each table"),
             (limit.is_some(), "limit", shown("limit"), limits.as_str()),
             (udp_secret.is_some(), "udp_secret", "********".to_owned(), "32 hex digits"),
             (permissions.is_some(), "permissions", shown("permissions"), "a list of prices, reports, stream"),

@@ -201,3 +201,11 @@ fn names_that_do_nothing_are_known() {
     let set = |name: &str| (name == "DATABASE_URL" || name == "CACHE_URL").then(|| OsString::from("x"));
     assert_eq!(without_effect(set).collect::<Vec<_>>(), ["DATABASE_URL", "CACHE_URL"]);
 }
+
+#[test]
+fn a_key_in_the_place_of_its_hash_is_not_shown() {
+    let bad = load_file("[[keys]]\nid = 1\nlimit = 1\nsha256 = \"tb_live_canary\"\nudp_secret = \"canary\"\n", &[]);
+    let said = bad.map(drop).expect_err("not a hash").to_string();
+    assert!(said.contains("keys[0].sha256") && said.contains("keys[0].udp_secret"), "{said}");
+    assert!(!said.contains("canary"), "{said}");
+}
