@@ -143,14 +143,14 @@ pub fn directory(records: Vec<KeyRecord>, shards: usize) -> Keys {
 /// Whose key `text` is: the same answer for unknown, revoked and expired ones.
 ///
 /// # Errors
-/// `key_missing`, `key_invalid`, or `not_permitted` when the key lacks one of `permissions`.
+/// That of `text`, `key_invalid`, or `not_permitted` when the key lacks one of `permissions`.
 pub fn identify<'a>(
     keys: &'a KeyDirectory,
-    text: Option<&[u8]>,
+    text: Result<&[u8], Code>,
     permissions: u16,
     now: Moment,
 ) -> Result<&'a KeyRecord, Code> {
-    let record = keys.find_text(text.ok_or(Code::KeyMissing)?).ok_or(Code::KeyInvalid)?;
+    let record = keys.find_text(text?).ok_or(Code::KeyInvalid)?;
     if record.expires_at_ms != 0 && record.expires_at_ms <= now.wall_ms {
         return Err(Code::KeyInvalid);
     }
@@ -219,11 +219,12 @@ mod tests {
         records[1].expires_at_ms = 1_000;
         let keys = directory(records, 1);
         let now = Moment { mono_ns: 5_000_000_000, wall_ms: 1_000 };
-        let who = |text: Option<&[u8]>, permissions| identify(&keys, text, permissions, now).map(|record| record.id.0);
-        assert_eq!(who(Some(texts.demo.reveal().as_bytes()), Permissions::PRICES), Ok(1));
-        assert_eq!(who(Some(texts.demo.reveal().as_bytes()), 1 << 9), Err(Code::NotPermitted));
-        assert_eq!(who(Some(texts.stress.reveal().as_bytes()), Permissions::PRICES), Err(Code::KeyInvalid));
-        assert_eq!(who(Some(b"tb_live_nobody"), Permissions::PRICES), Err(Code::KeyInvalid));
-        assert_eq!(who(None, Permissions::PRICES), Err(Code::KeyMissing));
+        let who =
+            |text: Result<&[u8], Code>, permissions| identify(&keys, text, permissions, now).map(|record| record.id.0);
+        assert_eq!(who(Ok(texts.demo.reveal().as_bytes()), Permissions::PRICES), Ok(1));
+        assert_eq!(who(Ok(texts.demo.reveal().as_bytes()), 1 << 9), Err(Code::NotPermitted));
+        assert_eq!(who(Ok(texts.stress.reveal().as_bytes()), Permissions::PRICES), Err(Code::KeyInvalid));
+        assert_eq!(who(Ok(b"tb_live_nobody"), Permissions::PRICES), Err(Code::KeyInvalid));
+        assert_eq!(who(Err(Code::KeyMissing), Permissions::PRICES), Err(Code::KeyMissing));
     }
 }

@@ -13,16 +13,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const WRONG_PER_SECOND_MAX: u32 = 10;
 
 /// The API key of a request: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
-#[must_use]
-pub fn key_text(headers: &HeaderMap) -> Option<&[u8]> {
-    bearer(headers).or_else(|| Some(headers.get("x-api-key")?.as_bytes().trim_ascii()).filter(|key| !key.is_empty()))
+///
+/// # Errors
+/// `key_missing`; `key_invalid` for two that differ, as in a shard: whichever was meant, the other is not it.
+pub fn key_text(headers: &HeaderMap) -> Result<&[u8], Code> {
+    let plain = headers.get_all("x-api-key").iter().map(|value| value.as_bytes().trim_ascii());
+    let mut keys = bearers(headers).chain(plain.filter(|key| !key.is_empty()));
+    let key = keys.next().ok_or(Code::KeyMissing)?;
+    if keys.all(|other| other == key) { Ok(key) } else { Err(Code::KeyInvalid) }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, key) = value.split_at_checked("Bearer ".len())?;
-    let key = key.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"Bearer ") && !key.is_empty()).then_some(key)
+fn bearers(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, key) = value.as_bytes().split_at_checked("Bearer ".len())?;
+        let key = key.trim_ascii();
+        (scheme.eq_ignore_ascii_case(b"Bearer ") && !key.is_empty()).then_some(key)
+    })
 }
 
 /// Admits whoever knows the administrator's key.
@@ -57,7 +63,7 @@ impl AdminGate {
     /// # Errors
     /// `key_missing`, `key_invalid`, or `rate_limited_second` for one wrong key too many.
     pub fn admit(&self, headers: &HeaderMap, mono_ms: u64) -> Result<(), Problem> {
-        let Some(offered) = bearer(headers) else {
+        let Some(offered) = bearers(headers).next() else {
             let how = "Give the administrator's key as Authorization: Bearer KEY.";
             return Err(Problem::saying(Code::KeyMissing, how));
         };
@@ -88,21 +94,29 @@ mod tests {
     use axum::response::IntoResponse;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
     }
 
     #[test]
     fn keys_are_found_where_the_contract_puts_them() {
         for (lines, expected) in [
-            (&[("authorization", "Bearer abc")][..], Some(&b"abc"[..])),
-            (&[("authorization", "bearer  abc ")], Some(b"abc")),
-            (&[("x-api-key", "abc")], Some(b"abc")),
-            (&[("authorization", "Basic abc"), ("x-api-key", "def")], Some(b"def")),
-            (&[("authorization", "Basic abc")], None),
-            (&[("authorization", "Bearer")], None),
-            (&[("authorization", "Bearer ")], None),
-            (&[("x-api-key", "")], None),
-            (&[], None),
+            (&[("authorization", "Bearer abc")][..], Ok(&b"abc"[..])),
+            (&[("authorization", "bearer  abc ")], Ok(b"abc")),
+            (&[("x-api-key", "abc")], Ok(b"abc")),
+            (&[("authorization", "Basic abc"), ("x-api-key", "def")], Ok(b"def")),
+            (&[("authorization", "Bearer abc"), ("x-api-key", "abc")], Ok(b"abc")),
+            (&[("authorization", "Bearer abc"), ("x-api-key", "")], Ok(b"abc")),
+            (&[("authorization", "Bearer abc"), ("x-api-key", "def")], Err(Code::KeyInvalid)),
+            (&[("x-api-key", "abc"), ("x-api-key", "def")], Err(Code::KeyInvalid)),
+            (&[("authorization", "Basic abc")], Err(Code::KeyMissing)),
+            (&[("authorization", "Bearer")], Err(Code::KeyMissing)),
+            (&[("authorization", "Bearer ")], Err(Code::KeyMissing)),
+            (&[("x-api-key", "")], Err(Code::KeyMissing)),
+            (&[], Err(Code::KeyMissing)),
         ] {
             assert_eq!(key_text(&headers(lines)), expected, "{lines:?}");
         }
