@@ -239,6 +239,10 @@ fn what_is_not_a_price_is_answered_by_the_control_plane_on_the_same_port() {
         assert!(assets.text().contains("coinbase"));
         let limits = service.get("/limits");
         assert_eq!(limits.status, 200, "{}", limits.text());
+        for name in ["lpo_tcp", "lrs_tcp"] {
+            let docs = http::get(service.address(name), "/docs", &[]);
+            assert_eq!((docs.status, docs.text().contains("id=\"asset_unknown\"")), (200, true), "{name}");
+        }
         assert_eq!(service.admin("/admin/feeds").status, 200);
         assert_eq!(service.get("/admin/feeds").status, 401, "a price key is no admin key");
         let detail = service.get("/price?asset=BTC&detail=1").json();

@@ -7,6 +7,7 @@ mod admin;
 mod assets;
 pub mod caller;
 mod detail;
+mod docs;
 mod health;
 mod limits;
 pub mod listen;
@@ -24,7 +25,7 @@ use crate::prices::PriceBoard;
 use crate::usage::UsageLedger;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -92,6 +93,7 @@ pub fn public_router(state: Arc<ApiState>) -> Router {
     let routes = Router::new()
         .route("/price", get(detail::price))
         .route("/assets", get(assets::list))
+        .route("/docs", get(docs::page))
         .route("/limits", get(limits::own))
         .route("/health", get(health::readyz))
         .route("/readyz", get(health::readyz))
@@ -129,7 +131,11 @@ async fn other_method(method: Method) -> Response {
     ([(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"))], answer).into_response()
 }
 
-async fn nowhere() -> Response {
+async fn nowhere(method: Method, target: Uri) -> Response {
+    // `OPTIONS *` asks about the server, which is there.
+    if method == Method::OPTIONS && target.path() == "*" {
+        return other_method(method).await;
+    }
     Problem::from(Code::NotFound).into_response()
 }
 

@@ -11,7 +11,8 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dataplane_core::feed::{Exclusion, VenueDetail};
-use dataplane_core::render::price_body;
+use dataplane_core::names_etag;
+use dataplane_core::render::{price_body, usual_detail};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::asset::{AssetId, Symbol};
@@ -60,9 +61,18 @@ struct Wanted {
 
 /// `GET /price` on a handed-over socket.
 pub async fn price(State(state): Shared, Query(query): Query<Vec<(String, String)>>, headers: HeaderMap) -> Response {
+    if !query.iter().any(|(name, value)| name == "detail" && is_set(value)) {
+        // Shards hand over no other price, so this came to the control plane's own port.
+        const WHERE: &str = "Prices are asked for on the price port (TCP_PORT_LPO); here only with detail=1.";
+        return Problem::saying(Code::NotFound, WHERE).into_response();
+    }
     let now = clock::now();
-    let (record, answer) = match identify(&state.keys, key_text(&headers), Permissions::PRICES, now) {
-        Ok(record) => (Some(record), answer(&state, record, &query, now).await),
+    let caller = match has_body(&headers) {
+        true => Err(Code::BodyNotAllowed),
+        false => identify(&state.keys, key_text(&headers), Permissions::PRICES, now),
+    };
+    let (record, answer) = match caller {
+        Ok(record) => (Some(record), answer(&state, record, &query, &headers, now).await),
         Err(code) => (None, Err((None, code.into()))),
     };
     let (symbol, mut response) = match answer {
@@ -76,35 +86,60 @@ pub async fn price(State(state): Shared, Query(query): Query<Vec<(String, String
     response
 }
 
+/// Whether a body follows the head.
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || length.is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
+}
+
+fn is_set(flag: &str) -> bool {
+    matches!(flag, "1" | "true")
+}
+
 type Refused = (Option<Symbol>, Problem);
 
 async fn answer(
     state: &Arc<ApiState>,
     record: &KeyRecord,
     query: &[(String, String)],
+    headers: &HeaderMap,
     now: Moment,
 ) -> Result<(Symbol, Response), Refused> {
     admit(&state.keys, record, now).map_err(|code| (None, code.into()))?;
     let wanted = wanted(query).map_err(|code| (None, code.into()))?;
-    let about = |code: Code| (Some(wanted.symbol), Problem::from(code));
+    let problem = |code: Code| Problem::saying(code, format!("{}: {}", wanted.symbol.as_str(), usual_detail(code)));
+    let about = |code: Code| (Some(wanted.symbol), problem(code));
     let id = state.assets.borrow().find(&wanted.symbol).ok_or_else(|| about(Code::AssetUnknown))?;
-    let Some(tick) = newer(state, id, wanted).await else {
-        return Ok((wanted.symbol, StatusCode::NOT_MODIFIED.into_response()));
-    };
+    let (tick, is_news) = newer(state, id, wanted).await;
+    if let Some(tick) = tick.filter(|_| !is_news) {
+        return Ok((wanted.symbol, (StatusCode::NOT_MODIFIED, version(&tick)).into_response()));
+    }
     let details = inspect(state, id).await.ok_or_else(|| about(Code::Overloaded))?;
     let rows = rows(&details, clock::now());
-    let told = |code: Code| (Some(wanted.symbol), Problem::from(code).with("venues", serde_json::json!(rows)));
+    let told = |code: Code| (Some(wanted.symbol), problem(code).with("venues", serde_json::json!(rows)));
     let tick = tick.ok_or_else(|| told(Code::PriceUnavailable))?;
     if tick.is_stale() && !wanted.allow_stale {
         return Err(told(Code::PriceStale));
     }
+    if is_known(headers, &tick) {
+        return Ok((wanted.symbol, (StatusCode::NOT_MODIFIED, version(&tick)).into_response()));
+    }
     let symbol = state.assets.borrow().entry(id).map_or(wanted.symbol, |entry| entry.symbol);
     let body = body(&symbol, &tick, &rows, clock::now()).ok_or_else(|| about(Code::PriceUnavailable))?;
-    let fields = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=1")),
-    ];
-    Ok((wanted.symbol, (fields, body).into_response()))
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((wanted.symbol, (kind, version(&tick), body).into_response()))
+}
+
+/// The fields that say which price this is.
+fn version(tick: &Tick) -> [(HeaderName, String); 2] {
+    [(header::CACHE_CONTROL, "private, max-age=1".to_owned()), (header::ETAG, format!("\"{}\"", tick.sequence))]
+}
+
+/// Whether the client has this price already.
+fn is_known(headers: &HeaderMap, tick: &Tick) -> bool {
+    let wanted = tick.sequence.to_string();
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| names_etag(tags.as_bytes(), wanted.as_bytes()))
 }
 
 /// Reads the parameters. The shard refuses bad ones with their reasons; what gets past it is refused here all the same.
@@ -116,28 +151,32 @@ fn wanted(query: &[(String, String)]) -> Result<Wanted, Code> {
     };
     let number = |name: &str| match value(name)? {
         None => Ok(None),
+        Some(text) if text.starts_with('+') => Err(Code::ParameterInvalid),
         Some(text) => text.parse::<u64>().map(Some).map_err(|_| Code::ParameterInvalid),
     };
+    let flag = |name: &str| match value(name)? {
+        Some(text) if is_set(text) => Ok(true),
+        None | Some("0" | "false") => Ok(false),
+        Some(_) => Err(Code::ParameterInvalid),
+    };
+    let (newer_than, wait_ms, allow_stale) = (number("newer_than")?, number("wait_ms")?, flag("allow_stale")?);
+    flag("detail")?;
     let asset = value("asset")?.filter(|text| !text.is_empty()).ok_or(Code::AssetMissing)?;
-    Ok(Wanted {
-        symbol: Symbol::new(asset.as_bytes()).ok_or(Code::AssetInvalid)?,
-        allow_stale: matches!(value("allow_stale")?, Some("1" | "true")),
-        newer_than: number("newer_than")?,
-        wait_ms: number("wait_ms")?.unwrap_or(0).min(WAIT_MS_MAX),
-    })
+    let symbol = Symbol::new(asset.as_bytes()).ok_or(Code::AssetInvalid)?;
+    let wait_ms = Some(wait_ms.unwrap_or(0)).filter(|wait| *wait <= WAIT_MS_MAX).ok_or(Code::ParameterInvalid)?;
+    Ok(Wanted { symbol, allow_stale, newer_than, wait_ms })
 }
 
-/// The newest tick of `asset`; `None` when one newer than asked for did not come in time.
-async fn newer(state: &ApiState, asset: AssetId, wanted: Wanted) -> Option<Option<Tick>> {
-    let Some(newer_than) = wanted.newer_than else { return Some(state.prices.price(asset)) };
+/// The newest tick of `asset`, if there is one, and whether it is newer than asked for (or that was not asked).
+async fn newer(state: &ApiState, asset: AssetId, wanted: Wanted) -> (Option<Tick>, bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_millis(wanted.wait_ms);
     loop {
-        if let Some(tick) = state.prices.price(asset).filter(|tick| tick.sequence > newer_than) {
-            return Some(Some(tick));
-        }
+        let tick = state.prices.price(asset);
+        let Some(newer_than) = wanted.newer_than else { return (tick, true) };
+        let is_news = tick.is_some_and(|tick| tick.sequence > newer_than);
         let now = tokio::time::Instant::now();
-        if now >= deadline || state.is_draining() {
-            return None;
+        if is_news || now >= deadline || state.is_draining() {
+            return (tick, is_news);
         }
         tokio::time::sleep_until(deadline.min(now + LOOK_AGAIN)).await;
     }

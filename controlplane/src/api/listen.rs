@@ -4,7 +4,12 @@
 //! write and let go. What a request means is not known here.
 
 use super::prefixed::Prefixed;
+use super::problem::Problem;
 use axum::Router;
+use axum::extract::Request;
+use axum::http::{Version, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use crossbeam_channel::{Receiver, select};
 use dataplane_core::render::usual_detail;
 use dataplane_engine::HandedOver;
@@ -72,6 +77,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts on one of our own ports for as long as it is polled.
 pub async fn accept(listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let router = router.layer(middleware::from_fn(one_host));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -87,6 +93,16 @@ pub async fn accept(listener: TcpListener, router: Router) {
             Err(_) => turn_away(stream.into_std()),
         }
     }
+}
+
+/// Refuses what a shard has refused before it hands a socket over: HTTP/1.1 without exactly one `Host`.
+async fn one_host(request: Request, next: Next) -> Response {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11) {
+        return next.run(request).await;
+    }
+    let problem = Problem::saying(Code::RequestMalformed, "Send exactly one Host field. The connection is closed.");
+    ([(header::CONNECTION, "close")], problem).into_response()
 }
 
 /// Whether a connection lives on after an answer.
@@ -229,6 +245,30 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("Retry-After: 1"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(body).expect("JSON")["code"], "overloaded");
+    }
+
+    #[tokio::test]
+    async fn our_own_ports_take_one_host() {
+        let listener = bind(IpAddr::from([127, 0, 0, 1]), 0, "X").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let accepting = tokio::spawn(accept(listener, router()));
+        for (head, status) in [
+            ("GET /here HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "200 OK"),
+            ("GET /here HTTP/1.0\r\n\r\n", "200 OK"),
+            ("GET /here HTTP/1.1\r\n\r\n", "400 Bad Request"),
+            ("GET /here HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "400 Bad Request"),
+            ("GET /here HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", "400 Bad Request"),
+        ] {
+            let asked = tokio::task::spawn_blocking(move || {
+                let mut client = Socket::connect(address).expect("a connection");
+                client.write_all(head.as_bytes()).expect("sent");
+                read_all(client)
+            });
+            let text = asked.await.expect("an answer");
+            assert!(text.get(9..).is_some_and(|text| text.starts_with(status)), "{head:?}: {text}");
+            assert_eq!(text.contains("request_malformed"), status.starts_with("400"), "{text}");
+        }
+        accepting.abort();
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The routes, asked one request at a time, over a data plane that says what a test wants.
 
 use super::caller::AdminGate;
+use super::docs::{ENDPOINTS, Endpoint, Key, Port};
 use super::plane::{FeedView, Plane};
 use super::{ApiState, NodeFacts, health_router, public_router};
 use crate::feeds::board::Counters;
@@ -269,8 +270,33 @@ async fn wrong_paths_methods_and_keys_get_their_problem() {
 }
 
 #[tokio::test]
+async fn what_the_reference_names_is_there_and_its_keys_are_asked_for() {
+    let (public, health) = (Bench::new().public(), Bench::new().health());
+    let (status, headers, page) = ask(&public, "GET /docs", "").await;
+    assert_eq!((status, headers["content-type"].as_bytes()), (200, &b"text/html; charset=utf-8"[..]));
+    assert!(page.contains("<tr id=\"price_stale\">"));
+    for Endpoint { target, port, key, .. } in &ENDPOINTS {
+        let line = format!("GET {}", target.split(['?']).next().unwrap_or_default());
+        let line = if target.contains("detail=1") { format!("GET {target}") } else { line };
+        let (on_public, on_health) = (ask(&public, &line, "").await.0, ask(&health, &line, "").await.0);
+        let open = if *key == Key::Nobody { 200 } else { 401 };
+        let expected = match port {
+            // A shard answers it before it comes here.
+            Port::Price => (404, 404),
+            Port::Both => (open, 404),
+            Port::Everywhere => (open, open),
+            Port::Health => (404, open),
+        };
+        assert_eq!((on_public, on_health), expected, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn options_and_head_are_answered() {
     let router = Bench::new().public();
+    let (status, headers, body) = ask(&router, "OPTIONS *", "").await;
+    assert_eq!((status, headers["allow"].as_bytes(), body.as_str()), (204, &b"GET, HEAD, OPTIONS"[..], ""));
+    check_problem(&ask(&router, "OPTIONS /nowhere", "").await, "not_found");
     let (status, headers, body) = ask(&router, "OPTIONS /assets", "").await;
     assert_eq!((status, headers["allow"].as_bytes(), body.as_str()), (204, &b"GET, HEAD, OPTIONS"[..], ""));
     let (status, headers, body) = ask(&router, "HEAD /assets", "").await;
@@ -293,6 +319,7 @@ async fn a_detailed_price_tells_every_venue_and_counts() {
     assert_eq!((&kraken["included"], &kraken["excluded"]), (&json!(true), &Value::Null));
     assert_eq!((&okx["included"], &okx["excluded"]), (&json!(false), &json!("quarantined")));
     assert_eq!(headers["cache-control"], "private, max-age=1");
+    assert_eq!(headers["etag"], "\"4711\"");
     assert!(!headers.contains_key("ratelimit"), "half of the limit is left");
 
     assert_eq!(ask(&router, "GET /price?asset=BTC&detail=1", KEY).await.1["ratelimit"], "\"key\";r=0;t=1");
@@ -316,6 +343,9 @@ async fn a_price_that_is_not_to_be_had_says_why() {
         ("asset=A-B", 400, "asset_invalid"),
         ("asset=BTC&asset=ETH", 400, "parameter_invalid"),
         ("asset=BTC&newer_than=x", 400, "parameter_invalid"),
+        ("asset=BTC&newer_than=+1", 400, "parameter_invalid"),
+        ("asset=BTC&wait_ms=30001", 400, "parameter_invalid"),
+        ("asset=BTC&allow_stale=7", 400, "parameter_invalid"),
     ] {
         let router = Bench::new().public();
         let answer = ask(&router, &format!("GET /price?{query}&detail=1"), KEY).await;
@@ -331,13 +361,39 @@ async fn a_price_that_is_not_to_be_had_says_why() {
 }
 
 #[tokio::test]
+async fn a_detailed_price_that_the_client_has_is_not_sent_again() {
+    for (field, value, status) in [
+        ("if-none-match", "\"4711\"", 304),
+        ("if-none-match", "W/\"1\", W/\"4711\"", 304),
+        ("if-none-match", "*", 304),
+        ("if-none-match", "\"4710\"", 200),
+        ("content-length", "0", 200),
+        ("content-length", "5", 413),
+        ("transfer-encoding", "chunked", 413),
+    ] {
+        let request = Request::get("/price?asset=BTC&detail=1").header("x-api-key", KEY).header(field, value);
+        let request = request.body(Body::empty()).expect("a request");
+        let answer = Bench::new().public().oneshot(request).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{field}: {value}");
+        assert_eq!(answer.headers().contains_key("etag"), status != 413, "{field}: {value}");
+    }
+    let plain = ask(&Bench::new().public(), "GET /price?asset=BTC", KEY).await;
+    check_problem(&plain, "not_found");
+    assert!(plain.2.contains("price port"), "{}", plain.2);
+}
+
+#[tokio::test]
 async fn a_newer_price_is_waited_for() {
     let mut bench = Bench::new();
     bench.ticks.push(Tick { sequence: 4_712, ..tick(0, 0) }).expect("room");
     let router = bench.public();
     let newer = ask_json(&router, "GET /price?asset=BTC&detail=1&newer_than=4711&wait_ms=30000", KEY).await;
     assert_eq!((newer.0, &newer.1["sequence"]), (200, &json!(4_712)));
-    assert_eq!(ask(&router, "GET /price?asset=BTC&detail=1&newer_than=4712&wait_ms=1", KEY).await.0, 304);
+    let unchanged = ask(&router, "GET /price?asset=BTC&detail=1&newer_than=4712&wait_ms=1", KEY).await;
+    assert_eq!((unchanged.0, unchanged.1["etag"].as_bytes()), (304, &b"\"4712\""[..]));
+    let never = ask(&Bench::new().public(), "GET /price?asset=ETH&detail=1&newer_than=1&wait_ms=1", KEY).await;
+    check_problem(&never, "price_unavailable");
+    assert!(never.2.contains("\"detail\":\"ETH: "), "{}", never.2);
 }
 
 #[tokio::test]

@@ -21,3 +21,5 @@ pub mod render;
 mod table;
 mod usage;
 mod waiters;
+
+pub use http::request::names_etag;

@@ -341,7 +341,8 @@ fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Whether an `If-None-Match` value lists the tag with this text, weakly compared, or is `*`.
-fn names_etag(value: &[u8], wanted: &[u8]) -> bool {
+#[must_use]
+pub fn names_etag(value: &[u8], wanted: &[u8]) -> bool {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
         let opaque = tag.strip_prefix(b"W/").unwrap_or(tag);
         tag == b"*" || opaque.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) == Some(wanted)

@@ -1,0 +1,191 @@
+//! `GET /docs`: what can be asked, and what each error code means, as one page that needs nothing else.
+//!
+//! The `type` of every problem document leads to its code's anchor here. Codes and their words come from the one list
+//! that answers are made from, so the page cannot fall behind; which prices there are is not known here.
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use dataplane_core::render::usual_detail;
+use shared::code::Code;
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+/// Highest code number that the binary datagram form has.
+const BINARY_NUMBER_MAX: u8 = 13;
+
+/// Whom a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Nobody,
+    Caller,
+    Admin,
+}
+
+/// Where a path is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    /// By a shard, on the price port only.
+    Price,
+    /// By the control plane, on the price port and its own.
+    Both,
+    /// There, and on the health ports.
+    Everywhere,
+    /// On the health ports only.
+    Health,
+}
+
+/// One thing that can be asked.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) target: &'static str,
+    pub(super) port: Port,
+    pub(super) key: Key,
+    does: &'static str,
+}
+
+const fn endpoint(target: &'static str, port: Port, key: Key, does: &'static str) -> Endpoint {
+    Endpoint { target, port, key, does }
+}
+
+/// Everything this version answers, each with GET and HEAD.
+pub(super) const ENDPOINTS: [Endpoint; 14] = [
+    endpoint("/price?asset=BTC", Port::Price, Key::Caller, "One price. allow_stale=1 takes an old one too."),
+    endpoint(
+        "/price?asset=BTC&newer_than=SEQ&wait_ms=N",
+        Port::Price,
+        Key::Caller,
+        "Waits up to N ms (at most 30000) for a higher sequence; 304 when none came.",
+    ),
+    endpoint(
+        "/price?asset=BTC&detail=1",
+        Port::Both,
+        Key::Caller,
+        "One price with what each venue says, and why one is left out.",
+    ),
+    endpoint(
+        "/prices?assets=BTC,ETH",
+        Port::Price,
+        Key::Caller,
+        "Up to 64 prices of one table generation, or all of them (assets=all); ignore_unknown=1 lists what is missing.",
+    ),
+    endpoint("/assets", Port::Both, Key::Nobody, "What can be asked for, by asset and by venue."),
+    endpoint("/limits", Port::Both, Key::Caller, "The key's limit, what is left of it, and what it has asked."),
+    endpoint("/docs", Port::Both, Key::Nobody, "This page."),
+    endpoint("/admin/feeds", Port::Both, Key::Admin, "Each venue's session, and what became of its quotes."),
+    endpoint("/admin/engine", Port::Both, Key::Admin, "The engine and why, who runs where, every shard's counters."),
+    endpoint("/admin/usage?after=ID&limit=N", Port::Both, Key::Admin, "Totals of each key since the process started."),
+    endpoint("/livez", Port::Everywhere, Key::Nobody, "200 while every shard's loop turns."),
+    endpoint(
+        "/readyz",
+        Port::Everywhere,
+        Key::Nobody,
+        "200 while requests should be sent here, else 503 with reasons.",
+    ),
+    endpoint("/health", Port::Everywhere, Key::Nobody, "The same as /readyz."),
+    endpoint("/metrics", Port::Health, Key::Nobody, "Counters in the text form of Prometheus."),
+];
+
+const HEAD: &str = "<!doctype html>
+<html lang=\"en\"><head><meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width\"><title>Trinity Beast: reference</title>
+<style>
+body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-top:1px solid #ccc}
+code{font:.9em ui-monospace,monospace}:target{background:#ffeaa0}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}:target{background:#554400}}
+</style></head><body>
+<h1>Trinity Beast</h1>
+<p>Prices of crypto assets over HTTP/1.1 and UDP. A key goes into <code>Authorization: Bearer KEY</code> or
+<code>X-API-Key: KEY</code>; the administrator's only into <code>Authorization</code>. Times are Unix milliseconds, prices
+are decimal text.</p>
+";
+
+/// The page; its words are fixed, so it is made once.
+static PAGE: LazyLock<String> = LazyLock::new(render);
+
+/// `GET /docs`. Asks for no key: whoever was refused for want of one must be able to read why.
+pub async fn page() -> Response {
+    let fields = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(
+                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+            ),
+        ),
+    ];
+    (fields, PAGE.as_str()).into_response()
+}
+
+fn render() -> String {
+    let mut page = HEAD.to_owned();
+    page.push_str("<h2>What can be asked</h2>\n<table><tr><th>GET</th><th>port</th><th>key</th><th></th></tr>\n");
+    for Endpoint { target, port, key, does } in &ENDPOINTS {
+        let port = match port {
+            Port::Price => "prices",
+            Port::Both => "prices, control",
+            Port::Everywhere => "prices, control, health",
+            Port::Health => "health",
+        };
+        let key = match key {
+            Key::Nobody => "none",
+            Key::Caller => "yours",
+            Key::Admin => "administrator's",
+        };
+        let (target, does) = (escaped(target), escaped(does));
+        // Writing to a string does not fail.
+        let _ = writeln!(page, "<tr><td><code>{target}</code></td><td>{port}</td><td>{key}</td><td>{does}</td></tr>");
+    }
+    page.push_str(
+        "</table>\n<p>Datagrams, one each way: <code>{\"key\":\"KEY\",\"asset\":\"BTC\",\"id\":7}</code>, or signed binary \
+         frames of 64 bytes. A reply is at most three times its request: pad the request with <code>\"pad\":\"…\"</code>.</p>\n\
+         <h2>Errors</h2>\n<p>Over HTTP an error is a problem document (<code>application/problem+json</code>), in datagrams \
+         a <code>status</code> and a <code>code</code>; the binary form has the number.</p>\n\
+         <table><tr><th>code</th><th>HTTP</th><th>binary</th><th>meaning</th><th>what to do</th></tr>\n",
+    );
+    for code in Code::ALL {
+        let number = Some(code.number()).filter(|number| *number <= BINARY_NUMBER_MAX);
+        let number = number.map(|number| number.to_string()).unwrap_or_default();
+        let (name, status) = (code.name(), code.status());
+        let (title, detail) = (escaped(code.title()), escaped(usual_detail(code)));
+        let _ = writeln!(
+            page,
+            "<tr id=\"{name}\"><td><a href=\"#{name}\"><code>{name}</code></a></td><td>{status}</td><td>{number}</td>\
+             <td>{title}.</td><td>{detail}</td></tr>"
+        );
+    }
+    page.push_str("</table>\n</body></html>\n");
+    page
+}
+
+/// Text as HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_anchor_with_what_to_do() {
+        for code in Code::ALL {
+            let anchor = format!("<tr id=\"{}\">", code.name());
+            assert_eq!(PAGE.matches(&anchor).count(), 1, "{anchor}");
+            let row = PAGE.lines().find(|line| line.contains(&anchor)).expect("its row");
+            for part in [escaped(code.title()), escaped(usual_detail(code)), format!("<td>{}</td>", code.status())] {
+                assert!(row.contains(&part), "{part} in {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_needs_nothing_else() {
+        for outside in ["http:", "https:", "src=", "url(", "@import", "<link", "<script"] {
+            assert!(!PAGE.contains(outside), "{outside}");
+        }
+        assert!(PAGE.starts_with("<!doctype html>") && PAGE.ends_with("</html>\n"));
+        assert_eq!(escaped("a<b> & \"c\""), "a&lt;b&gt; &amp; &quot;c&quot;");
+    }
+}
