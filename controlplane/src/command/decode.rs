@@ -50,7 +50,9 @@ pub fn run(args: &DecodeArgs) -> anyhow::Result<()> {
     let mut kinds = BTreeMap::new();
     let mut line = Vec::new();
     let mut number = 0;
-    while read_line(&mut *input, &mut line)? {
+    while read_line(&mut *input, &mut line)
+        .context("the input cannot be read: give a file of frames, or pipe them in")?
+    {
         number += 1;
         let frame = line.trim_ascii();
         if frame.is_empty() {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use shared::asset::{Symbol, resolve_alias};
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 /// Arguments of `price`.
@@ -90,13 +91,26 @@ async fn ask(args: &PriceArgs) -> anyhow::Result<()> {
     let mut printer = Printer { json: args.json, shown: HashMap::new() };
     let mut turns = tokio::time::interval(Duration::from_millis(args.every_ms));
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut has_answered, mut trouble) = (false, String::new());
     loop {
         turns.tick().await;
         let answer = match &mut client {
             Client::Http(client) => client.ask(&args.assets).await,
             Client::Udp(client) => client.ask(&args.assets).await,
         };
-        let answer = answer?;
+        let answer = match answer {
+            // Who watches wants to see it come back.
+            Err(error) if args.watch && has_answered => {
+                let told = format!("{error:#}");
+                if told != trouble {
+                    writeln!(io::stderr(), "trinity-beast: {told}; going on")?;
+                }
+                trouble = told;
+                continue;
+            }
+            answer => answer?,
+        };
+        (has_answered, trouble) = (true, String::new());
         print(&printer.text(&answer.prices))?;
         let missing = unanswered(&args.assets, &answer);
         if !missing.is_empty() && (!args.watch || answer.prices.is_empty()) {

@@ -2,6 +2,7 @@
 
 use super::{gemini_api, print, venue};
 use crate::feeds::simulator::{SimulatorSettings, Simulators};
+use anyhow::Context;
 use clap::Args;
 use shared::venue::{VENUE_COUNT, Venue, VenueSet};
 use std::net::IpAddr;
@@ -42,7 +43,9 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
             ports,
             ..SimulatorSettings::default()
         };
-        let simulators = Simulators::start(&settings).await?;
+        let simulators = Simulators::start(&settings)
+            .await
+            .context("the exchange did not start; choose another --port or --bind")?;
         for (venue, address) in simulators.addresses() {
             print(&format!(
                 "simulated {venue}, seed {}: WebSocket ws://{address}/  REST http://{address}\n\

@@ -4,6 +4,7 @@ use super::{Answer, read_json, refused, with_port};
 use anyhow::{Context, bail};
 use serde_json::json;
 use shared::asset::Symbol;
+use shared::code::Code;
 use shared::limits::{ASSETS_PER_DATAGRAM_MAX, DATAGRAM_OUT_MAX};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,29 +46,33 @@ impl Client {
     /// Asks for `assets`.
     pub async fn ask(&mut self, assets: &[Symbol]) -> anyhow::Result<Answer> {
         let mut answer = Answer::default();
-        for some in assets.chunks(ASSETS_PER_DATAGRAM_MAX) {
-            self.ask_some(some, &mut answer).await?;
+        let mut unasked: Vec<&[Symbol]> = assets.chunks(ASSETS_PER_DATAGRAM_MAX).rev().collect();
+        while let Some(some) = unasked.pop() {
+            let mut object = self.ask_some(some).await?;
+            let code = object["code"].as_str().unwrap_or_default();
+            match object["status"].as_u64() {
+                None => answer.add(&mut object),
+                // Eight long prices are more than a datagram: halves of them are not.
+                Some(_) if code == Code::ReplyTooLong.name() && some.len() > 1 => {
+                    let (first, second) = some.split_at(some.len() / 2);
+                    unasked.extend([second, first]);
+                }
+                Some(status) => {
+                    let known = Code::ALL.into_iter().find(|known| known.name() == code);
+                    return Err(refused(status, code, known.map_or("an unknown code", Code::title)));
+                }
+            }
         }
         Ok(answer)
     }
 
-    async fn ask_some(&mut self, assets: &[Symbol], answer: &mut Answer) -> anyhow::Result<()> {
+    /// What the service says to one request.
+    async fn ask_some(&mut self, assets: &[Symbol]) -> anyhow::Result<serde_json::Value> {
         for _ in 0..TRIES {
             self.last_id += 1;
             self.socket.send(&request(&self.key, assets, self.last_id)).await.context("the datagram did not leave")?;
             match timeout(PATIENCE, self.reply(self.last_id)).await {
-                Ok(reply) => {
-                    let mut object = reply?;
-                    if let Some(status) = object["status"].as_u64() {
-                        return Err(refused(
-                            status,
-                            object["code"].as_str().unwrap_or_default(),
-                            "see the contract's codes",
-                        ));
-                    }
-                    answer.add(&mut object);
-                    return Ok(());
-                }
+                Ok(reply) => return reply,
                 Err(_) => continue,
             }
         }
@@ -100,6 +105,33 @@ fn request(key: &str, assets: &[Symbol], id: u64) -> Vec<u8> {
 mod tests {
     use super::*;
     use shared::limits::DATAGRAM_IN_MAX;
+
+    #[tokio::test]
+    async fn what_does_not_fit_into_one_reply_is_asked_for_in_parts() {
+        let service = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let target = service.local_addr().expect("its address").to_string();
+        let serving = tokio::spawn(async move {
+            let mut bytes = [0; DATAGRAM_IN_MAX];
+            loop {
+                let (length, from) = service.recv_from(&mut bytes).await.expect("a request");
+                let asked = read_json(&bytes[..length]).expect("JSON");
+                let names = asked["assets"].as_array().expect("assets");
+                let prices: Vec<_> = names.iter().map(|name| json!({ "asset": name })).collect();
+                let reply = match names.len() {
+                    0..=2 => json!({ "id": asked["id"], "prices": prices, "missing": [] }),
+                    _ => json!({ "id": asked["id"], "status": 400, "code": "reply_too_long" }),
+                };
+                service.send_to(reply.to_string().as_bytes(), from).await.expect("sent");
+            }
+        });
+        let assets: Vec<Symbol> =
+            (0..11).map(|index| Symbol::new(format!("A{index}").as_bytes()).expect("a symbol")).collect();
+        let mut client = Client::new(&target, "key").await.expect("a client");
+        let answer = client.ask(&assets).await.expect("an answer");
+        let came: Vec<&str> = answer.prices.iter().filter_map(|price| price["asset"].as_str()).collect();
+        assert_eq!(came, assets.iter().map(Symbol::as_str).collect::<Vec<_>>(), "all, in their order");
+        serving.abort();
+    }
 
     #[test]
     fn a_request_is_long_enough_for_its_reply_and_not_too_long() {
