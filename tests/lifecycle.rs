@@ -76,6 +76,27 @@ fn sigterm_drains_and_exits_zero() {
 }
 
 #[test]
+fn who_waits_is_answered_before_the_process_goes() {
+    for engine in ENGINES {
+        let mut service = Service::demo(engine);
+        service.await_price("BTC", 2);
+        let mut waiting = Connection::open(service.address("lpo_tcp"));
+        let path = format!("/price?asset=BTC&newer_than={}&wait_ms=30000", u64::MAX);
+        let key = service.stress_key().to_owned();
+        waiting.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n").as_bytes());
+        harness::eventually("the request to wait", || {
+            let metrics = harness::http::get(service.address("health_lpo"), "/metrics", &[]).text();
+            metrics.lines().any(|line| line.starts_with("tb_waiting{") && line.ends_with(" 1")).then_some(())
+        });
+        service.signal("TERM");
+        let reply = waiting.read(false).expect("an answer before the end");
+        assert_eq!((reply.status, reply.header("connection")), (304, Some("close")), "{engine}");
+        assert_eq!(service.wait().code(), Some(0), "{}", service.log());
+        assert!(!service.log().contains('\u{1b}'), "colours are for terminals: {}", service.log());
+    }
+}
+
+#[test]
 fn no_secret_is_in_the_log() {
     let mut service = Service::demo_with("auto", &[("RUST_LOG", "trace"), ("LOG_LEVEL", "trace")]);
     service.await_price("BTC", 2);

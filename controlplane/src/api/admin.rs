@@ -91,6 +91,8 @@ fn shard(stats: &ShardStats, now: Moment) -> Value {
         usage_ring_full,
         ..
     } = stats.counters;
+    // Beyond the largest lag told apart there is no number.
+    let lag = |part, of| stats.feed_lag.quantile_ns(part, of).filter(|lag_ns| *lag_ns != u64::MAX);
     json!({
         "shard": stats.index,
         "cpu": stats.cpu,
@@ -116,9 +118,9 @@ fn shard(stats: &ShardStats, now: Moment) -> Value {
         "usage_ring_full": usage_ring_full,
         "feed_lag_ns": {
             "count": stats.feed_lag.count(),
-            "p50": stats.feed_lag.quantile_ns(50, 100),
-            "p99": stats.feed_lag.quantile_ns(99, 100),
-            "p999": stats.feed_lag.quantile_ns(999, 1_000),
+            "p50": lag(50, 100),
+            "p99": lag(99, 100),
+            "p999": lag(999, 1_000),
         },
     })
 }
