@@ -152,8 +152,11 @@ pub struct Tick {
     pub source: u8,
     /// `Tier` number.
     pub tier: u8,
+    /// 1 where the tick was made at once for the frame that `received_mono_ns` tells of, so that the time since then is
+    /// the feed's doing; 0 where housekeeping made it (a refresh, staleness, the end of a quarantine).
+    pub prompt: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }
 
 const _: () = assert!(size_of::<Tick>() == 64);
@@ -185,6 +188,13 @@ impl Tick {
     #[must_use]
     pub const fn is_stale(&self) -> bool {
         self.flags & TICK_STALE != 0
+    }
+
+    /// Whether the tick was made at once for the frame that `received_mono_ns` tells of.
+    #[inline]
+    #[must_use]
+    pub const fn is_prompt(&self) -> bool {
+        self.prompt != 0
     }
 
     /// What the price is in; a number that no feed shard writes reads as USDT, which promises less.

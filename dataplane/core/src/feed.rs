@@ -289,7 +289,7 @@ impl FeedShard {
                 counters.refused_price += u64::from(fields.incomplete);
                 let trade_age_ms = self.walls.trade_age_ms(now, quote);
                 self.market.merge(now.mono_ns, quote, &fields, trade_age_ms, counters);
-                self.look_at(now, index, Some(venue));
+                self.look_at(now, index, Some(quote));
             }
             Err(refusal) => {
                 match refusal {
@@ -346,17 +346,20 @@ impl FeedShard {
     }
 
     /// Weighs one asset and publishes what is new about it: a change at once, the same price at intervals.
-    fn look_at(&mut self, now: Moment, index: usize, spoke: Option<Venue>) {
-        let (outcome, mut due_mono_ns) = self.market.weigh(now.mono_ns, index, spoke, &mut self.counters.venues);
+    fn look_at(&mut self, now: Moment, index: usize, spoke: Option<&Quote>) {
+        let venue = spoke.map(|quote| quote.venue);
+        let (outcome, mut due_mono_ns) = self.market.weigh(now.mono_ns, index, venue, &mut self.counters.venues);
         let before = self.newest[index];
         let stale = Tick { flags: before.flags | TICK_STALE, ..before };
         let can_go_stale = before.sequence != 0 && !before.is_stale();
         match outcome {
-            Outcome::Price(tick) if before.sequence == 0 || is_changed(&before, &tick) => self.publish(now, tick),
+            Outcome::Price(tick) if before.sequence == 0 || is_changed(&before, &tick) => {
+                self.publish(now, tick, spoke)
+            }
             Outcome::Price(tick) if is_refreshed(&before, &tick) => {
                 let from_mono_ns = before.published_mono_ns.saturating_add(REFRESH_NS);
                 if now.mono_ns >= from_mono_ns {
-                    self.publish(now, tick);
+                    self.publish(now, tick, spoke);
                 } else {
                     due_mono_ns = due_mono_ns.min(from_mono_ns);
                 }
@@ -364,12 +367,12 @@ impl FeedShard {
             Outcome::Hold if can_go_stale => {
                 let proven_until_mono_ns = self.market.proven_until_mono_ns(&before);
                 if now.mono_ns > proven_until_mono_ns {
-                    self.publish(now, stale);
+                    self.publish(now, stale, None);
                 } else {
                     due_mono_ns = due_mono_ns.min(proven_until_mono_ns + 1);
                 }
             }
-            Outcome::Stale if can_go_stale => self.publish(now, stale),
+            Outcome::Stale if can_go_stale => self.publish(now, stale, None),
             Outcome::Price(_) | Outcome::Hold | Outcome::Stale => {}
         }
         self.due_mono_ns[index] = due_mono_ns;
@@ -378,9 +381,11 @@ impl FeedShard {
         }
     }
 
-    /// Numbers a tick and sends it.
-    fn publish(&mut self, now: Moment, tick: Tick) {
-        let tick = Tick { sequence: self.next_sequence, published_mono_ns: now.mono_ns, ..tick };
+    /// Numbers a tick and sends it; `spoke` is what it was made for, if a quote.
+    fn publish(&mut self, now: Moment, tick: Tick, spoke: Option<&Quote>) {
+        let is_prompt = spoke.is_some_and(|quote| quote.received_mono_ns == tick.received_mono_ns);
+        let (sequence, published_mono_ns) = (self.next_sequence, now.mono_ns);
+        let tick = Tick { sequence, published_mono_ns, prompt: is_prompt.into(), ..tick };
         self.next_sequence += 1;
         self.newest[usize::from(tick.asset)] = tick;
         self.fanout.publish(&tick);

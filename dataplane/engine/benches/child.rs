@@ -1,17 +1,16 @@
 //! Servers under measurement, each in a process of its own: the same program, started again with a role.
 //!
-//! A child pins itself before it allocates, says where it listens, and answers each line on its standard input with the
-//! CPU time its shard has used. It ends when that input ends, so it cannot outlive the bench.
+//! A child pins itself before it allocates, says where it listens, and answers questions about itself.
 
 use crate::floor::{self, FloorSetup};
-use crate::plane;
+use crate::process::{self, Process};
+use crate::{plane, threads};
 use dataplane_engine::{Engine, EngineChoice};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 use tuning::core_plan::CorePlan;
-use tuning::{clock, pin, sockets};
+use tuning::{pin, sockets};
 
 /// What a child serves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,9 +59,7 @@ impl Order {
 
 /// A running child, seen from the bench. Dropping it ends it.
 pub struct Server {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    process: Process,
     pub tcp: SocketAddr,
     pub udp: SocketAddr,
 }
@@ -70,38 +67,21 @@ pub struct Server {
 impl Server {
     /// Starts a child and waits until it listens.
     pub fn start(order: Order) -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(order.to_arguments()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let input = child.stdin.take();
-        let output = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
-        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut server = Self { child, input, output, tcp: nowhere, udp: nowhere };
-        let line = server.line()?;
+        let mut process = Process::start(&order.to_arguments())?;
+        let line = process.line()?;
         let mut parts = line.split_whitespace().filter_map(|text| text.parse().ok());
         let (tcp, udp) = parts.next().zip(parts.next()).ok_or_else(|| io::Error::other(line.clone()))?;
-        (server.tcp, server.udp) = (tcp, udp);
-        Ok(server)
+        Ok(Self { process, tcp, udp })
     }
 
     /// CPU time the child's shard has used, ns.
     pub fn cpu_ns(&mut self) -> io::Result<u64> {
-        self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(b"cpu\n")?;
-        self.line()?.trim().parse().map_err(io::Error::other)
+        self.number("cpu")
     }
 
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        if line.is_empty() { Err(io::Error::other("a server ended by itself: see above")) } else { Ok(line) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        // It ends by itself now; it was started by us in any case.
-        let _ = self.child.wait();
+    /// What the child answers to one of the questions in [`run`].
+    pub fn number(&mut self, question: &str) -> io::Result<u64> {
+        self.process.ask(question)?.parse().map_err(io::Error::other)
     }
 }
 
@@ -126,7 +106,7 @@ pub fn run(order: Order) -> io::Result<()> {
                 }
             };
             std::thread::Builder::new().name("shard-0".to_owned()).spawn(body)?;
-            answer(tcp, udp)
+            answer(tcp, udp, || 0)
         }
         Role::Plane => {
             let wanted = if order.engine == Engine::IoUring { EngineChoice::IoUring } else { EngineChoice::Epoll };
@@ -141,7 +121,8 @@ pub fn run(order: Order) -> io::Result<()> {
                     std::thread::sleep(Duration::from_millis(50));
                 }
             });
-            answer(plane.tcp_address(), plane.udp_address())
+            let connections = || plane.stats().iter().map(|shard| shard.connections).sum();
+            answer(plane.tcp_address(), plane.udp_address(), connections)
         }
     }
 }
@@ -157,29 +138,24 @@ fn reply_of(bytes: usize) -> Vec<u8> {
     reply
 }
 
-/// Tells where the server listens, then the shard's CPU time whenever asked, until the input ends.
-fn answer(tcp: SocketAddr, udp: SocketAddr) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    writeln!(output, "{tcp} {udp}")?;
-    output.flush()?;
-    for line in io::stdin().lock().lines() {
-        line?;
-        writeln!(output, "{}", shard_cpu_ns()?)?;
-        output.flush()?;
-    }
-    Ok(())
+/// Tells where the server listens, then answers questions: `cpu`, of the shard, ns; `memory`, of the process, bytes;
+/// `connections`, open.
+fn answer(tcp: SocketAddr, udp: SocketAddr, connections: impl Fn() -> u64) -> io::Result<()> {
+    process::answer(&format!("{tcp} {udp}"), |question| {
+        let number = match question {
+            "cpu" => threads::cpu_ns("shard")?,
+            "memory" => resident_bytes()?,
+            "connections" => connections(),
+            _ => return Err(io::Error::other(format!("{question} is no question"))),
+        };
+        Ok(number.to_string())
+    })
 }
 
-/// CPU time of this process's threads called `shard…`, ns.
-fn shard_cpu_ns() -> io::Result<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir("/proc/self/task")? {
-        let path = entry?.path();
-        let is_shard = std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.starts_with("shard"));
-        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<i32>().ok());
-        if let Some(thread) = number.filter(|_| is_shard) {
-            sum += clock::thread_cpu_ns_of(thread)?;
-        }
-    }
-    Ok(sum)
+/// Memory of this process that is resident now, counted page by page.
+fn resident_bytes() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();
+    let kib = line.trim().trim_end_matches(" kB").parse::<u64>().map_err(io::Error::other)?;
+    Ok(kib * 1_024)
 }

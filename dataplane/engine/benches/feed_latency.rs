@@ -1,71 +1,74 @@
 //! From a venue's frame to every shard: how long until a price just received can be had from all of them.
 //!
-//! The whole data plane runs on every allowed CPU, under a steady stream of quotes. For each sample a client waits on
-//! every shard for the next price of one asset (`newer_than`, `wait_ms`); then a quote of that asset is stamped and given
-//! to the feed thread, as a venue session does with a frame it has just read. The sample ends when the last shard's
-//! answer has been read. It therefore contains more than the question asks for: the shard rendering and sending the
-//! answer, the loopback, and this thread being scheduled; what a shard sees, it sees earlier.
+//! A thread on the last allowed CPU sends a steady stream of quotes, each stamped as received just before it is given to
+//! the feed thread, as a venue session does with a frame it has just read. Each shard counts, for each price, the time
+//! from that stamp until the price is in its table; that is the figure shown. Engines and numbers of shards take turns.
 //!
-//! `cargo bench -p trinity-dataplane-engine --bench feed_latency -- [--samples N] [--quotes N] [--engine E] [--json FILE]`
+//! What has to hold for every shard is told from above: of the prices that were late anywhere, each is taken to have
+//! been late in one shard only. Quantiles are read from the shards' own histograms, at most an eighth too high.
+//!
+//! Afterwards the same is measured from outside, through clients that wait for the price: see `answered`.
+//!
+//! `cargo bench -p trinity-dataplane-engine --bench feed_latency -- [--rounds N] [--seconds N] [--quotes N]
+//! [--samples N] [--json FILE]`
 
+#[path = "feed/answered.rs"]
+mod answered;
+mod median;
 mod plane;
+#[path = "feed/stream.rs"]
+mod stream;
+#[path = "feed/table.rs"]
+mod table;
+mod threads;
 
-use dataplane_core::feed::FeedInput;
-use dataplane_engine::{DataPlane, EngineChoice, FeedSender};
+use dataplane_engine::{DataPlane, EngineChoice, LagHistogram};
 use hdrhistogram::Histogram;
-use rtrb::Consumer;
-use shared::asset::AssetId;
-use shared::tick::Tick;
-use shared::venue::Venue;
-use std::io::{self, Write};
-use std::net::TcpStream;
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tuning::clock;
+use stream::{Sent, Stream};
 use tuning::core_plan::CorePlan;
+use tuning::cpus::AllowedCpus;
+use tuning::pin;
 
-/// The asset that is sampled; the stream of quotes is about the others.
-const PROBED: usize = 0;
+/// Quotes before each run, so that the run finds everything warm and each of its quotes changes a price.
+const WARM_UP: Duration = Duration::from_millis(300);
 
-/// The stream comes in bursts of this period, as frames do.
-const BURST_PERIOD: Duration = Duration::from_micros(500);
-
-/// Connections opened, for each shard, in search of one that it serves: missing a shard among two is then a chance of
-/// one in 2^64.
-const CONNECTIONS_TRIED: usize = 64;
+/// Shards publish their numbers ten times a second: after this long without news they have settled.
+const SETTLED: Duration = Duration::from_millis(250);
 
 /// What the bench is told.
 struct Settings {
-    samples: usize,
+    rounds: usize,
+    duration: Duration,
     quotes_per_second: u64,
-    engine: EngineChoice,
-    json: Option<String>,
+    /// Of the measurement from outside, for each engine; 0 leaves it out.
+    samples: usize,
+    json: Option<PathBuf>,
 }
 
 impl Settings {
-    fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut settings = Self { samples: 5_000, quotes_per_second: 20_000, engine: EngineChoice::Auto, json: None };
-        let mut arguments = arguments;
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let (rounds, duration, samples) = (7, Duration::from_secs(2), 2_000);
+        let mut settings = Self { rounds, duration, quotes_per_second: 20_000, samples, json: None };
         while let Some(name) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{name} needs a value"));
             let number = |text: String| text.parse::<u64>().map_err(|_| format!("{name} needs a number, not {text}"));
             match name.as_str() {
                 "--bench" => {}
-                "--samples" => settings.samples = usize::try_from(number(value()?)?.clamp(1, 1_000_000)).unwrap_or(1),
-                "--quotes" => settings.quotes_per_second = number(value()?)?.min(1_000_000),
-                "--json" => settings.json = Some(value()?),
-                "--engine" => {
-                    settings.engine = match value()?.as_str() {
-                        "io_uring" => EngineChoice::IoUring,
-                        "epoll" => EngineChoice::Epoll,
-                        _ => EngineChoice::Auto,
-                    }
-                }
+                "--rounds" => settings.rounds = usize::try_from(number(value()?)?.clamp(1, 100)).unwrap_or(1),
+                "--seconds" => settings.duration = Duration::from_secs(number(value()?)?.clamp(1, 600)),
+                "--quotes" => settings.quotes_per_second = number(value()?)?.clamp(1, 1_000_000),
+                "--samples" => settings.samples = usize::try_from(number(value()?)?.min(1_000_000)).unwrap_or(0),
+                "--json" => settings.json = Some(value()?.into()),
                 _ => {
                     return Err(format!(
-                        "{name} is not known: --samples N, --quotes N (a second), --engine E, --json FILE"
+                        "{name} is not known: --rounds N, --seconds N (each run), --quotes N (a second), --samples N, \
+                         --json FILE"
                     ));
                 }
             }
@@ -88,138 +91,151 @@ fn main() -> ExitCode {
     }
 }
 
+const ENGINES: [(EngineChoice, &str); 2] = [(EngineChoice::IoUring, "io_uring"), (EngineChoice::Epoll, "epoll")];
+
+/// What one run found.
+struct Run {
+    engine: &'static str,
+    shards: usize,
+    sent: Sent,
+    /// Prices that the shards took, over all shards.
+    ticks: u64,
+    conflated: u64,
+    /// Lags of all shards.
+    lag: LagHistogram,
+    /// CPU time for each quote, ns: of the feed thread, and of all shards.
+    feed_ns: f64,
+    shards_ns: f64,
+}
+
+/// What the clients of one engine saw.
+struct Outside {
+    engine: &'static str,
+    shards: usize,
+    latency: Histogram<u64>,
+}
+
 fn bench(settings: &Settings) -> io::Result<()> {
-    let plane = plane::start(settings.engine, CorePlan::new(None, &[]).map_err(io::Error::other)?)?;
-    let mut shards = one_connection_each(&plane)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let stream = {
-        let (feed, stop, rate) = (plane.feed(), Arc::clone(&stop), settings.quotes_per_second);
-        let ticks = plane.take_ticks().ok_or_else(|| io::Error::other("the ticks are taken"))?;
-        std::thread::spawn(move || stream(&feed, ticks, rate, &stop))
-    };
-    let began = Instant::now();
-    let sampled = sample(&plane.feed(), &mut shards, settings.samples);
-    let elapsed = began.elapsed();
-    stop.store(true, Ordering::Relaxed);
-    let (quotes, refused) = stream.join().map_err(|_| io::Error::other("the stream of quotes ended by itself"))?;
-    show(settings, &plane, &sampled?, quotes as f64 / elapsed.as_secs_f64(), refused)
-}
-
-/// Sends quotes about all assets but the probed one, at `rate` a second; how many were sent, and how many found the
-/// channel full. Takes the control plane's ticks, so that its ring is never full.
-fn stream(feed: &FeedSender, mut ticks: Consumer<Tick>, rate: u64, stop: &AtomicBool) -> (u64, u64) {
-    let began = Instant::now();
-    let (mut sent, mut refused) = (0_u64, 0_u64);
-    while !stop.load(Ordering::Relaxed) {
-        let due = u64::try_from(began.elapsed().as_micros()).unwrap_or(0) * rate / 1_000_000;
-        while sent < due {
-            let turn = usize::try_from(sent).unwrap_or(0);
-            let asset = AssetId::new(1 + turn % (plane::ASSETS - 1)).expect("a few");
-            let venue = [Venue::Coinbase, Venue::Kraken][turn / plane::ASSETS % 2];
-            // The bid wanders within a tenth of a percent: a price that jumps alone would be quarantined.
-            let cents = 6_700_000 + i64::try_from(sent * 7 % 5_000).unwrap_or(0);
-            refused += u64::from(feed.try_send(FeedInput::Quote(plane::quote(venue, asset, cents))).is_err());
-            sent += 1;
-        }
-        while ticks.pop().is_ok() {}
-        std::thread::sleep(BURST_PERIOD);
+    let cpus = AllowedCpus::read()?.cpus;
+    let mut counts = vec![1];
+    if cpus.len() > 1 {
+        counts.push(2);
+    } else {
+        eprintln!("feed_latency: one CPU only: the stream, the feed and the shard take turns on it");
     }
-    (sent, refused)
-}
-
-/// Opens connections until every shard serves one. Which shard has which shows in the shards' counters.
-fn one_connection_each(plane: &DataPlane) -> io::Result<Vec<TcpStream>> {
-    let asked = || -> Vec<u64> { plane.stats().iter().map(|shard| shard.counters.http_requests).collect() };
-    let mut found: Vec<Option<TcpStream>> = (0..asked().len()).map(|_| None).collect();
-    for _ in 0..found.len() * CONNECTIONS_TRIED {
-        // The counters are published ten times a second: wait until they have settled, then for the next change.
-        std::thread::sleep(Duration::from_millis(250));
-        let before = asked();
-        let mut stream = TcpStream::connect(plane.tcp_address())?;
-        stream.set_nodelay(true)?;
-        plane::ask(&mut stream, &plane::request(PROBED))?;
-        let shard = loop {
-            let after = asked();
-            match after.iter().zip(&before).position(|(after, before)| after > before) {
-                Some(shard) => break shard,
-                None => std::thread::sleep(Duration::from_millis(10)),
+    let mut runs = Vec::new();
+    for round in 0..settings.rounds {
+        for &shards in &counts {
+            let turn = ENGINES.into_iter().cycle().skip(round % ENGINES.len()).take(ENGINES.len());
+            for (choice, engine) in turn {
+                runs.push(run(settings, choice, engine, &cpus, shards)?);
             }
-        };
-        found[shard] = Some(stream);
-        if found.iter().all(Option::is_some) {
-            return Ok(found.into_iter().flatten().collect());
         }
     }
-    Err(io::Error::other("the kernel gave no connection to one of the shards"))
+    let mut outside = Vec::new();
+    if settings.samples > 0 {
+        for (choice, engine) in ENGINES {
+            outside.push(from_outside(settings, choice, engine)?);
+        }
+    }
+    table::show(settings, &runs, &outside)
 }
 
-/// Takes the samples, ns.
-fn sample(feed: &FeedSender, shards: &mut [TcpStream], samples: usize) -> io::Result<Histogram<u64>> {
-    let mut latency = Histogram::new_with_bounds(1, 10_000_000_000, 3).map_err(io::Error::other)?;
-    let asset = AssetId::new(PROBED).expect("the first");
-    let plain = String::from_utf8_lossy(&plane::request(PROBED)).into_owned();
-    let mut newest = 0;
-    for shard in &mut *shards {
-        shard.write_all(plain.as_bytes())?;
-        newest = newest.max(sequence(shard)?);
-    }
-    for number in 1..=samples {
-        let target = format!("&newer_than={newest}&wait_ms=30000 HTTP/1.1");
-        let waiting = plain.replace(" HTTP/1.1", &target);
-        for shard in &mut *shards {
-            shard.write_all(waiting.as_bytes())?;
-        }
-        // Long enough for the requests to be waiting, and never in step with the bursts.
-        let number = u64::try_from(number).unwrap_or(0);
-        std::thread::sleep(Duration::from_micros(1_000 + number * 37 % 700));
-        let cents = 6_700_000 + i64::try_from(number * 3 % 5_000).unwrap_or(0);
-        let quote = plane::quote(Venue::Coinbase, asset, cents);
-        feed.try_send(FeedInput::Quote(quote)).map_err(|_| io::Error::other("the feed's channel is full"))?;
-        let before = newest;
-        for shard in &mut *shards {
-            newest = newest.max(sequence(shard)?);
-        }
-        latency.saturating_record(clock::mono_ns() - quote.received_mono_ns);
-        if newest == before {
-            return Err(io::Error::other("an answer was not newer than what was known"));
-        }
-    }
-    Ok(latency)
+/// The first CPUs for the shards; everything else where the scheduler puts it, as in service.
+fn plan(cpus: &[usize], shards: usize) -> CorePlan {
+    CorePlan { shards: cpus.iter().copied().take(shards).map(Some).collect(), control: Vec::new() }
 }
 
-/// Reads one answer; its sequence.
-fn sequence(shard: &mut TcpStream) -> io::Result<u64> {
-    let (status, body, _) = plane::read_answer(shard)?;
-    let digits = body.split_once("\"sequence\":").map_or("", |(_, rest)| rest);
-    let digits = digits.split(|other: char| !other.is_ascii_digit()).next().unwrap_or_default();
-    match digits.parse() {
-        Ok(sequence) if status.contains(" 200 ") => Ok(sequence),
-        _ => Err(io::Error::other(format!("{status}: {body}"))),
-    }
-}
-
-fn show(settings: &Settings, plane: &DataPlane, latency: &Histogram<u64>, rate: f64, refused: u64) -> io::Result<()> {
-    let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
-    let (shards, conflated) = (plane.stats().len(), plane.feed_counters().conflated);
-    let mut out = io::stdout().lock();
-    writeln!(out, "{} samples, {shards} shards, {}", latency.len(), plane.engine_reason())?;
-    writeln!(out, "stream: {rate:.0} quotes/s, {refused} refused by the channel, {conflated} ticks conflated")?;
-    writeln!(
-        out,
-        "quote received → answered from every shard, µs: p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(0.999),
-        at(1.0)
-    )?;
-    if let Some(path) = &settings.json {
-        let value = serde_json::json!({
-            "samples": latency.len(), "shards": shards, "engine": plane.engine_reason(), "quotes_per_second": rate,
-            "refused": refused, "conflated": conflated,
-            "us": {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": at(1.0)},
+fn run(
+    settings: &Settings,
+    choice: EngineChoice,
+    engine: &'static str,
+    cpus: &[usize],
+    shards: usize,
+) -> io::Result<Run> {
+    let plane = plane::start(choice, plan(cpus, shards))?;
+    let (feed, mut ticks) = (plane.feed(), plane.take_ticks().ok_or(io::ErrorKind::NotFound)?);
+    let (rate, last) = (settings.quotes_per_second, cpus.last().copied());
+    let quotes = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX) * rate / 1_000;
+    let (plane, sending) = (&plane, quotes(settings.duration));
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(move || {
+            if let Some(cpu) = last {
+                pin::pin_current_thread(cpu).map_err(io::Error::other)?;
+            }
+            stream::sleep_exactly();
+            let mut stream = Stream::default();
+            stream.run(&feed, &mut ticks, 0, rate, quotes(WARM_UP));
+            let before = settled(plane)?;
+            let sent = stream.run(&feed, &mut ticks, 0, rate, sending);
+            let after = settled(plane)?;
+            let each = |ns: u64| ns as f64 / sent.quotes as f64;
+            Ok(Run {
+                engine,
+                shards,
+                sent,
+                ticks: after.ticks - before.ticks,
+                conflated: after.conflated - before.conflated,
+                lag: after.lag.since(&before.lag),
+                feed_ns: each(after.feed_cpu_ns - before.feed_cpu_ns),
+                shards_ns: each(after.shards_cpu_ns - before.shards_cpu_ns),
+            })
         });
-        std::fs::write(path, value.to_string())?;
+        sender.join().map_err(|_| io::Error::other("the stream of quotes ended by itself"))?
+    })
+}
+
+/// Where the data plane stands.
+struct Standing {
+    ticks: u64,
+    conflated: u64,
+    lag: LagHistogram,
+    feed_cpu_ns: u64,
+    shards_cpu_ns: u64,
+}
+
+/// Reads where the data plane stands, once its published numbers do not change any more.
+fn settled(plane: &DataPlane) -> io::Result<Standing> {
+    let read = || {
+        let zero = (0, LagHistogram::default());
+        plane.stats().iter().fold(zero, |(ticks, lag), shard| (ticks + shard.counters.ticks, lag.with(&shard.feed_lag)))
+    };
+    let give_up = Instant::now() + Duration::from_secs(10);
+    let (mut before, mut since) = (read(), Instant::now());
+    while since.elapsed() < SETTLED {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = read();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        if Instant::now() > give_up {
+            return Err(io::Error::other("the shards' numbers do not settle"));
+        }
     }
-    Ok(())
+    let (ticks, lag) = before;
+    let conflated = plane.feed_counters().conflated;
+    let (feed_cpu_ns, shards_cpu_ns) = (threads::cpu_ns("feed")?, threads::cpu_ns("shard")?);
+    Ok(Standing { ticks, conflated, lag, feed_cpu_ns, shards_cpu_ns })
+}
+
+/// One engine on every allowed CPU under the same stream, measured by clients.
+fn from_outside(settings: &Settings, choice: EngineChoice, engine: &'static str) -> io::Result<Outside> {
+    let plane = plane::start(choice, CorePlan::new(None, &[]).map_err(io::Error::other)?)?;
+    let mut clients = answered::one_connection_each(&plane)?;
+    let mut ticks = plane.take_ticks().ok_or(io::ErrorKind::NotFound)?;
+    let (stop, rate) = (Arc::new(AtomicBool::new(false)), settings.quotes_per_second);
+    let stream = {
+        let (feed, stop) = (plane.feed(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            stream::sleep_exactly();
+            let mut stream = Stream::default();
+            while !stop.load(Ordering::Relaxed) {
+                stream.run(&feed, &mut ticks, answered::PROBED + 1, rate, rate.div_ceil(20));
+            }
+        })
+    };
+    let latency = answered::sample(&plane.feed(), &mut clients, settings.samples);
+    stop.store(true, Ordering::Relaxed);
+    stream.join().map_err(|_| io::Error::other("the stream of quotes ended by itself"))?;
+    Ok(Outside { engine, shards: clients.len(), latency: latency? })
 }

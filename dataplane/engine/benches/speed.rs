@@ -10,8 +10,11 @@
 mod child;
 mod floor;
 mod loads;
+mod median;
 mod plane;
+mod process;
 mod table;
+mod threads;
 
 use child::{Order, Role, Server};
 use dataplane_engine::Engine;

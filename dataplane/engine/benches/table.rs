@@ -1,6 +1,7 @@
 //! What the rounds found, as a table for people and as JSON for machines: medians over rounds.
 
 use crate::loads::{Load, Sample};
+use crate::median::median;
 use crate::{Round, Settings};
 use dataplane_engine::Engine;
 use serde_json::{Value, json};
@@ -100,12 +101,6 @@ fn gain<'a>(rows: &[Row], engine: &'a str) -> Option<(&'a str, f64, f64)> {
     let find = |load| rows.iter().find(|row| row.engine == engine && row.load == load);
     let (one, deep) = (find(Load::Tcp)?, find(Load::TcpPipelined)?);
     Some((engine, deep.plane.rate / one.plane.rate, one.plane.cpu_ns / deep.plane.cpu_ns))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
 fn to_json(rows: &[Row], gains: &[(&str, f64, f64)], settings: &Settings) -> Value {

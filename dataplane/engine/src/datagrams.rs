@@ -8,6 +8,8 @@
 //! A reply leaves from the address that the kernel's routing chooses. On a machine with several addresses bind to the
 //! one that clients ask, or they will not know the reply for theirs.
 
+use crate::lag::LagHistogram;
+use crate::wiring;
 use dataplane_core::shard::{DatagramStep, ReadyList, Shard};
 use shared::limits::{DATAGRAM_IN_MAX, DATAGRAM_OUT_MAX};
 use shared::moment::Moment;
@@ -87,6 +89,7 @@ impl Datagrams {
         &mut self,
         socket: BorrowedFd<'_>,
         shard: &mut Shard,
+        feed_lag: &mut LagHistogram,
         ready: &mut ReadyList,
         now: Moment,
     ) -> io::Result<bool> {
@@ -95,7 +98,7 @@ impl Datagrams {
         for slot in 0..received {
             // A tick that came during the batch shows in the answers after it.
             if !shard.feed_is_empty() {
-                shard.drain_feed(now, ready);
+                wiring::drain(shard, feed_lag, now, ready);
             }
             replies += usize::from(self.answer(slot, replies, shard, now));
         }
@@ -264,7 +267,9 @@ mod tests {
     /// Serves until nothing is left; the number of batches.
     fn serve_all(server: &UdpSocket, shard: &mut Shard, datagrams: &mut Datagrams) -> usize {
         let (mut ready, now) = (ReadyList::default(), tuning::clock::now());
-        let mut serve = || datagrams.serve(server.as_fd(), shard, &mut ready, now).expect("a good socket");
+        let mut feed_lag = LagHistogram::default();
+        let mut serve =
+            || datagrams.serve(server.as_fd(), shard, &mut feed_lag, &mut ready, now).expect("a good socket");
         (1..).find(|_| !serve()).expect("an end")
     }
 

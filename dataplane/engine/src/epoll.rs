@@ -146,8 +146,8 @@ impl EpollLoop {
                 let _more = self.accept(now);
             }
             DATAGRAMS => {
-                let socket = self.setup.datagrams.as_fd();
-                let _more = self.datagrams.serve(socket, &mut self.setup.shard, &mut self.ready, now)?;
+                let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+                let _more = self.datagrams.serve(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now)?;
             }
             WAKE => self.setup.wake.clear(),
             TIMER => self.keep_house(now),
@@ -232,7 +232,8 @@ impl EpollLoop {
     fn publish(&mut self, now: Moment) {
         self.counters.connections = self.connections.open() as u64;
         self.counters.datagrams_unsent = self.datagrams.unsent();
-        self.setup.stats.publish(now, &self.counters, self.setup.shard.counters());
+        let setup = &self.setup;
+        setup.stats.publish(now, &self.counters, &setup.feed_lag, setup.shard.counters());
     }
 
     /// Gives every connection back, hands out the last usage records, and publishes for the last time.

@@ -3,11 +3,12 @@
 //! It is the one thread of the data plane whose wait has a timeout: it must sweep when no venue speaks.
 
 use crate::limits::{FEED_BATCH, HOUSEKEEPING_MS};
-use crate::wake::ShardWake;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crate::wake::{ShardWake, ThreadWake};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use dataplane_core::feed::{FeedCounters, FeedInput, FeedSetup, FeedShard, VenueDetail};
 use shared::asset::AssetId;
 use shared::limits::QUOTE_CHANNEL_CAPACITY;
+use shared::moment::Moment;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub(crate) enum FeedMessage {
 #[derive(Clone)]
 pub struct FeedSender {
     messages: Sender<FeedMessage>,
+    wake: Arc<ThreadWake>,
 }
 
 impl FeedSender {
@@ -41,7 +43,9 @@ impl FeedSender {
                 input
             }
             TrySendError::Full(_) | TrySendError::Disconnected(_) => unreachable!("it gives back what it was given"),
-        })
+        })?;
+        self.wake.notify();
+        Ok(())
     }
 
     /// Asks for the venues behind `asset`; `None` when there is no answer in time.
@@ -49,6 +53,7 @@ impl FeedSender {
         let until = Instant::now() + wait;
         let (answer, answered) = bounded(1);
         self.messages.send_timeout(FeedMessage::Inspect(asset, answer), wait).ok()?;
+        self.wake.notify();
         answered.recv_deadline(until).ok()
     }
 
@@ -56,19 +61,27 @@ impl FeedSender {
     pub(crate) fn stop(&self) {
         // It can only fail when the thread has left already.
         let _ = self.messages.send(FeedMessage::Stop);
+        self.wake.notify();
     }
 }
 
 /// The channel to the feed thread.
-pub(crate) fn channel() -> (FeedSender, Receiver<FeedMessage>) {
+pub(crate) fn channel() -> (FeedSender, FeedReceiver) {
     let (messages, received) = bounded(QUOTE_CHANNEL_CAPACITY);
-    (FeedSender { messages }, received)
+    let wake = Arc::new(ThreadWake::default());
+    (FeedSender { messages, wake: Arc::clone(&wake) }, FeedReceiver { messages: received, wake })
+}
+
+/// The feed thread's end of the channel.
+pub(crate) struct FeedReceiver {
+    messages: Receiver<FeedMessage>,
+    wake: Arc<ThreadWake>,
 }
 
 /// What the feed thread works with.
 pub(crate) struct FeedLoop {
     pub(crate) setup: FeedSetup,
-    pub(crate) messages: Receiver<FeedMessage>,
+    pub(crate) received: FeedReceiver,
     /// By ring: whom to wake. Rings beyond are read by threads that look by themselves.
     pub(crate) wakes: Vec<Arc<ShardWake>>,
     /// Where the counters are published. The feed thread never waits for it.
@@ -77,35 +90,40 @@ pub(crate) struct FeedLoop {
 
 /// Turns until told to stop.
 pub(crate) fn run(context: FeedLoop) {
-    let FeedLoop { setup, messages, wakes, counters } = context;
+    let FeedLoop { setup, received, wakes, counters } = context;
     let mut feed = FeedShard::new(setup);
-    let period = Duration::from_millis(HOUSEKEEPING_MS);
-    let mut next_sweep = Instant::now() + period;
+    let mut next_sweep_mono_ns = 0;
     loop {
-        let first = match messages.recv_deadline(next_sweep) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
         let now = tuning::clock::now();
-        for message in first.into_iter().chain(messages.try_iter().take(FEED_BATCH - 1)) {
-            match message {
-                FeedMessage::Input(input) => feed.take(now, input),
-                // It can only fail when whoever asked has stopped waiting.
-                FeedMessage::Inspect(asset, answer) => drop(answer.try_send(feed.detail(now, asset))),
-                FeedMessage::Stop => return,
-            }
+        if !take(&mut feed, now, &received.messages) {
+            return;
         }
-        if Instant::now() >= next_sweep {
+        if now.mono_ns >= next_sweep_mono_ns {
             feed.sweep(now);
-            next_sweep = Instant::now() + period;
+            next_sweep_mono_ns = now.mono_ns + HOUSEKEEPING_MS * 1_000_000;
             // A reader holds it for the length of a copy; the next sweep publishes what this one could not.
             if let Ok(mut published) = counters.try_lock() {
                 *published = *feed.counters();
             }
         }
         wake(&wakes, feed.take_touched());
+        let limit = Duration::from_nanos(next_sweep_mono_ns.saturating_sub(now.mono_ns));
+        received.wake.park_unless(limit, || !received.messages.is_empty());
     }
+}
+
+/// Takes what waits in the channel, up to the bound; `false` when it is time to leave.
+fn take(feed: &mut FeedShard, now: Moment, messages: &Receiver<FeedMessage>) -> bool {
+    for _ in 0..FEED_BATCH {
+        match messages.try_recv() {
+            Ok(FeedMessage::Input(input)) => feed.take(now, input),
+            // It can only fail when whoever asked has stopped waiting.
+            Ok(FeedMessage::Inspect(asset, answer)) => drop(answer.try_send(feed.detail(now, asset))),
+            Err(TryRecvError::Empty) => return true,
+            Ok(FeedMessage::Stop) | Err(TryRecvError::Disconnected) => return false,
+        }
+    }
+    true
 }
 
 /// The counters published last.

@@ -2,6 +2,7 @@
 
 use crate::choice::Engine;
 use crate::handover::HandedOver;
+use crate::lag::LagHistogram;
 use crate::stats::PublishedStats;
 use crate::wake::ShardWake;
 use crate::wiring::ShardLoop;
@@ -43,6 +44,7 @@ pub(crate) fn run(thread: ShardThread) {
     let turning = thread.turning.clone();
     let context = ShardLoop {
         shard: Shard::new(thread.setup),
+        feed_lag: LagHistogram::default(),
         listener: thread.listener,
         datagrams: thread.datagrams,
         commands: thread.commands,

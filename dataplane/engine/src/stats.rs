@@ -3,6 +3,7 @@
 //! Relaxed stores of single numbers. A reader may see some of one publication and some of the next; every number is
 //! right by itself.
 
+use crate::lag::{LAG_COUNTS, LagHistogram};
 use dataplane_core::counters::ShardCounters;
 use shared::moment::Moment;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,9 @@ pub struct ShardStats {
     pub cpu_ns: u64,
     /// When the loop last turned, monotonic ms.
     pub turned_mono_ms: u64,
+    /// How long prices took from their frames' receipt until this shard had them, since start. Prices that the feed's
+    /// housekeeping made (a refresh, staleness) are not in it.
+    pub feed_lag: LagHistogram,
     /// What the shard's logic counted.
     pub counters: ShardCounters,
 }
@@ -68,6 +72,8 @@ pub(crate) struct PublishedStats {
     of_loop: [AtomicU64; LOOP_NUMBERS],
     of_shard: [AtomicU64; SHARD_NUMBERS],
     refused: [AtomicU64; REFUSALS],
+    lags: [AtomicU64; LAG_COUNTS],
+    lag_sum_ns: AtomicU64,
 }
 
 impl PublishedStats {
@@ -78,6 +84,8 @@ impl PublishedStats {
             of_loop: [const { AtomicU64::new(0) }; LOOP_NUMBERS],
             of_shard: [const { AtomicU64::new(0) }; SHARD_NUMBERS],
             refused: [const { AtomicU64::new(0) }; REFUSALS],
+            lags: [const { AtomicU64::new(0) }; LAG_COUNTS],
+            lag_sum_ns: AtomicU64::new(0),
         }
     }
 
@@ -87,7 +95,13 @@ impl PublishedStats {
     }
 
     /// Called by the shard's thread at its idle tick: also stores the thread's CPU time.
-    pub(crate) fn publish(&self, now: Moment, of_loop: &LoopCounters, of_shard: &ShardCounters) {
+    pub(crate) fn publish(
+        &self,
+        now: Moment,
+        of_loop: &LoopCounters,
+        feed_lag: &LagHistogram,
+        of_shard: &ShardCounters,
+    ) {
         let cpu_ns = tuning::clock::thread_cpu_ns();
         let numbers = [
             of_loop.connections,
@@ -115,6 +129,8 @@ impl PublishedStats {
         ];
         store(&self.of_shard, &counted);
         store(&self.refused, &of_shard.refused);
+        store(&self.lags, &feed_lag.counts);
+        self.lag_sum_ns.store(feed_lag.sum_ns, Ordering::Relaxed);
     }
 
     /// What was published last.
@@ -155,6 +171,7 @@ impl PublishedStats {
             datagrams_unsent,
             cpu_ns,
             turned_mono_ms,
+            feed_lag: LagHistogram { counts: load(&self.lags), sum_ns: self.lag_sum_ns.load(Ordering::Relaxed) },
             counters: ShardCounters {
                 http_requests,
                 datagrams,
@@ -203,11 +220,13 @@ mod tests {
         let mut of_shard = ShardCounters { http_requests: 7, usage_ring_full: 8, generation: 9, ..Default::default() };
         of_shard.refused[63] = 10;
         let now = Moment { mono_ns: 11_000_000, wall_ms: 0 };
-        published.publish(now, &of_loop, &of_shard);
+        let mut feed_lag = LagHistogram::default();
+        feed_lag.add(13);
+        published.publish(now, &of_loop, &feed_lag, &of_shard);
         let stats = published.read();
         assert_eq!((stats.index, stats.cpu, stats.turned_mono_ms), (3, Some(0), 11));
         assert_eq!((stats.connections, stats.accepted, stats.closed_by_us, stats.parks), (1, 2, 3, 4));
         assert_eq!((stats.receive_buffers_short, stats.completion_overflows, stats.datagrams_unsent), (5, 6, 12));
-        assert_eq!(stats.counters, of_shard);
+        assert_eq!((stats.feed_lag, stats.counters), (feed_lag, of_shard));
     }
 }

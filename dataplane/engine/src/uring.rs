@@ -214,8 +214,9 @@ impl<'ring> UringLoop<'ring> {
     }
 
     fn serve_datagrams(&mut self) {
-        let socket = self.setup.datagrams.as_fd();
-        let more = self.datagrams.serve(socket, &mut self.setup.shard, &mut self.ready, self.now);
+        let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+        let socket = datagrams.as_fd();
+        let more = self.datagrams.serve(socket, shard, feed_lag, &mut self.ready, self.now);
         // What the kernel says about the socket itself passes or comes again with the next datagram.
         self.datagrams_waiting = more.unwrap_or(false);
     }
@@ -299,7 +300,8 @@ impl<'ring> UringLoop<'ring> {
         self.counters.connections = self.connections.open() as u64;
         self.counters.completion_overflows = self.ring.overflows();
         self.counters.datagrams_unsent = self.datagrams.unsent();
-        self.setup.stats.publish(self.now, &self.counters, self.setup.shard.counters());
+        let setup = &self.setup;
+        setup.stats.publish(self.now, &self.counters, &setup.feed_lag, setup.shard.counters());
     }
 
     /// Gives every connection back and publishes for the last time; `false` when the kernel does not let go.
@@ -379,6 +381,7 @@ mod tests {
             let connections_max = 200;
             let context = ShardLoop {
                 shard,
+                feed_lag: crate::lag::LagHistogram::default(),
                 listener,
                 datagrams,
                 commands: command_queue,

@@ -3,6 +3,7 @@
 //! The loops themselves are `uring::run` and `epoll::run`, chosen by one `match` at thread start.
 
 use crate::handover::HandedOver;
+use crate::lag::LagHistogram;
 use crate::limits::FEED_ROUNDS_MAX;
 use crate::stats::PublishedStats;
 use crate::wake::ShardWake;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub(crate) struct ShardLoop {
     /// The logic.
     pub(crate) shard: Shard,
+    /// How long the prices took that the shard has.
+    pub(crate) feed_lag: LagHistogram,
     /// Non-blocking, bound, listening. Accepted sockets inherit TCP_NODELAY and the send buffer.
     pub(crate) listener: TcpListener,
     /// Non-blocking, bound.
@@ -67,11 +70,8 @@ impl ShardLoop {
     /// Takes every tick that is in the ring (bounded); a busy turn calls it before each request it parses.
     #[inline]
     pub(crate) fn drain_feed(&mut self, now: Moment, ready: &mut ReadyList) {
-        for _ in 0..FEED_ROUNDS_MAX {
-            if self.shard.feed_is_empty() {
-                break;
-            }
-            self.shard.drain_feed(now, ready);
+        if !self.shard.feed_is_empty() {
+            drain(&mut self.shard, &mut self.feed_lag, now, ready);
         }
     }
 
@@ -81,5 +81,19 @@ impl ShardLoop {
     pub(crate) fn park(&self) -> bool {
         self.wake.park();
         self.shard.feed_is_empty() && self.commands.is_empty()
+    }
+}
+
+/// Takes what is in the ring, one whole ring at most, and counts how long it took to get here. The clock is read once
+/// for all ticks of a round, after the last of them can be had.
+pub(crate) fn drain(shard: &mut Shard, feed_lag: &mut LagHistogram, now: Moment, ready: &mut ReadyList) {
+    for _ in 0..FEED_ROUNDS_MAX {
+        if shard.drain_feed(now, ready) == 0 {
+            break;
+        }
+        let had_mono_ns = tuning::clock::mono_ns();
+        for received_mono_ns in shard.frames_taken() {
+            feed_lag.add(had_mono_ns.saturating_sub(*received_mono_ns));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::world::{START, World, asset, field};
 use dataplane_core::feed::{Exclusion, FeedInput, FeedParameters};
 use shared::quote::Quote;
+use shared::tick::Tick;
 use shared::venue::Venue::{Coinbase, Gemini, Kraken, Okx};
 
 #[test]
@@ -208,6 +209,23 @@ fn a_refresh_that_waited_is_told_by_a_sweep() {
     assert_eq!(world.newest("BTC").map(|tick| tick.received_mono_ns), Some(said_mono_ns));
     world.wait_ms(5_000);
     assert_eq!(world.ticks.len(), 2);
+}
+
+#[test]
+fn only_a_tick_made_for_its_newest_frame_is_prompt() {
+    let mut world = World::new();
+    let prompt = |world: &World| -> Vec<bool> { world.ticks.iter().map(Tick::is_prompt).collect() };
+    world.last(Kraken, "100.00");
+    world.wait_ms(100);
+    world.last(Kraken, "100.00");
+    world.wait_ms(200);
+    assert_eq!(prompt(&world), [true, false], "the refresh waited for a sweep");
+    world.last(Kraken, "100.10");
+    let late = Quote { received_mono_ns: world.now.mono_ns - 1, ..world.quote(Kraken) };
+    world.say(Quote { last: field("100.20"), ..late });
+    assert_eq!(prompt(&world)[2..], [true, false], "the newest frame came with the tick before");
+    world.wait_ms(9_100);
+    assert_eq!(prompt(&world)[4..], [false], "stale");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) fn start(
     let bound = sockets::bind(setup.bind, setup.tcp_port, setup.udp_port, shards)?;
     let (tcp, udp) = (bound.tcp, bound.udp);
     let rings = Rings::new(shards);
-    let (feed, messages) = feed_thread::channel();
+    let (feed, received) = feed_thread::channel();
     let feed_counters = Arc::new(Mutex::new(FeedCounters::default()));
     let (hand_over, hand_overs) = bounded(HAND_OVERS_WAITING_MAX);
     let feed_setup = FeedSetup {
@@ -59,7 +59,7 @@ pub(super) fn start(
     let mut starting = Starting::new(feed.clone(), shards);
     starting.shards(&parts, bound, rings.tick_consumers, rings.usage_producers)?;
     let wakes = starting.handles.iter().map(|shard| Arc::clone(&shard.wake)).collect();
-    let feed_loop = FeedLoop { setup: feed_setup, messages, wakes, counters: Arc::clone(&feed_counters) };
+    let feed_loop = FeedLoop { setup: feed_setup, received, wakes, counters: Arc::clone(&feed_counters) };
     starting.thread("feed".to_owned(), move || feed_thread::run(feed_loop))?;
     starting.await_turns()?;
     warnings.extend(starting.warned.try_iter());
