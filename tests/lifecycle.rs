@@ -2,6 +2,7 @@
 
 use harness::http::Connection;
 use harness::service::{ENGINES, Service, binary};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -78,7 +79,7 @@ fn sigterm_drains_and_exits_zero() {
 #[test]
 fn who_waits_is_answered_before_the_process_goes() {
     for engine in ENGINES {
-        let mut service = Service::demo(engine);
+        let mut service = Service::demo_with(engine, &[("LOG_LEVEL", "info")]);
         service.await_price("BTC", 2);
         let mut waiting = Connection::open(service.address("lpo_tcp"));
         let path = format!("/price?asset=BTC&newer_than={}&wait_ms=30000", u64::MAX);
@@ -94,6 +95,46 @@ fn who_waits_is_answered_before_the_process_goes() {
         assert_eq!(service.wait().code(), Some(0), "{}", service.log());
         assert!(!service.log().contains('\u{1b}'), "colours are for terminals: {}", service.log());
     }
+}
+
+#[test]
+fn what_failed_is_told_with_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port().to_string();
+    let folder = env!("CARGO_MANIFEST_DIR");
+    for (arguments, remedy) in [
+        (&["decode", "--venue", "okx", folder][..], "give a file"),
+        (&["decode", "--venue", "okx", "/no/such/file"], "check the path"),
+        (&["simulate", "--venue", "okx", "--port", &port], "choose another --port"),
+        (&["price", "BTC", "--key", "x", "--target", "127.0.0.1:1"], "check --target"),
+    ] {
+        let output = run(arguments, &[]);
+        let said = stderr(&output);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{arguments:?}: {said}");
+        assert!(said.contains(remedy), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn watching_goes_on_through_an_outage() {
+    let service = Service::demo("auto");
+    service.await_price("BTC", 2);
+    let target = service.address("lpo_tcp").to_string();
+    let mut command = Command::new(binary());
+    command
+        .args(["price", "BTC", "--watch", "--every-ms", "20", "--target", &target])
+        .env("TB_KEY", service.stress_key());
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(watch.stdout.take().expect("its output")).lines();
+    let first = lines.by_ref().take(2).map(|line| line.expect("text")).last().expect("a price");
+    assert!(first.starts_with("BTC "), "{first}");
+    drop(service);
+    let trouble =
+        BufReader::new(watch.stderr.take().expect("its errors")).lines().next().expect("a line").expect("text");
+    assert!(trouble.ends_with("; going on"), "{trouble}");
+    assert!(watch.try_wait().expect("its state").is_none(), "it goes on");
+    watch.kill().expect("our own child");
+    watch.wait().expect("its end");
 }
 
 #[test]
