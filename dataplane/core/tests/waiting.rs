@@ -160,7 +160,11 @@ fn a_node_that_accepts_no_more_answers_those_who_wait() {
         assert_eq!((outcome.reply().status, outcome.reply().field("Connection")), (304, Some("close")));
     }
     assert_eq!(world.shard.counters().waiting, 0);
-    assert_eq!(world.ask(&waiting("BTC&newer_than=4711&wait_ms=30000")).reply().status, 304, "nor does another begin to");
+    assert_eq!(
+        world.ask(&waiting("BTC&newer_than=4711&wait_ms=30000")).reply().status,
+        304,
+        "nor does another begin to"
+    );
 }
 
 #[test]
