@@ -1,4 +1,5 @@
 //! `decode`, as a person uses it: frames in, one JSON line per event out.
+#![expect(clippy::print_stdout, reason = "a skipped test must say so")]
 
 use harness::service::binary;
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! Each fault of a simulated exchange, and what a client and an operator saw meanwhile.
 //!
 //! `cargo test -p trinity-tests --test venue_faults -- --nocapture` prints the story.
+#![expect(clippy::print_stdout, reason = "the story is what this test shows")]
 
 use harness::eventually;
 use harness::http;
