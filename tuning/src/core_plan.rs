@@ -150,7 +150,7 @@ mod tests {
             (None, &[0, 1], "reserve fewer"),
             (Some(1), &[0, 1], "reserve fewer"),
             (Some(0), &[], "TB_SHARDS is 0"),
-            (Some(SHARDS_MAX + 1), &[], "TB_SHARDS is 65"),
+            (Some(SHARDS_MAX + 1), &[], "TB_SHARDS is 64: give 1 to 63"),
         ];
         for (shards, control, text) in table {
             let error = plan(&[0, 1], None, *shards, control).expect_err("impossible");

@@ -46,6 +46,8 @@ pub(crate) struct Connection<E> {
     pub(crate) input_ended: bool,
     /// Whether bytes were kept that the shard has not seen yet.
     pub(crate) unserved: bool,
+    /// Whether it stands in line for a reply buffer.
+    in_line: bool,
     /// Bytes that are not dealt with.
     pub(crate) input: Input,
     output: Option<ReplyBuffer>,
@@ -80,6 +82,26 @@ impl<E> Connection<E> {
         self.input.append(fresh, buffers)
     }
 
+    /// Whether the connection has a reply buffer or can have one; else [`Connection::stand_in_line`].
+    #[inline]
+    pub(crate) fn can_reply(&self, buffers: &Buffers) -> bool {
+        self.output.is_some() || buffers.has_output()
+    }
+
+    /// Waits for a reply buffer to come back: then [`Buffers::call_next`] names the connection. Answers whether the
+    /// waiting begins with this.
+    ///
+    /// # Errors
+    /// The line is as long as it may be: the connection must be closed.
+    pub(crate) fn stand_in_line(&mut self, buffers: &mut Buffers) -> Result<bool, Exhausted> {
+        if self.in_line {
+            return Ok(false);
+        }
+        buffers.stand_in_line(self.http.token())?;
+        self.in_line = true;
+        Ok(true)
+    }
+
     /// Presents what was kept and then `fresh` to the shard, and keeps what it leaves. Nothing may be in flight from
     /// the output. Afterwards `phase` says what is next, once [`Connection::unsent`] has left.
     ///
@@ -98,6 +120,7 @@ impl<E> Connection<E> {
         }
         let output = self.output.as_mut().ok_or(Exhausted)?;
         self.unserved = false;
+        self.in_line = false;
         let step = if self.input.is_empty() {
             // The common case: served where the kernel put it; only the start of an incomplete request is copied.
             let step = shard.serve_stream(now, &mut self.http, fresh, output);
@@ -208,6 +231,7 @@ impl<E> Connections<E> {
             phase: Phase::Reading,
             input_ended: false,
             unserved: false,
+            in_line: false,
             input: Input::default(),
             output: None,
             sent: 0,

@@ -133,6 +133,7 @@ impl EpollLoop {
             self.happened(now, self.watch.event(index))?;
         }
         self.serve_ready(now);
+        self.call_line(now);
         if orders.stop_accepting {
             self.stop_accepting(now);
         }

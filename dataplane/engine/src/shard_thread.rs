@@ -60,7 +60,9 @@ pub(crate) fn run(thread: ShardThread) {
         Engine::Epoll => epoll::run(context),
     };
     if let Err(reason) = ended {
-        // It can only fail when the starter has given up.
-        let _ = turning.try_send(Err(reason));
+        // Once it has turned nobody listens any more: a panic is how a thread says its last word, on stderr.
+        if turning.try_send(Err(reason.clone())).is_err() {
+            panic!("{reason}");
+        }
     }
 }

@@ -29,6 +29,7 @@ use tuning::ring_probe::{
     COMPLETION_ENTRIES, FILE_TABLE_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_GROUP, RING_ENTRIES,
     RingRefused, ring_builder,
 };
+use tuning::sockets::LISTEN_BACKLOG;
 
 /// Period of housekeeping, as the kernel wants it. Static: the entry that points at it may outlive a turn.
 static PERIOD: Timespec = Timespec::new().nsec(HOUSEKEEPING_MS as u32 * 1_000_000);
@@ -272,9 +273,15 @@ impl<'ring> UringLoop<'ring> {
 
     fn stopped_accepting(&mut self) {
         self.accepting = Accepting::Stopped;
-        // The listener is non-blocking: this ends with the queue.
-        while let Ok((stream, _)) = self.setup.listener.accept() {
-            self.admit(File::Ordinary(stream.into()));
+        // The listener is non-blocking: this ends with the queue, or with its bound, since a crowd of newcomers could
+        // refill it without end.
+        for _ in 0..LISTEN_BACKLOG {
+            match self.setup.listener.accept() {
+                Ok((stream, _)) => self.admit(File::Ordinary(stream.into())),
+                // That client has gone again; others wait behind it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => break,
+            }
         }
         // It can only fail when the listener listens no more. The port itself stays ours until the loop ends.
         let _ = socket2::SockRef::from(&self.setup.listener).shutdown(Shutdown::Both);

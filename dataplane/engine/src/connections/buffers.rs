@@ -3,10 +3,12 @@
 //! An idle connection holds none. Buffers come from a pool and go back to it; the pool and what is out of it are bounded.
 
 use crate::limits::{
-    INPUT_BURSTS_BYTES, INPUT_FIRST_BYTES, INPUT_MAX_BYTES, INPUT_POOLED_BYTES, INPUTS_POOLED_MAX, OUTPUTS_MAX,
-    OUTPUTS_POOLED_MAX,
+    CONNECTIONS_MAX, INPUT_BURSTS_BYTES, INPUT_FIRST_BYTES, INPUT_MAX_BYTES, INPUT_POOLED_BYTES, INPUTS_POOLED_MAX,
+    OUTPUTS_MAX, OUTPUTS_POOLED_MAX,
 };
 use dataplane_core::reply::ReplyBuffer;
+use dataplane_core::shard::StreamToken;
+use std::collections::VecDeque;
 
 /// A bound is reached: the connection that asked must be closed, for the sake of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub(crate) struct Buffers {
     outputs: Vec<ReplyBuffer>,
     /// Reply buffers that are out.
     outputs_out: usize,
+    /// Connections that wait for a reply buffer to come back, the longest waiting first.
+    in_line: VecDeque<StreamToken>,
     inputs: Vec<Vec<u8>>,
     /// Capacity of the input buffers that are out and larger than `INPUT_POOLED_BYTES`, bytes.
     bursts_out: usize,
@@ -98,6 +102,29 @@ impl Buffers {
         }
         self.outputs_out += 1;
         Ok(self.outputs.pop().unwrap_or_default())
+    }
+
+    /// Whether there is a reply buffer to be taken.
+    pub(crate) fn has_output(&self) -> bool {
+        self.outputs_out < OUTPUTS_MAX
+    }
+
+    /// Puts a connection in line for a reply buffer.
+    ///
+    /// # Errors
+    /// As many are in line as there can be connections: some of those are gone, and until they are called no more come.
+    pub(super) fn stand_in_line(&mut self, token: StreamToken) -> Result<(), Exhausted> {
+        if self.in_line.len() >= CONNECTIONS_MAX {
+            return Err(Exhausted);
+        }
+        self.in_line.push_back(token);
+        Ok(())
+    }
+
+    /// The first in line, if there is a reply buffer for it. It may be gone by now.
+    #[inline]
+    pub(crate) fn call_next(&mut self) -> Option<StreamToken> {
+        if self.in_line.is_empty() || !self.has_output() { None } else { self.in_line.pop_front() }
     }
 
     /// Takes a reply buffer back.
@@ -202,8 +229,13 @@ mod tests {
         let mut buffers = Buffers::new();
         let mut out: Vec<ReplyBuffer> = (0..OUTPUTS_MAX).map(|_| buffers.take_output().expect("room")).collect();
         assert!(buffers.take_output().is_err());
+        for token in [StreamToken(1), StreamToken(2)] {
+            buffers.stand_in_line(token).expect("room in the line");
+        }
+        assert_eq!(buffers.call_next(), None, "nothing is back yet");
         assert!(out[0].append(b"reply"));
         out.drain(..).for_each(|output| buffers.put_output(output));
+        assert_eq!([(); 3].map(|()| buffers.call_next()), [Some(StreamToken(1)), Some(StreamToken(2)), None]);
         assert_eq!(buffers.outputs.len(), OUTPUTS_POOLED_MAX);
         assert!((0..OUTPUTS_POOLED_MAX).all(|_| buffers.take_output().is_ok_and(|output| output.is_empty())));
     }

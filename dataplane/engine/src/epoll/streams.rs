@@ -50,9 +50,13 @@ impl EpollLoop {
             Err(_) => return self.close(token),
         };
         let fresh = &self.input[..length];
-        if connection.phase == Phase::Waiting {
+        let must_wait = connection.phase == Phase::Waiting;
+        if must_wait || !connection.can_reply(&self.buffers) {
+            if !must_wait {
+                connection.phase = Phase::Again;
+            }
             match connection.keep(fresh, &mut self.buffers) {
-                Ok(()) => self.settle(token),
+                Ok(()) => self.go_on(now, token),
                 Err(_exhausted) => self.close_early(token),
             }
             return;
@@ -87,6 +91,7 @@ impl EpollLoop {
             match connection.phase {
                 Phase::Reading if connection.input_ended => return self.close(token),
                 Phase::Reading | Phase::Waiting => return self.settle(token),
+                Phase::Again if !connection.can_reply(&self.buffers) => return self.stand_in_line(now, token),
                 Phase::Again => {
                     self.setup.drain_feed(now, &mut self.ready);
                     if connection.serve(&mut self.setup.shard, now, &[], &mut self.buffers).is_err() {
@@ -100,6 +105,26 @@ impl EpollLoop {
         }
         // Writable as it is, the connection is named again by the next wait: its turn comes after the others'.
         self.wait_for_room(now, token, true);
+    }
+
+    /// Every reply buffer is on its way to a client: waits for one, no longer than one may stall.
+    fn stand_in_line(&mut self, now: Moment, token: StreamToken) {
+        let Some(connection) = self.connections.get(token) else { return };
+        match connection.stand_in_line(&mut self.buffers) {
+            Ok(true) => {
+                self.connections.set_deadline(token, now.mono_ms() + WRITE_STALL_MS);
+                self.watch_for(token, NOTHING);
+            }
+            Ok(false) => {}
+            Err(_exhausted) => self.close_early(token),
+        }
+    }
+
+    /// Goes on with those in line for which a reply buffer came back.
+    pub(super) fn call_line(&mut self, now: Moment) {
+        while let Some(token) = self.buffers.call_next() {
+            self.go_on(now, token);
+        }
     }
 
     /// Goes on when the socket has room. Only `progress` renews the deadline: a client that takes nothing is cut off.

@@ -174,9 +174,9 @@ impl UringLoop<'_> {
         self.serving = serving;
     }
 
-    /// Settles every connection that was touched in this turn.
+    /// Settles every connection that was touched in this turn, and those in line for which a reply buffer came back.
     pub(super) fn settle_dirty(&mut self) {
-        while let Some(token) = self.dirty.pop() {
+        while let Some(token) = self.buffers.call_next().or_else(|| self.dirty.pop()) {
             self.settle(token);
         }
     }
@@ -250,10 +250,27 @@ impl UringLoop<'_> {
     fn serve(&mut self, token: StreamToken) -> Next {
         self.setup.drain_feed(self.now, &mut self.ready);
         let Some(connection) = self.connections.get(token) else { return Next::Gone };
+        if !connection.can_reply(&self.buffers) {
+            return self.stand_in_line(token);
+        }
         if connection.serve(&mut self.setup.shard, self.now, &[], &mut self.buffers).is_err() {
             self.close_early(token);
         }
         Next::Again
+    }
+
+    /// Every reply buffer is on its way to a client: waits for one, no longer than one may stall.
+    fn stand_in_line(&mut self, token: StreamToken) -> Next {
+        let Some(connection) = self.connections.get(token) else { return Next::Gone };
+        match connection.stand_in_line(&mut self.buffers) {
+            Ok(true) => self.connections.set_deadline(token, self.now.mono_ms() + WRITE_STALL_MS),
+            Ok(false) => {}
+            Err(_exhausted) => {
+                self.close_early(token);
+                return Next::Again;
+            }
+        }
+        Next::Done
     }
 
     fn end(&mut self, token: StreamToken) -> Next {
@@ -394,7 +411,9 @@ fn take_in(
             connection.discarded += fresh.len();
             true
         }
-        Phase::Reading if !connection.io.sending => connection.serve(shard, now, fresh, buffers).is_ok(),
+        Phase::Reading if !connection.io.sending && connection.can_reply(buffers) => {
+            connection.serve(shard, now, fresh, buffers).is_ok()
+        }
         _ => connection.keep(fresh, buffers).is_ok(),
     }
 }

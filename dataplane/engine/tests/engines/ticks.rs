@@ -58,6 +58,31 @@ fn what_is_pipelined_behind_a_waiting_request_is_answered_after_it() {
     });
 }
 
+/// Clients that wait at once: more than the 4,096 reply buffers of a shard.
+const CROWD: usize = 4_500;
+
+#[test]
+fn a_tick_that_releases_more_requests_than_there_are_reply_buffers_answers_them_all() {
+    let files = tuning::sockets::raise_nofile().expect("the limit is readable").soft;
+    if files.is_some_and(|files| files < 4 * CROWD as u64) {
+        return eprintln!("skipped: only {files:?} open files are allowed");
+    }
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let newest = rig.connect().price("BTC").sequence();
+        let waiting = request("BTC", &format!("&newer_than={newest}&wait_ms=30000"));
+        let mut crowd: Vec<_> = (0..CROWD).map(|_| rig.connect()).collect();
+        crowd.iter().for_each(|client| client.send(&waiting));
+        rig.await_stats("all wait", |stats| stats.counters.waiting == CROWD as u64);
+        rig.quote(0);
+        for (index, client) in crowd.iter_mut().enumerate() {
+            let reply = client.read().unwrap_or_else(|| panic!("client {index} was closed instead"));
+            assert!(reply.sequence() > newest);
+        }
+        assert_eq!(rig.stats().closed_by_us, 0);
+    });
+}
+
 #[test]
 fn a_wait_ends_without_news() {
     on_each_engine(|engine| {
