@@ -15,6 +15,8 @@
 #[path = "feed/answered.rs"]
 mod answered;
 mod median;
+#[path = "feed/noise.rs"]
+mod noise;
 mod plane;
 #[path = "feed/stream.rs"]
 mod stream;
@@ -138,7 +140,15 @@ fn bench(settings: &Settings) -> io::Result<()> {
             outside.push(from_outside(settings, choice, engine)?);
         }
     }
-    table::show(settings, &runs, &outside)
+    table::show(settings, &runs, &outside)?;
+    for noise in noise::listen(&cpus)? {
+        let noise::Noise { cpu, lost_permille, long_gaps, longest_us } = noise;
+        println!(
+            "CPU {cpu}'s own noise: {long_gaps} gaps a second over 200 µs, the longest {longest_us} µs; \
+             {lost_permille} ‰ of an idle loop's time lost in gaps over 50 µs"
+        );
+    }
+    Ok(())
 }
 
 /// The first CPUs for the shards; everything else where the scheduler puts it, as in service.
