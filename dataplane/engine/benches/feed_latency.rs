@@ -26,7 +26,7 @@ mod threads;
 
 use dataplane_engine::{DataPlane, EngineChoice, LagHistogram};
 use hdrhistogram::Histogram;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -143,10 +143,11 @@ fn bench(settings: &Settings) -> io::Result<()> {
     table::show(settings, &runs, &outside)?;
     for noise in noise::listen(&cpus)? {
         let noise::Noise { cpu, lost_permille, long_gaps, longest_us } = noise;
-        println!(
+        writeln!(
+            io::stdout(),
             "CPU {cpu}'s own noise: {long_gaps} gaps a second over 200 µs, the longest {longest_us} µs; \
              {lost_permille} ‰ of an idle loop's time lost in gaps over 50 µs"
-        );
+        )?;
     }
     Ok(())
 }
