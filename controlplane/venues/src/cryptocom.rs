@@ -60,7 +60,10 @@ impl Cryptocom {
         let [id, method, code, result] = frame.pick(["id", "method", "code", "result"]);
         let method = method.as_ref().and_then(Json::text);
         match method.as_deref() {
-            Some("public/heartbeat") => heartbeat(id.as_ref()).map(|said| vec![said]),
+            // With an error's code it is an answer to something we never ask, not a heartbeat to be answered.
+            Some("public/heartbeat") if code.as_ref().is_none_or(|code| code.whole() == Some(0)) => {
+                heartbeat(id.as_ref()).map(|said| vec![said])
+            }
             Some("subscribe") | None => {
                 let request = id.as_ref().and_then(Json::whole);
                 let code_is_good = code.as_ref().map(|code| code.whole() == Some(0));

@@ -79,6 +79,8 @@ fn refusals_are_by_channel() {
 #[test]
 fn heartbeats_are_answered_with_their_id() {
     check(HEARTBEAT, &[r#"heartbeat {"id":1800000067342,"method":"public/respond-heartbeat"}"#]);
+    let refused = r#"{"id":-1,"method":"public/heartbeat","code":40003,"message":"No such method"}"#;
+    check(refused, &["ignored public/heartbeat"]);
     check(r#"{"method":"public/heartbeat"}"#, &["malformed id is missing"]);
     check(r#"{"id":{"a":1},"method":"public/heartbeat"}"#, &["malformed id is not a whole number"]);
 }
