@@ -290,6 +290,8 @@ impl<'ring> UringLoop<'ring> {
     /// Ten times a second: what is due in the shard, connections past their deadline, counters for others to see.
     fn keep_house(&mut self) {
         self.setup.shard.idle_tick(self.now, &mut self.ready);
+        // The poll tells of arrivals, not of what lies there: what a passing error left behind would wait for the next one.
+        self.datagrams_waiting = true;
         if self.accepting == Accepting::Paused {
             self.arm_accept();
         }
