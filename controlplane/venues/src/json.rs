@@ -92,7 +92,7 @@ fn parse_within(bytes: &[u8], bytes_max: usize) -> Result<Json<'_>, Fault> {
     Ok(Json(value))
 }
 
-/// Depth and escapes in one pass. sonic-rs bounds no depth when it skips, and skips `\uXXXX` without looking at the
+/// Depth and escapes in one pass. sonic-rs bounds no depth when it skips, and skips `\u` escapes without looking at the
 /// digits; what passes here and there is JSON to the letter.
 fn check_shape(bytes: &[u8]) -> Result<(), Fault> {
     let mut depth = 0_usize;
