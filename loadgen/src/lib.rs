@@ -4,6 +4,9 @@
 //! An answer counts only when it is the right one: right status, right asset, right request.
 #![forbid(unsafe_code)]
 
+pub mod job;
+pub mod outcome;
+pub mod plan;
 pub mod report;
 pub mod tcp;
 pub mod udp;
