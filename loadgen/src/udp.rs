@@ -10,6 +10,7 @@ use shared::wire::{
     VERSION,
 };
 use siphasher::sip128::{Hasher128, SipHasher24};
+use std::fmt;
 use std::hash::Hasher;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -23,6 +24,21 @@ const LOST_AFTER: Duration = Duration::from_millis(200);
 /// Silent rounds after which the run is given up.
 const SILENT_ROUNDS_MAX: u32 = 25;
 
+/// A key that signs requests. Shows no secret.
+#[derive(Clone, Copy)]
+pub struct UdpKey {
+    /// Its number.
+    pub id: u32,
+    /// Its UDP secret.
+    pub secret: [u8; 16],
+}
+
+impl fmt::Debug for UdpKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct UdpLoad {
@@ -32,11 +48,10 @@ pub struct UdpLoad {
     pub sockets: usize,
     /// Requests in flight on each, 1 to 64.
     pub window: usize,
-    /// Number of the key.
-    pub key_id: u32,
-    /// The key's UDP secret.
-    pub secret: [u8; 16],
-    /// Asked in turn; at least 1.
+    /// Asked with in turn; at least 1. Of n sockets the one numbered i takes the keys i, i + n, i + 2 n and so on, round
+    /// and round, so that of a longer list each is used once before any comes again.
+    pub keys: Vec<UdpKey>,
+    /// Asked for in turn, in the same way; at least 1.
     pub assets: Vec<[u8; 16]>,
     /// Whether replies are checked (id, status, MAC) or, for a server that answers anything, only counted.
     pub check: bool,
@@ -53,7 +68,9 @@ struct Client {
     first_id: u64,
     sent_at: Instant,
     in_flight: usize,
-    next_asset: usize,
+    /// Turn of the first request of the window, and of the first one after it: what it is about and who signs it.
+    first_turn: usize,
+    next_turn: usize,
 }
 
 /// Runs the load on the calling thread.
@@ -109,8 +126,8 @@ fn open(load: &UdpLoad, poll: &Poll) -> io::Result<Vec<Client>> {
         let mut socket = UdpSocket::bind(any)?;
         socket.connect(load.target)?;
         poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
-        let next_asset = index * 7 % load.assets.len();
-        clients.push(Client { socket, first_id: 0, sent_at: Instant::now(), in_flight: 0, next_asset });
+        let sent_at = Instant::now();
+        clients.push(Client { socket, first_id: 0, sent_at, in_flight: 0, first_turn: index, next_turn: index });
     }
     Ok(clients)
 }
@@ -138,11 +155,11 @@ impl Exchange {
         client.first_id += BATCH as u64;
         client.sent_at = Instant::now();
         client.in_flight = window;
+        client.first_turn = client.next_turn;
         let wall_ms = tuning::clock::now().wall_ms;
         for (index, bytes) in self.requests[..window].iter_mut().enumerate() {
-            let asset = load.assets[client.next_asset];
-            client.next_asset = (client.next_asset + 1) % load.assets.len();
-            *bytes = request(load, asset, client.first_id + index as u64, wall_ms);
+            *bytes = request(load, client.next_turn, client.first_id + index as u64, wall_ms);
+            client.next_turn += load.sockets.max(1);
         }
         let slices: Vec<[IoSlice<'_>; 1]> = self.requests[..window].iter().map(|bytes| [IoSlice::new(bytes)]).collect();
         let addresses: Vec<Option<SockaddrIn>> = vec![None; window];
@@ -186,20 +203,26 @@ impl Exchange {
     }
 }
 
-/// A signed request for `asset`.
-fn request(load: &UdpLoad, asset: [u8; 16], request_id: u64, wall_ms: u64) -> [u8; FRAME_SIZE] {
+/// The key whose turn it is.
+fn key_of(load: &UdpLoad, turn: usize) -> &UdpKey {
+    &load.keys[turn % load.keys.len()]
+}
+
+/// The signed request of that turn.
+fn request(load: &UdpLoad, turn: usize, request_id: u64, wall_ms: u64) -> [u8; FRAME_SIZE] {
+    let key = key_of(load, turn);
     let mut frame = RequestFrame {
         magic: REQUEST_MAGIC.to_le_bytes(),
         version: VERSION,
         kind: KIND_PRICE,
-        key_id: load.key_id.to_le_bytes(),
+        key_id: key.id.to_le_bytes(),
         request_id: request_id.to_le_bytes(),
         client_time_ms: wall_ms.to_le_bytes(),
-        asset,
+        asset: load.assets[turn % load.assets.len()],
         mac: [0; 16],
         zero: [0; 8],
     };
-    frame.mac = mac(&load.secret, &bytemuck::bytes_of(&frame)[..REQUEST_MAC_COVERS]);
+    frame.mac = mac(&key.secret, &bytemuck::bytes_of(&frame)[..REQUEST_MAC_COVERS]);
     bytemuck::cast(frame)
 }
 
@@ -216,8 +239,10 @@ fn judge(load: &UdpLoad, client: &Client, bytes: &[u8]) -> Option<Outcome> {
     if !(client.first_id..client.first_id + BATCH as u64).contains(&id) {
         return None;
     }
+    let place = usize::try_from(id - client.first_id).unwrap_or(0);
+    let key = key_of(load, client.first_turn + place * load.sockets.max(1));
     let genuine =
-        frame.magic == REPLY_MAGIC.to_le_bytes() && frame.mac[..] == mac(&load.secret, &bytes[..REPLY_MAC_COVERS])[..8];
+        frame.magic == REPLY_MAGIC.to_le_bytes() && frame.mac[..] == mac(&key.secret, &bytes[..REPLY_MAC_COVERS])[..8];
     Some(match frame.status {
         0 if genuine && i64::from_le_bytes(frame.mantissa) > 0 => Outcome::Right,
         5..=8 if genuine => Outcome::Refused,

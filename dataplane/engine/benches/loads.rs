@@ -4,7 +4,7 @@ use crate::child::{Role, Server};
 use crate::plane;
 use loadgen::LoadReport;
 use loadgen::tcp::{self, Request, TcpLoad};
-use loadgen::udp::{self, UdpLoad};
+use loadgen::udp::{self, UdpKey, UdpLoad};
 use std::io;
 use std::time::Duration;
 
@@ -104,8 +104,7 @@ fn udp_load(role: Role, server: &Server, sockets: usize, window: usize, duration
         target: server.udp,
         sockets,
         window,
-        key_id: plane::KEY_ID,
-        secret: plane::UDP_SECRET,
+        keys: vec![UdpKey { id: plane::KEY_ID, secret: plane::UDP_SECRET }],
         assets: (0..plane::ASSETS).map(|index| *plane::symbol(index).padded()).collect(),
         check: role == Role::Plane,
         warm_up: Duration::ZERO,
