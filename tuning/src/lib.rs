@@ -7,6 +7,7 @@ pub mod clock;
 pub mod core_plan;
 pub mod cpus;
 pub mod host;
+pub mod noise;
 pub mod pin;
 pub mod ring_probe;
 pub mod sockets;

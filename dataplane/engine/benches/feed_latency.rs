@@ -15,8 +15,6 @@
 #[path = "feed/answered.rs"]
 mod answered;
 mod median;
-#[path = "feed/noise.rs"]
-mod noise;
 mod plane;
 #[path = "feed/stream.rs"]
 mod stream;
@@ -35,13 +33,16 @@ use std::time::{Duration, Instant};
 use stream::{Sent, Stream};
 use tuning::core_plan::CorePlan;
 use tuning::cpus::AllowedCpus;
-use tuning::pin;
+use tuning::{noise, pin};
 
 /// Quotes before each run, so that the run finds everything warm and each of its quotes changes a price.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// Shards publish their numbers ten times a second: after this long without news they have settled.
 const SETTLED: Duration = Duration::from_millis(250);
+
+/// How long each CPU's own noise is listened to.
+const NOISE_HEARD: Duration = Duration::from_secs(2);
 
 /// What the bench is told.
 struct Settings {
@@ -141,13 +142,8 @@ fn bench(settings: &Settings) -> io::Result<()> {
         }
     }
     table::show(settings, &runs, &outside)?;
-    for noise in noise::listen(&cpus)? {
-        let noise::Noise { cpu, lost_permille, long_gaps, longest_us } = noise;
-        writeln!(
-            io::stdout(),
-            "CPU {cpu}'s own noise: {long_gaps} gaps a second over 200 µs, the longest {longest_us} µs; \
-             {lost_permille} ‰ of an idle loop's time lost in gaps over 50 µs"
-        )?;
+    for noise in noise::listen(&cpus, NOISE_HEARD)? {
+        writeln!(io::stdout(), "{noise}")?;
     }
     Ok(())
 }
