@@ -39,6 +39,18 @@ pub fn thread_cpu_ns_of(thread: i32) -> io::Result<u64> {
     Ok(seconds(&cpu) * 1_000_000_000 + nanoseconds(&cpu))
 }
 
+/// CPU time that all threads of a process have used, those that have ended included, ns; it may be a process of someone
+/// else's program.
+///
+/// # Errors
+/// When there is no such process.
+pub fn process_cpu_ns_of(process: u32) -> io::Result<u64> {
+    let process = i32::try_from(process).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // As for a thread, without "per thread".
+    let cpu = try_read(!process << 3 | 2)?;
+    Ok(seconds(&cpu) * 1_000_000_000 + nanoseconds(&cpu))
+}
+
 /// Every Linux that can run this has the clocks read through here; the newest is from 2.6.39.
 #[inline]
 fn read(clock: libc::clockid_t) -> libc::timespec {
@@ -106,5 +118,14 @@ mod tests {
         assert!(seen >= own);
         // Above the highest number the kernel gives out.
         assert!(thread_cpu_ns_of(1 << 22 | 1).is_err());
+    }
+
+    #[test]
+    fn a_process_s_cpu_time_counts_all_its_threads() {
+        std::thread::spawn(|| while thread_cpu_ns() < 2_000_000 {}).join().expect("ended");
+        assert!(process_cpu_ns_of(std::process::id()).expect("this process") >= 2_000_000);
+        // Above the highest number the kernel gives out.
+        assert!(process_cpu_ns_of(1 << 22 | 1).is_err());
+        assert!(process_cpu_ns_of(u32::MAX).is_err());
     }
 }
