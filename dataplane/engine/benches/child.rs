@@ -2,10 +2,14 @@
 //!
 //! A child pins itself before it allocates, says where it listens, and answers questions about itself.
 
+mod quotes;
+
 use crate::floor::{self, FloorSetup};
+use crate::plane::{self, Size};
 use crate::process::{self, Process};
-use crate::{plane, threads};
-use dataplane_engine::{Engine, EngineChoice};
+use crate::threads;
+use dataplane_engine::{Engine, EngineChoice, ShardStats};
+use quotes::Quotes;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -26,33 +30,50 @@ pub enum Role {
 pub struct Order {
     pub role: Role,
     pub engine: Engine,
+    /// CPU of the serving thread.
     pub cpu: Option<usize>,
+    /// CPU of everything else in the process.
+    pub beside: Option<usize>,
     /// For the floor: bytes of a request and of a reply.
     pub request_bytes: usize,
     pub reply_bytes: usize,
+    /// For the data plane: how much it has to look up.
+    pub size: Size,
 }
 
 impl Order {
+    /// A data plane of the usual size, all of it on one CPU.
+    pub const fn plane(engine: Engine, cpu: Option<usize>) -> Self {
+        Self { role: Role::Plane, engine, cpu, beside: cpu, request_bytes: 0, reply_bytes: 0, size: Size::USUAL }
+    }
+
+    /// The floor under it, whose requests and replies are as long.
+    pub const fn floor(self, request_bytes: usize, reply_bytes: usize) -> Self {
+        Self { role: Role::Floor, request_bytes, reply_bytes, ..self }
+    }
+
     fn to_arguments(self) -> Vec<String> {
         let role = if self.role == Role::Floor { "floor" } else { "plane" };
         let engine = if self.engine == Engine::IoUring { "io_uring" } else { "epoll" };
-        let cpu = self.cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string());
-        let sizes = [self.request_bytes.to_string(), self.reply_bytes.to_string()];
-        ["child", role, engine].map(str::to_owned).into_iter().chain([cpu]).chain(sizes).collect()
+        let cpus = [self.cpu, self.beside].map(|cpu| cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string()));
+        let numbers = [self.request_bytes, self.reply_bytes, self.size.keys, self.size.assets];
+        let numbers = numbers.map(|number| number.to_string());
+        ["child", role, engine].map(str::to_owned).into_iter().chain(cpus).chain(numbers).collect()
     }
 
     /// The order in the arguments of this process, if it was started as a child.
     pub fn from_arguments(arguments: &[String]) -> Option<Self> {
-        let [first, role, engine, cpu, request_bytes, reply_bytes] = arguments else { return None };
-        if first != "child" {
-            return None;
-        }
-        Some(Self {
+        let [first, role, engine, cpu, beside, numbers @ ..] = arguments else { return None };
+        let numbers: Vec<usize> = numbers.iter().map_while(|text| text.parse().ok()).collect();
+        let [request_bytes, reply_bytes, keys, assets] = numbers[..] else { return None };
+        (first == "child").then(|| Self {
             role: if role == "floor" { Role::Floor } else { Role::Plane },
             engine: if engine == "io_uring" { Engine::IoUring } else { Engine::Epoll },
             cpu: cpu.parse().ok(),
-            request_bytes: request_bytes.parse().ok()?,
-            reply_bytes: reply_bytes.parse().ok()?,
+            beside: beside.parse().ok(),
+            request_bytes,
+            reply_bytes,
+            size: Size { keys, assets },
         })
     }
 }
@@ -87,44 +108,58 @@ impl Server {
 
 /// Runs a child to its end.
 pub fn run(order: Order) -> io::Result<()> {
-    if let Some(cpu) = order.cpu {
+    if let Some(cpu) = order.beside {
         pin::pin_current_thread(cpu).map_err(io::Error::other)?;
     }
     match order.role {
-        Role::Floor => {
-            sockets::raise_nofile()?;
-            let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let (listener, datagrams) = (sockets::tcp_listener(any)?, sockets::udp_socket(any)?);
-            let (tcp, udp) = (listener.local_addr()?, datagrams.local_addr()?);
-            let reply = reply_of(order.reply_bytes);
-            let setup = FloorSetup { listener, datagrams, request_bytes: order.request_bytes, reply };
-            // Named as the engines name theirs, so that its CPU time is found the same way.
-            let body = move || {
-                if let Err(error) = floor::serve(order.engine, setup) {
-                    eprintln!("the floor ended: {error}");
-                    std::process::exit(1);
-                }
-            };
-            std::thread::Builder::new().name("shard-0".to_owned()).spawn(body)?;
-            answer(tcp, udp, || 0)
-        }
-        Role::Plane => {
-            let wanted = if order.engine == Engine::IoUring { EngineChoice::IoUring } else { EngineChoice::Epoll };
-            let plane = plane::start(wanted, CorePlan { shards: vec![order.cpu], control: Vec::new() })?;
-            let mut usage = plane.take_usage();
-            // Stands for the control plane: takes the usage records, so that their ring is never full.
-            std::thread::spawn(move || {
-                loop {
-                    for ring in &mut usage {
-                        while ring.pop().is_ok() {}
-                    }
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-            });
-            let connections = || plane.stats().iter().map(|shard| shard.connections).sum();
-            answer(plane.tcp_address(), plane.udp_address(), connections)
-        }
+        Role::Floor => run_floor(order),
+        Role::Plane => run_plane(order),
     }
+}
+
+fn run_floor(order: Order) -> io::Result<()> {
+    sockets::raise_nofile()?;
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (listener, datagrams) = (sockets::tcp_listener(any)?, sockets::udp_socket(any)?);
+    let (tcp, udp) = (listener.local_addr()?, datagrams.local_addr()?);
+    let reply = reply_of(order.reply_bytes);
+    let setup = FloorSetup { listener, datagrams, request_bytes: order.request_bytes, reply };
+    let body = move || {
+        let pinned = order.cpu.map_or(Ok(()), |cpu| pin::pin_current_thread(cpu).map_err(io::Error::other));
+        if let Err(error) = pinned.and_then(|()| floor::serve(order.engine, setup)) {
+            eprintln!("the floor ended: {error}");
+            std::process::exit(1);
+        }
+    };
+    // Named as the engines name theirs, so that its CPU time is found the same way.
+    std::thread::Builder::new().name("shard-0".to_owned()).spawn(body)?;
+    answer(tcp, udp, |_| None)
+}
+
+fn run_plane(order: Order) -> io::Result<()> {
+    let wanted = if order.engine == Engine::IoUring { EngineChoice::IoUring } else { EngineChoice::Epoll };
+    let plan = CorePlan { shards: vec![order.cpu], control: Vec::new() };
+    let plane = plane::start(wanted, plan, order.size)?;
+    let mut usage = plane.take_usage();
+    // Stands for the control plane: takes the usage records, so that their ring is never full.
+    std::thread::spawn(move || {
+        loop {
+            for ring in &mut usage {
+                while ring.pop().is_ok() {}
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let quotes = Quotes::new(&plane)?;
+    answer(plane.tcp_address(), plane.udp_address(), |question| {
+        let sum = |of: fn(&ShardStats) -> u64| plane.stats().iter().map(of).sum();
+        match question.split_once(' ') {
+            None if question == "connections" => Some(sum(|shard| shard.connections)),
+            None if question == "ticks" => Some(sum(|shard| shard.counters.ticks)),
+            Some(("quotes", rate)) => rate.parse().ok().map(|rate| quotes.set_rate(rate)),
+            _ => None,
+        }
+    })
 }
 
 /// A reply of `bytes` bytes in all, answering with as much body as makes it so.
@@ -138,15 +173,14 @@ fn reply_of(bytes: usize) -> Vec<u8> {
     reply
 }
 
-/// Tells where the server listens, then answers questions: `cpu`, of the shard, ns; `memory`, of the process, bytes;
-/// `connections`, open.
-fn answer(tcp: SocketAddr, udp: SocketAddr, connections: impl Fn() -> u64) -> io::Result<()> {
+/// Tells where the server listens, then answers questions: `cpu`, of the shard, ns; `memory`, of the process, bytes; of
+/// the data plane also `connections`, open; `ticks`, taken; `quotes N`, to come in each second from now on.
+fn answer(tcp: SocketAddr, udp: SocketAddr, other: impl Fn(&str) -> Option<u64>) -> io::Result<()> {
     process::answer(&format!("{tcp} {udp}"), |question| {
         let number = match question {
             "cpu" => threads::cpu_ns("shard")?,
             "memory" => resident_bytes()?,
-            "connections" => connections(),
-            _ => return Err(io::Error::other(format!("{question} is no question"))),
+            _ => other(question).ok_or_else(|| io::Error::other(format!("{question} is no question")))?,
         };
         Ok(number.to_string())
     })

@@ -24,6 +24,7 @@ mod threads;
 
 use dataplane_engine::{DataPlane, EngineChoice, LagHistogram};
 use hdrhistogram::Histogram;
+use plane::Size;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -160,7 +161,7 @@ fn run(
     cpus: &[usize],
     shards: usize,
 ) -> io::Result<Run> {
-    let plane = plane::start(choice, plan(cpus, shards))?;
+    let plane = plane::start(choice, plan(cpus, shards), Size::USUAL)?;
     let (feed, mut ticks) = (plane.feed(), plane.take_ticks().ok_or(io::ErrorKind::NotFound)?);
     let (rate, last) = (settings.quotes_per_second, cpus.last().copied());
     let quotes = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX) * rate / 1_000;
@@ -227,7 +228,7 @@ fn settled(plane: &DataPlane) -> io::Result<Standing> {
 
 /// One engine on every allowed CPU under the same stream, measured by clients.
 fn from_outside(settings: &Settings, choice: EngineChoice, engine: &'static str) -> io::Result<Outside> {
-    let plane = plane::start(choice, CorePlan::new(None, &[]).map_err(io::Error::other)?)?;
+    let plane = plane::start(choice, CorePlan::new(None, &[]).map_err(io::Error::other)?, Size::USUAL)?;
     let mut clients = answered::one_connection_each(&plane)?;
     let mut ticks = plane.take_ticks().ok_or(io::ErrorKind::NotFound)?;
     let (stop, rate) = (Arc::new(AtomicBool::new(false)), settings.quotes_per_second);

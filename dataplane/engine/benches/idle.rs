@@ -7,6 +7,7 @@
 //!
 //! `cargo bench -p trinity-dataplane-engine --bench idle -- [--rounds N] [--millis N] [--idle N] [--json FILE]`
 
+#[expect(dead_code, reason = "this bench needs no floor")]
 mod child;
 #[path = "idle/crowd.rs"]
 mod crowd;
@@ -151,7 +152,7 @@ impl Subject {
         settings: &Settings,
         idle: usize,
     ) -> io::Result<Self> {
-        let order = Order { role: Role::Plane, engine, cpu: serving, request_bytes: 0, reply_bytes: 0 };
+        let order = Order::plane(engine, serving);
         let mut server = Server::start(order)?;
         let crowd = Crowd::start(server.tcp, generating)?;
         Load::Tcp.measure(Role::Plane, &mut server, settings.duration)?;

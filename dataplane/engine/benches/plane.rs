@@ -1,4 +1,4 @@
-//! A data plane as the benches measure it: a real key with a limit nobody reaches, and a priced asset for every turn.
+//! A data plane as the benches measure it: real keys with a limit nobody reaches, and a priced asset for every turn.
 
 use dataplane_core::access::{KeyDirectory, hash_text};
 use dataplane_core::command::ShardParameters;
@@ -16,24 +16,67 @@ use std::time::{Duration, Instant};
 use tuning::clock;
 use tuning::core_plan::CorePlan;
 
-/// Assets priced: as many as the system being replaced had. Their symbols are of one length, so that all requests are.
+/// Assets usually priced: as many as the system being replaced had. Their symbols are of one length, so that all requests are.
 pub const ASSETS: usize = 150;
 
-/// The key every client uses.
-pub const KEY: &str = "tb_live_bench000000000000000000000000000";
+/// How much a data plane has to look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Keys it knows, at least 1.
+    pub keys: usize,
+    /// Assets it prices, at least 1.
+    pub assets: usize,
+}
+
+impl Size {
+    /// One key, and the usual assets.
+    pub const USUAL: Self = Self { keys: 1, assets: ASSETS };
+}
+
+/// Number and secret of the first key, which every client uses unless it says otherwise.
 pub const KEY_ID: u32 = 7;
 pub const UDP_SECRET: [u8; 16] = *b"bench-udp-secret";
 
-/// Symbol of the asset at `index`.
-pub fn symbol(index: usize) -> Symbol {
-    Symbol::new(format!("T{index:03}").as_bytes()).expect("letters and digits")
+/// The text of the key at `index`; all are of one length.
+fn key_text(index: usize) -> String {
+    format!("tb_live_bench{index:027}")
 }
 
-/// The request for the asset at `index`.
+/// Number and secret of the key at `index`.
+pub fn udp_key(index: usize) -> (u32, [u8; 16]) {
+    let mut secret = UDP_SECRET;
+    secret.iter_mut().zip(index.to_le_bytes()).for_each(|(byte, other)| *byte ^= other);
+    (KEY_ID + u32::try_from(index).expect("a million keys at most"), secret)
+}
+
+fn key(index: usize) -> KeyRecord {
+    let (id, udp_secret) = udp_key(index);
+    KeyRecord {
+        id: KeyId(id),
+        hash: hash_text(key_text(index).as_bytes()),
+        limit_per_second: 10_000_000,
+        expires_at_ms: 0,
+        permissions: Permissions(Permissions::PRICES),
+        udp_secret,
+        month_used_up: false,
+    }
+}
+
+/// Symbol of the asset at `index`.
+pub fn symbol(index: usize) -> Symbol {
+    Symbol::new(format!("T{index:04}").as_bytes()).expect("letters and digits")
+}
+
+/// The request for the asset at `index` with the first key.
 pub fn request(index: usize) -> Vec<u8> {
-    let symbol = symbol(index);
+    request_with(0, index)
+}
+
+/// The request with the key at `key` for the asset at `asset`.
+pub fn request_with(key: usize, asset: usize) -> Vec<u8> {
+    let (symbol, key) = (symbol(asset), key_text(key));
     let head = format!("GET /price?asset={symbol} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
-    format!("{head}User-Agent: bench\r\nAccept: */*\r\nX-API-Key: {KEY}\r\n\r\n").into_bytes()
+    format!("{head}User-Agent: bench\r\nAccept: */*\r\nX-API-Key: {key}\r\n\r\n").into_bytes()
 }
 
 /// A quote of `venue` for `asset`, just received: `cents` is the bid, the ask lies one cent above.
@@ -55,25 +98,16 @@ pub fn quote(venue: Venue, asset: AssetId, cents: i64) -> Quote {
     }
 }
 
-/// Starts a data plane on loopback with every asset priced by two venues.
+/// Starts a data plane of that size on loopback with every asset priced by two venues.
 ///
 /// # Errors
 /// Why it did not start.
-pub fn start(engine: EngineChoice, plan: CorePlan) -> io::Result<DataPlane> {
+pub fn start(engine: EngineChoice, plan: CorePlan, size: Size) -> io::Result<DataPlane> {
     let mut assets = AssetDirectory::new();
-    for index in 0..ASSETS {
-        assets.add(symbol(index), true, VenueSet::EMPTY).expect("room for a few");
+    for index in 0..size.assets {
+        assets.add(symbol(index), true, VenueSet::EMPTY).ok_or_else(|| io::Error::other("no room for the assets"))?;
     }
-    let key = KeyRecord {
-        id: KeyId(KEY_ID),
-        hash: hash_text(KEY.as_bytes()),
-        limit_per_second: 10_000_000,
-        expires_at_ms: 0,
-        permissions: Permissions(Permissions::PRICES),
-        udp_secret: UDP_SECRET,
-        month_used_up: false,
-    };
-    let keys = KeyDirectory::build(vec![key], None, plan.shards.len());
+    let keys = KeyDirectory::build((0..size.keys).map(key).collect(), None, plan.shards.len());
     let plane = DataPlane::start(DataPlaneSetup {
         engine,
         bind: Ipv4Addr::LOCALHOST.into(),
@@ -89,15 +123,15 @@ pub fn start(engine: EngineChoice, plan: CorePlan) -> io::Result<DataPlane> {
         simulated: false,
     })
     .map_err(io::Error::other)?;
-    for index in 0..ASSETS {
-        let asset = AssetId::new(index).expect("a few");
+    for index in 0..size.assets {
+        let asset = AssetId::new(index).expect("the directory took it");
         for venue in [Venue::Coinbase, Venue::Kraken] {
             let quote = quote(venue, asset, 6_700_000 + index as i64);
             plane.feed().try_send(FeedInput::Quote(quote)).map_err(|_| io::Error::other("the feed takes nothing"))?;
         }
     }
     // The last asset's price is served when all are; the shards get them in one order.
-    let newest = request(ASSETS - 1);
+    let newest = request(size.assets - 1);
     let give_up = Instant::now() + Duration::from_secs(10);
     while !ask(&mut TcpStream::connect(plane.tcp_address())?, &newest)?.1.contains("\"sources\":2") {
         if Instant::now() > give_up {

@@ -78,8 +78,7 @@ struct Pair {
 
 impl Pair {
     fn start(engine: Engine, cpu: Option<usize>) -> io::Result<Self> {
-        let request_bytes = plane::request(0).len();
-        let order = Order { role: Role::Plane, engine, cpu, request_bytes, reply_bytes: 0 };
+        let order = Order::plane(engine, cpu);
         let plane = Server::start(order)?;
         // The floor's reply is as long as a real one.
         let mut stream = std::net::TcpStream::connect(plane.tcp)?;
@@ -87,7 +86,7 @@ impl Pair {
         if !status.contains(" 200 ") {
             return Err(io::Error::other(format!("the data plane answers {status}")));
         }
-        let floor = Server::start(Order { role: Role::Floor, reply_bytes, ..order })?;
+        let floor = Server::start(order.floor(plane::request(0).len(), reply_bytes))?;
         Ok(Self { engine, floor, plane })
     }
 }
