@@ -4,6 +4,9 @@
 //! An answer counts only when it is the right one: right status, right asset, right request.
 #![forbid(unsafe_code)]
 
+mod exchange;
+pub mod frame;
+pub mod framing;
 pub mod job;
 pub mod outcome;
 pub mod plan;
@@ -11,4 +14,5 @@ pub mod report;
 pub mod tcp;
 pub mod udp;
 
+pub use framing::Framing;
 pub use report::LoadReport;

@@ -23,12 +23,14 @@ pub struct LoadReport {
     pub elapsed: Duration,
     /// From sending to the answer's arrival, ns.
     pub latency_ns: Histogram<u64>,
+    /// What whoever reads the figures should know: that trains were refused, for one.
+    pub note: Option<String>,
 }
 
 impl LoadReport {
     pub(crate) fn new() -> Self {
         let latency_ns = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("fixed bounds that fit together");
-        Self { sent: 0, answered: 0, refused: 0, wrong: 0, lost: 0, elapsed: Duration::ZERO, latency_ns }
+        Self { sent: 0, answered: 0, refused: 0, wrong: 0, lost: 0, elapsed: Duration::ZERO, latency_ns, note: None }
     }
 
     /// Right answers per second.

@@ -1,5 +1,6 @@
-//! HTTP load: connections that keep `pipeline` requests in flight each.
+//! Load over TCP: connections that keep `pipeline` requests in flight each.
 
+use crate::framing::{Framing, Verdict};
 use crate::report::{LoadReport, Outcome};
 use memchr::memmem::Finder;
 use mio::net::TcpStream;
@@ -19,7 +20,7 @@ const STALL: Duration = Duration::from_secs(10);
 pub struct Request {
     /// The bytes to send.
     pub bytes: Vec<u8>,
-    /// What the body of the right answer contains, as `"asset":"BTC"`; empty: any body.
+    /// What the body of the right answer contains (a cached value for redis and memcached), as `"asset":"BTC"`; empty: any body.
     pub expect: Vec<u8>,
 }
 
@@ -32,7 +33,10 @@ pub struct TcpLoad {
     pub connections: usize,
     /// Requests in flight on each, at least 1.
     pub pipeline: usize,
-    /// Asked in turn, each connection starting at its own place; at least 1.
+    /// How answers are cut apart.
+    pub framing: Framing,
+    /// At least 1. Of n connections the one numbered i asks for i, i + n, i + 2 n and so on, round and round: as many
+    /// requests as connections are one for each, and of a longer list each is asked once before any comes again.
     pub requests: Vec<Request>,
     /// Time before counting starts.
     pub warm_up: Duration,
@@ -88,7 +92,7 @@ pub fn run(load: &TcpLoad) -> io::Result<LoadReport> {
                 client.flush()?;
             }
             if event.is_readable() {
-                client.read(&mut buffer, &finders, now, &mut report)?;
+                client.read(load.framing, &mut buffer, &finders, now, &mut report)?;
                 report.sent += client.fill(load)?;
             }
         }
@@ -104,7 +108,7 @@ fn connect(load: &TcpLoad, poll: &Poll) -> io::Result<Vec<Client>> {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        let next = index * 7 % load.requests.len();
+        let next = index % load.requests.len();
         let flying = VecDeque::with_capacity(load.pipeline);
         clients.push(Client { stream, next, flying, unread: Vec::new(), unsent: Vec::new() });
     }
@@ -122,7 +126,7 @@ impl Client {
         for _ in 0..load.pipeline {
             self.unsent.extend_from_slice(&load.requests[self.next].bytes);
             self.flying.push_back((self.next, now));
-            self.next = (self.next + 1) % load.requests.len();
+            self.next = (self.next + load.connections) % load.requests.len();
         }
         self.flush()?;
         Ok(load.pipeline as u64)
@@ -141,6 +145,7 @@ impl Client {
     /// Takes what has come. Edge-triggered: a short read means that the socket is empty.
     fn read(
         &mut self,
+        framing: Framing,
         buffer: &mut [u8],
         finders: &[Finder<'_>],
         now: Instant,
@@ -154,12 +159,12 @@ impl Client {
                 Err(error) => return Err(error),
             };
             if self.unread.is_empty() {
-                let taken = self.take_answers(&buffer[..length], finders, now, report)?;
+                let taken = self.take_answers(framing, &buffer[..length], finders, now, report)?;
                 self.unread.extend_from_slice(&buffer[taken..length]);
             } else {
                 let mut unread = std::mem::take(&mut self.unread);
                 unread.extend_from_slice(&buffer[..length]);
-                let taken = self.take_answers(&unread, finders, now, report)?;
+                let taken = self.take_answers(framing, &unread, finders, now, report)?;
                 unread.drain(..taken);
                 self.unread = unread;
             }
@@ -172,43 +177,25 @@ impl Client {
     /// Takes every whole answer in `bytes`; how many bytes that were.
     fn take_answers(
         &mut self,
+        framing: Framing,
         bytes: &[u8],
         finders: &[Finder<'_>],
         now: Instant,
         report: &mut LoadReport,
     ) -> io::Result<usize> {
         let mut taken = 0;
-        while let Some((status, body, length)) = split_answer(&bytes[taken..])? {
+        while let Some(answer) = framing.split(&bytes[taken..]).map_err(io::Error::other)? {
             let Some((position, sent)) = self.flying.pop_front() else {
                 return Err(io::Error::new(ErrorKind::InvalidData, "an answer that nobody asked for"));
             };
-            let outcome = match status {
-                200 if finders[position].find(body).is_some() => Outcome::Right,
-                429 | 503 => Outcome::Refused,
+            let outcome = match answer.verdict {
+                Verdict::Good if finders[position].find(answer.body).is_some() => Outcome::Right,
+                Verdict::Refused => Outcome::Refused,
                 _ => Outcome::Wrong,
             };
             report.count(outcome, u64::try_from((now - sent).as_nanos()).unwrap_or(u64::MAX));
-            taken += length;
+            taken += answer.length;
         }
         Ok(taken)
     }
-}
-
-/// The first whole answer in `bytes`: status, body, length of it all; `None` when it is not whole yet.
-fn split_answer(bytes: &[u8]) -> io::Result<Option<(u16, &[u8], usize)>> {
-    let broken = || io::Error::new(ErrorKind::InvalidData, "an answer that is not HTTP with a length");
-    let Some(head_end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
-    let head = &bytes[..head_end];
-    let status = head.get(9..12).and_then(number).ok_or_else(broken)?;
-    let field =
-        memchr::memmem::find(head, b"ontent-Length: ").or_else(|| memchr::memmem::find(head, b"ontent-length: "));
-    let digits = &head[field.ok_or_else(broken)? + 15..];
-    let digits = &digits[..memchr::memchr(b'\r', digits).unwrap_or(digits.len())];
-    let length = number(digits).ok_or_else(broken)?;
-    let whole = head_end + 4 + length;
-    Ok((bytes.len() >= whole).then(|| (u16::try_from(status).unwrap_or(0), &bytes[head_end + 4..whole], whole)))
-}
-
-fn number(digits: &[u8]) -> Option<usize> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }

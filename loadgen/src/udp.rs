@@ -1,42 +1,46 @@
-//! Binary UDP load: sockets that keep a window of signed requests in flight each.
+//! Load over UDP: sockets that keep a window of requests in flight each.
+//!
+//! A closed loop on the calling thread. It speaks the price service's signed frames, and memcached's `get` for
+//! comparison. What is not answered within [`LOST_AFTER`] is lost and its window begins anew.
 
+use crate::exchange::{BATCH, Exchange, Outbox};
+use crate::frame::UdpKey;
+use crate::framing::{Framing, Verdict};
 use crate::report::{LoadReport, Outcome};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
-use shared::wire::{
-    FRAME_SIZE, KIND_PRICE, REPLY_MAC_COVERS, REPLY_MAGIC, REQUEST_MAC_COVERS, REQUEST_MAGIC, ReplyFrame, RequestFrame,
-    VERSION,
-};
-use siphasher::sip128::{Hasher128, SipHasher24};
-use std::fmt;
-use std::hash::Hasher;
-use std::io::{self, IoSlice, IoSliceMut};
+use shared::wire::{FRAME_SIZE, ReplyFrame};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-/// Datagrams of one system call.
-const BATCH: usize = 64;
 /// Silence after which what is in flight counts as lost.
 const LOST_AFTER: Duration = Duration::from_millis(200);
 /// Silent rounds after which the run is given up.
 const SILENT_ROUNDS_MAX: u32 = 25;
+/// Bytes of the header before memcached's text in a datagram: request id, sequence, count (each u16, big-endian), zero.
+const MEMCACHED_HEADER: usize = 8;
 
-/// A key that signs requests. Shows no secret.
-#[derive(Clone, Copy)]
-pub struct UdpKey {
-    /// Its number.
-    pub id: u32,
-    /// Its UDP secret.
-    pub secret: [u8; 16],
-}
-
-impl fmt::Debug for UdpKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpKey").field("id", &self.id).finish_non_exhaustive()
-    }
+/// What is asked, and in which words.
+///
+/// Of n sockets the one numbered i takes the entries i, i + n, i + 2 n and so on of each list, round and round, so that of
+/// a longer list each is used once before any comes again. Each list has at least 1.
+#[derive(Clone, Debug)]
+pub enum Dialect {
+    /// The price service's signed frames.
+    Frames {
+        /// Asked with.
+        keys: Vec<UdpKey>,
+        /// Asked for: upper case, NUL padded.
+        assets: Vec<[u8; 16]>,
+        /// Whether replies are checked (id, status, MAC) or, for a server that answers anything, only counted.
+        check: bool,
+    },
+    /// memcached's `get` of one key, answered in one datagram.
+    Memcached {
+        /// Asked for; they must have values, or every answer is wrong.
+        keys: Vec<String>,
+    },
 }
 
 /// What to do.
@@ -48,13 +52,10 @@ pub struct UdpLoad {
     pub sockets: usize,
     /// Requests in flight on each, 1 to 64.
     pub window: usize,
-    /// Asked with in turn; at least 1. Of n sockets the one numbered i takes the keys i, i + n, i + 2 n and so on, round
-    /// and round, so that of a longer list each is used once before any comes again.
-    pub keys: Vec<UdpKey>,
-    /// Asked for in turn, in the same way; at least 1.
-    pub assets: Vec<[u8; 16]>,
-    /// Whether replies are checked (id, status, MAC) or, for a server that answers anything, only counted.
-    pub check: bool,
+    /// Requests of a window that leave as one train (`UDP_SEGMENT`), 1 to 64; 1: no trains. Needs requests of one length.
+    pub train: usize,
+    /// What is asked.
+    pub dialect: Dialect,
     /// Time before counting starts.
     pub warm_up: Duration,
     /// Time counted.
@@ -67,7 +68,8 @@ struct Client {
     /// Id of the first request of the window in flight, and when it was sent.
     first_id: u64,
     sent_at: Instant,
-    in_flight: usize,
+    /// A bit for each request of the window that is not answered.
+    flying: u64,
     /// Turn of the first request of the window, and of the first one after it: what it is about and who signs it.
     first_turn: usize,
     next_turn: usize,
@@ -76,19 +78,18 @@ struct Client {
 /// Runs the load on the calling thread.
 ///
 /// # Errors
-/// When a socket cannot be made or fails, or nothing is answered for five seconds.
+/// When a socket cannot be made or fails, nobody listens at the target, or nothing is answered for five seconds.
 pub fn run(load: &UdpLoad) -> io::Result<LoadReport> {
-    let window = load.window.clamp(1, BATCH);
     let mut poll = Poll::new()?;
-    let mut clients = open(load, &poll)?;
+    let mut sender = Sender::new(load);
+    let mut clients = open(load, &mut sender.exchange, &poll)?;
     let mut events = Events::with_capacity(load.sockets.max(1));
-    let mut exchange = Exchange::new();
     let mut report = LoadReport::new();
     let begin = Instant::now();
     let (count_from, end) = (begin + load.warm_up, begin + load.warm_up + load.duration);
     let (mut counting, mut silent_rounds) = (false, 0);
     for client in &mut clients {
-        exchange.send(client, load, window)?;
+        sender.send(client)?;
     }
     loop {
         poll.poll(&mut events, Some(LOST_AFTER))?;
@@ -99,159 +100,176 @@ pub fn run(load: &UdpLoad) -> io::Result<LoadReport> {
         }
         if now >= end {
             report.elapsed = now - count_from;
+            report.note = sender.exchange.refusal().map(str::to_owned);
             return Ok(report);
         }
         silent_rounds = if events.is_empty() { silent_rounds + 1 } else { 0 };
         if silent_rounds > SILENT_ROUNDS_MAX {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no reply for five seconds"));
+            return Err(io::Error::new(ErrorKind::TimedOut, "no reply for five seconds"));
         }
         for event in &events {
             let client = &mut clients[event.token().0];
-            exchange.receive(client, load, &mut report)?;
-            if client.in_flight == 0 {
-                report.sent += exchange.send(client, load, window)?;
+            sender.receive(client, &mut report)?;
+            if client.flying == 0 {
+                report.sent += sender.send(client)?;
             }
         }
-        for client in clients.iter_mut().filter(|client| now - client.sent_at > LOST_AFTER) {
-            report.lost += client.in_flight as u64;
-            report.sent += exchange.send(client, load, window)?;
+        for client in clients.iter_mut().filter(|client| now > client.sent_at + LOST_AFTER) {
+            report.lost += u64::from(client.flying.count_ones());
+            report.sent += sender.send(client)?;
         }
     }
 }
 
-fn open(load: &UdpLoad, poll: &Poll) -> io::Result<Vec<Client>> {
-    let any: SocketAddr = if load.target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+fn open(load: &UdpLoad, exchange: &mut Exchange, poll: &Poll) -> io::Result<Vec<Client>> {
     let mut clients = Vec::with_capacity(load.sockets);
     for index in 0..load.sockets.max(1) {
-        let mut socket = UdpSocket::bind(any)?;
-        socket.connect(load.target)?;
+        let mut socket = exchange.open(load.target)?;
         poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
         let sent_at = Instant::now();
-        clients.push(Client { socket, first_id: 0, sent_at, in_flight: 0, first_turn: index, next_turn: index });
+        clients.push(Client { socket, first_id: 0, sent_at, flying: 0, first_turn: index, next_turn: index });
     }
     Ok(clients)
 }
 
-/// Buffers of one system call, used for every socket in turn.
-struct Exchange {
-    requests: Vec<[u8; FRAME_SIZE]>,
-    replies: Vec<[u8; FRAME_SIZE + 1]>,
-    send_headers: MultiHeaders<SockaddrIn>,
-    receive_headers: MultiHeaders<SockaddrIn>,
+/// What all sockets share.
+struct Sender<'a> {
+    load: &'a UdpLoad,
+    window: usize,
+    train: usize,
+    exchange: Exchange,
+    outbox: Outbox,
 }
 
-impl Exchange {
-    fn new() -> Self {
-        Self {
-            requests: vec![[0; FRAME_SIZE]; BATCH],
-            replies: vec![[0; FRAME_SIZE + 1]; BATCH],
-            send_headers: MultiHeaders::preallocate(BATCH, None),
-            receive_headers: MultiHeaders::preallocate(BATCH, None),
-        }
+impl<'a> Sender<'a> {
+    fn new(load: &'a UdpLoad) -> Self {
+        let window = load.window.clamp(1, BATCH);
+        let train = load.train.clamp(1, window);
+        let segment = if train > 1 { load.dialect.request_length().unwrap_or(0) } else { 0 };
+        let batch = if train > 1 { train } else { window };
+        Self { load, window, train: batch, exchange: Exchange::new(segment), outbox: Outbox::default() }
     }
 
     /// Sends a new window; how many datagrams that were. What the kernel does not take counts as lost later.
-    fn send(&mut self, client: &mut Client, load: &UdpLoad, window: usize) -> io::Result<u64> {
+    fn send(&mut self, client: &mut Client) -> io::Result<u64> {
         client.first_id += BATCH as u64;
         client.sent_at = Instant::now();
-        client.in_flight = window;
+        client.flying = u64::MAX >> (BATCH - self.window);
         client.first_turn = client.next_turn;
         let wall_ms = tuning::clock::now().wall_ms;
-        for (index, bytes) in self.requests[..window].iter_mut().enumerate() {
-            *bytes = request(load, client.next_turn, client.first_id + index as u64, wall_ms);
-            client.next_turn += load.sockets.max(1);
+        for place in 0..self.window {
+            self.load.dialect.request(client.next_turn, client.first_id + place as u64, wall_ms, &mut self.outbox);
+            client.next_turn += self.load.sockets.max(1);
+            if self.outbox.len() < self.train && place + 1 < self.window {
+                continue;
+            }
+            let sent = self.exchange.send(&client.socket, &self.outbox);
+            self.outbox.clear();
+            match sent {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {}
+                Err(error) => return Err(error),
+            }
         }
-        let slices: Vec<[IoSlice<'_>; 1]> = self.requests[..window].iter().map(|bytes| [IoSlice::new(bytes)]).collect();
-        let addresses: Vec<Option<SockaddrIn>> = vec![None; window];
-        let fd = client.socket.as_raw_fd();
-        match sendmmsg(fd, &mut self.send_headers, &slices, addresses, [], MsgFlags::MSG_DONTWAIT) {
-            Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ECONNREFUSED) => Ok(window as u64),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    /// Lengths of the replies of one system call; `None` when there are none.
-    fn receive_batch(&mut self, fd: RawFd) -> io::Result<Option<Vec<usize>>> {
-        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
-            self.replies.iter_mut().map(|bytes| [IoSliceMut::new(bytes)]).collect();
-        match recvmmsg(fd, &mut self.receive_headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
-            Ok(results) => Ok(Some(results.map(|result| result.bytes).collect())),
-            Err(Errno::EAGAIN | Errno::ECONNREFUSED) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+        Ok(self.window as u64)
     }
 
     /// Takes every reply that has come.
-    fn receive(&mut self, client: &mut Client, load: &UdpLoad, report: &mut LoadReport) -> io::Result<()> {
-        loop {
-            let Some(lengths) = self.receive_batch(client.socket.as_raw_fd())? else { return Ok(()) };
-            let latency_ns = u64::try_from(client.sent_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            for (bytes, length) in self.replies.iter().zip(&lengths) {
-                match judge(load, client, &bytes[..(*length).min(bytes.len())]) {
-                    Some(outcome) => {
-                        client.in_flight -= 1;
-                        report.count(outcome, latency_ns);
-                    }
-                    // A reply to a window that was given up already: counted as lost then.
-                    None => continue,
+    fn receive(&mut self, client: &mut Client, report: &mut LoadReport) -> io::Result<()> {
+        let Self { load, exchange, .. } = self;
+        while client.flying != 0 {
+            let wanted = client.flying.count_ones() as usize;
+            let (first_id, first_turn, sent_at) = (client.first_id, client.first_turn, client.sent_at);
+            let mut latency_ns = None;
+            let flying = &mut client.flying;
+            let outcome = exchange.receive(&client.socket, wanted, |bytes| {
+                let turn_of = |place: u64| first_turn + place as usize * load.sockets.max(1);
+                // A reply to a window that was given up already is counted as lost then.
+                let Some((place, outcome)) = load.dialect.judge(bytes, first_id, turn_of) else { return };
+                let bit = if load.dialect.tells_apart() { 1 << place } else { *flying & flying.wrapping_neg() };
+                if *flying & bit != 0 {
+                    *flying &= !bit;
+                    let elapsed = || u64::try_from(sent_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    report.count(outcome, *latency_ns.get_or_insert_with(elapsed));
                 }
+            })?;
+            if outcome != Some(true) {
+                break;
             }
-            if lengths.len() < BATCH {
-                return Ok(());
+        }
+        Ok(())
+    }
+}
+
+impl Dialect {
+    /// Bytes of every request, if all are of one length.
+    fn request_length(&self) -> Option<u16> {
+        let length = match self {
+            Self::Frames { .. } => FRAME_SIZE,
+            Self::Memcached { keys } => {
+                let first = keys.first()?.len();
+                keys.iter().all(|key| key.len() == first).then(|| MEMCACHED_HEADER + "get \r\n".len() + first)?
+            }
+        };
+        u16::try_from(length).ok()
+    }
+
+    /// Whether replies say which request they answer.
+    fn tells_apart(&self) -> bool {
+        !matches!(self, Self::Frames { check: false, .. })
+    }
+
+    /// Writes the request of that turn.
+    fn request(&self, turn: usize, request_id: u64, wall_ms: u64, outbox: &mut Outbox) {
+        match self {
+            Self::Frames { keys, assets, .. } => {
+                let key = &keys[turn % keys.len()];
+                outbox.push(&key.request(assets[turn % assets.len()], request_id, wall_ms));
+            }
+            Self::Memcached { keys } => {
+                // The low 16 bits tell a window's requests apart; a window is 64.
+                let id = (request_id as u16).to_be_bytes();
+                let header = [id[0], id[1], 0, 0, 0, 1, 0, 0];
+                let key = keys[turn % keys.len()].as_bytes();
+                outbox.push_parts(&[&header, b"get ", key, b"\r\n"]);
             }
         }
     }
-}
 
-/// The key whose turn it is.
-fn key_of(load: &UdpLoad, turn: usize) -> &UdpKey {
-    &load.keys[turn % load.keys.len()]
-}
-
-/// The signed request of that turn.
-fn request(load: &UdpLoad, turn: usize, request_id: u64, wall_ms: u64) -> [u8; FRAME_SIZE] {
-    let key = key_of(load, turn);
-    let mut frame = RequestFrame {
-        magic: REQUEST_MAGIC.to_le_bytes(),
-        version: VERSION,
-        kind: KIND_PRICE,
-        key_id: key.id.to_le_bytes(),
-        request_id: request_id.to_le_bytes(),
-        client_time_ms: wall_ms.to_le_bytes(),
-        asset: load.assets[turn % load.assets.len()],
-        mac: [0; 16],
-        zero: [0; 8],
-    };
-    frame.mac = mac(&key.secret, &bytemuck::bytes_of(&frame)[..REQUEST_MAC_COVERS]);
-    bytemuck::cast(frame)
-}
-
-/// What a reply is worth; `None` when it does not belong to the window in flight.
-fn judge(load: &UdpLoad, client: &Client, bytes: &[u8]) -> Option<Outcome> {
-    if client.in_flight == 0 {
-        return None;
+    /// Place in the window of the request that a reply answers, and what it is worth; `None` when it answers none of it.
+    fn judge(&self, bytes: &[u8], first_id: u64, turn_of: impl Fn(u64) -> usize) -> Option<(u64, Outcome)> {
+        match self {
+            Self::Frames { check: false, .. } => Some((0, Outcome::Right)),
+            Self::Frames { keys, .. } => {
+                let frame = bytemuck::try_pod_read_unaligned::<ReplyFrame>(bytes).ok()?;
+                let place = u64::from_le_bytes(frame.request_id).checked_sub(first_id)?;
+                if place >= BATCH as u64 {
+                    return None;
+                }
+                let signed = keys[turn_of(place) % keys.len()].signed(&frame);
+                Some((
+                    place,
+                    match frame.status {
+                        0 if signed && i64::from_le_bytes(frame.mantissa) > 0 => Outcome::Right,
+                        5..=8 if signed => Outcome::Refused,
+                        _ => Outcome::Wrong,
+                    },
+                ))
+            }
+            Self::Memcached { keys } => {
+                let (header, text) = bytes.split_at_checked(MEMCACHED_HEADER)?;
+                let place = u64::from(u16::from_be_bytes([header[0], header[1]]).wrapping_sub(first_id as u16));
+                if place >= BATCH as u64 {
+                    return None;
+                }
+                let key = &keys[turn_of(place) % keys.len()];
+                let named = text.strip_prefix(b"VALUE ").and_then(|rest| rest.strip_prefix(key.as_bytes()));
+                let whole =
+                    matches!(Framing::Memcached.split(text), Ok(Some(answer)) if answer.verdict == Verdict::Good);
+                let right = whole && named.is_some_and(|rest| rest.starts_with(b" "));
+                Some((place, if right { Outcome::Right } else { Outcome::Wrong }))
+            }
+        }
     }
-    if !load.check {
-        return Some(Outcome::Right);
-    }
-    let Ok(frame) = bytemuck::try_pod_read_unaligned::<ReplyFrame>(bytes) else { return Some(Outcome::Wrong) };
-    let id = u64::from_le_bytes(frame.request_id);
-    if !(client.first_id..client.first_id + BATCH as u64).contains(&id) {
-        return None;
-    }
-    let place = usize::try_from(id - client.first_id).unwrap_or(0);
-    let key = key_of(load, client.first_turn + place * load.sockets.max(1));
-    let genuine =
-        frame.magic == REPLY_MAGIC.to_le_bytes() && frame.mac[..] == mac(&key.secret, &bytes[..REPLY_MAC_COVERS])[..8];
-    Some(match frame.status {
-        0 if genuine && i64::from_le_bytes(frame.mantissa) > 0 => Outcome::Right,
-        5..=8 if genuine => Outcome::Refused,
-        _ => Outcome::Wrong,
-    })
-}
-
-fn mac(secret: &[u8; 16], bytes: &[u8]) -> [u8; 16] {
-    let mut hasher = SipHasher24::new_with_key(secret);
-    hasher.write(bytes);
-    hasher.finish128().as_bytes()
 }

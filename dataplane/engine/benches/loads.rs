@@ -3,8 +3,10 @@
 use crate::child::{Role, Server};
 use crate::plane;
 use loadgen::LoadReport;
+use loadgen::frame::UdpKey;
+use loadgen::framing::Framing;
 use loadgen::tcp::{self, Request, TcpLoad};
-use loadgen::udp::{self, UdpKey, UdpLoad};
+use loadgen::udp::{self, Dialect, UdpLoad};
 use std::io;
 use std::time::Duration;
 
@@ -93,6 +95,7 @@ fn tcp_load(role: Role, server: &Server, pipeline: usize, duration: Duration) ->
         target: server.tcp,
         connections: CLIENTS,
         pipeline,
+        framing: Framing::Http,
         requests: requests.collect(),
         warm_up: Duration::ZERO,
         duration,
@@ -104,9 +107,12 @@ fn udp_load(role: Role, server: &Server, sockets: usize, window: usize, duration
         target: server.udp,
         sockets,
         window,
-        keys: vec![UdpKey { id: plane::KEY_ID, secret: plane::UDP_SECRET }],
-        assets: (0..plane::ASSETS).map(|index| *plane::symbol(index).padded()).collect(),
-        check: role == Role::Plane,
+        train: 1,
+        dialect: Dialect::Frames {
+            keys: vec![UdpKey { id: plane::KEY_ID, secret: plane::UDP_SECRET }],
+            assets: (0..plane::ASSETS).map(|index| *plane::symbol(index).padded()).collect(),
+            check: role == Role::Plane,
+        },
         warm_up: Duration::ZERO,
         duration,
     }
