@@ -60,42 +60,89 @@ struct Client {
 /// # Errors
 /// When a connection cannot be made or breaks, or no answer comes for ten seconds.
 pub fn run(load: &TcpLoad) -> io::Result<LoadReport> {
-    let mut poll = Poll::new()?;
-    let mut clients = connect(load, &poll)?;
-    let finders: Vec<Finder<'_>> = load.requests.iter().map(|request| Finder::new(&request.expect)).collect();
-    let mut events = Events::with_capacity(1_024);
-    let mut buffer = vec![0; READ_SIZE];
-    let mut report = LoadReport::new();
-    let begin = Instant::now();
-    let (count_from, end) = (begin + load.warm_up, begin + load.warm_up + load.duration);
-    let mut counting = load.warm_up.is_zero();
-    for client in &mut clients {
-        client.fill(load)?;
+    let mut clients = Clients::open(load)?;
+    if !load.warm_up.is_zero() {
+        clients.run(load.connections, load.warm_up)?;
     }
-    loop {
-        poll.poll(&mut events, Some(STALL))?;
-        let now = Instant::now();
-        if events.is_empty() {
-            return Err(io::Error::new(ErrorKind::TimedOut, "no answer for ten seconds"));
+    clients.run(load.connections, load.duration)
+}
+
+/// The connections of a load, open and at rest between runs.
+pub struct Clients<'a> {
+    load: &'a TcpLoad,
+    finders: Vec<Finder<'a>>,
+    poll: Poll,
+    events: Events,
+    clients: Vec<Client>,
+    /// Those with nothing in flight, in the order in which their turns come.
+    resting: VecDeque<usize>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Clients<'a> {
+    /// Opens every connection.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn open(load: &'a TcpLoad) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let clients = connect(load, &poll)?;
+        Ok(Self {
+            load,
+            finders: load.requests.iter().map(|request| Finder::new(&request.expect)).collect(),
+            poll,
+            events: Events::with_capacity(1_024),
+            resting: (0..clients.len()).collect(),
+            clients,
+            buffer: vec![0; READ_SIZE],
+        })
+    }
+
+    /// Asks for `duration`, `at_once` connections at a time, all of them in turn; then waits for what is in flight, so
+    /// that everything sent is counted and the connections are at rest again. The warm-up of the load plays no part.
+    ///
+    /// # Errors
+    /// When a connection breaks, or no answer comes for ten seconds.
+    pub fn run(&mut self, at_once: usize, duration: Duration) -> io::Result<LoadReport> {
+        let Self { load, finders, poll, events, clients, resting, buffer } = self;
+        let mut report = LoadReport::new();
+        let begin = Instant::now();
+        let mut busy = 0;
+        while busy < at_once.max(1)
+            && let Some(index) = resting.pop_front()
+        {
+            report.sent += clients[index].fill(load)?;
+            busy += 1;
         }
-        if !counting && now >= count_from {
-            counting = true;
-            report = LoadReport::new();
-        }
-        if now >= end {
-            report.elapsed = now - count_from;
-            return Ok(report);
-        }
-        for event in &events {
-            let client = &mut clients[event.token().0];
-            if event.is_writable() && !client.unsent.is_empty() {
-                client.flush()?;
+        while busy > 0 {
+            poll.poll(events, Some(STALL))?;
+            let now = Instant::now();
+            if events.is_empty() {
+                return Err(io::Error::new(ErrorKind::TimedOut, "no answer for ten seconds"));
             }
-            if event.is_readable() {
-                client.read(load.framing, &mut buffer, &finders, now, &mut report)?;
-                report.sent += client.fill(load)?;
+            for event in &*events {
+                let index = event.token().0;
+                let client = &mut clients[index];
+                if event.is_writable() && !client.unsent.is_empty() {
+                    client.flush()?;
+                }
+                let was_asking = !client.flying.is_empty();
+                if event.is_readable() {
+                    client.read(load.framing, buffer, finders, now, &mut report)?;
+                }
+                if !was_asking || !client.flying.is_empty() {
+                    continue;
+                }
+                resting.push_back(index);
+                let next = if now - begin < duration { resting.pop_front() } else { None };
+                match next {
+                    Some(next) => report.sent += clients[next].fill(load)?,
+                    None => busy -= 1,
+                }
             }
         }
+        report.elapsed = begin.elapsed();
+        Ok(report)
     }
 }
 

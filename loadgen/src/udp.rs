@@ -10,6 +10,7 @@ use crate::report::{LoadReport, Outcome};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 use shared::wire::{FRAME_SIZE, ReplyFrame};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -80,44 +81,98 @@ struct Client {
 /// # Errors
 /// When a socket cannot be made or fails, nobody listens at the target, or nothing is answered for five seconds.
 pub fn run(load: &UdpLoad) -> io::Result<LoadReport> {
-    let mut poll = Poll::new()?;
-    let mut sender = Sender::new(load);
-    let mut clients = open(load, &mut sender.exchange, &poll)?;
-    let mut events = Events::with_capacity(load.sockets.max(1));
-    let mut report = LoadReport::new();
-    let begin = Instant::now();
-    let (count_from, end) = (begin + load.warm_up, begin + load.warm_up + load.duration);
-    let (mut counting, mut silent_rounds) = (false, 0);
-    for client in &mut clients {
-        sender.send(client)?;
+    let mut clients = Clients::open(load)?;
+    if !load.warm_up.is_zero() {
+        clients.run(load.sockets, load.warm_up)?;
     }
-    loop {
-        poll.poll(&mut events, Some(LOST_AFTER))?;
-        let now = Instant::now();
-        if !counting && now >= count_from {
-            counting = true;
-            report = LoadReport::new();
-        }
-        if now >= end {
-            report.elapsed = now - count_from;
-            report.note = sender.exchange.refusal().map(str::to_owned);
-            return Ok(report);
-        }
-        silent_rounds = if events.is_empty() { silent_rounds + 1 } else { 0 };
-        if silent_rounds > SILENT_ROUNDS_MAX {
-            return Err(io::Error::new(ErrorKind::TimedOut, "no reply for five seconds"));
-        }
-        for event in &events {
-            let client = &mut clients[event.token().0];
-            sender.receive(client, &mut report)?;
-            if client.flying == 0 {
-                report.sent += sender.send(client)?;
+    clients.run(load.sockets, load.duration)
+}
+
+/// The sockets of a load, open and at rest between runs.
+pub struct Clients<'a> {
+    sender: Sender<'a>,
+    poll: Poll,
+    clients: Vec<Client>,
+    /// Those with nothing in flight, in the order in which their turns come.
+    resting: VecDeque<usize>,
+}
+
+impl<'a> Clients<'a> {
+    /// Opens every socket.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn open(load: &'a UdpLoad) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut sender = Sender::new(load);
+        let clients = open(load, &mut sender.exchange, &poll)?;
+        let resting = (0..clients.len()).collect();
+        Ok(Self { sender, poll, clients, resting })
+    }
+
+    /// Asks for `duration`, `at_once` sockets at a time, all of them in turn; then waits for what is in flight, so that
+    /// everything sent is counted and the sockets are at rest again. The warm-up of the load plays no part.
+    ///
+    /// # Errors
+    /// When a socket fails, nobody listens at the target, or nothing is answered for five seconds.
+    pub fn run(&mut self, at_once: usize, duration: Duration) -> io::Result<LoadReport> {
+        let mut events = Events::with_capacity(1_024);
+        let mut report = LoadReport::new();
+        let begin = Instant::now();
+        let (mut silent_rounds, mut looked) = (0, begin);
+        let mut busy = self.start(at_once.max(1), &mut report)?;
+        while busy > 0 {
+            self.poll.poll(&mut events, Some(LOST_AFTER))?;
+            let now = Instant::now();
+            silent_rounds = if events.is_empty() { silent_rounds + 1 } else { 0 };
+            if silent_rounds > SILENT_ROUNDS_MAX {
+                return Err(io::Error::new(ErrorKind::TimedOut, "no reply for five seconds"));
+            }
+            let goes_on = now - begin < duration;
+            for event in &events {
+                let client = &mut self.clients[event.token().0];
+                if client.flying == 0 {
+                    continue;
+                }
+                self.sender.receive(client, &mut report)?;
+                if client.flying == 0 {
+                    self.resting.push_back(event.token().0);
+                    busy -= 1;
+                    busy += self.start(usize::from(goes_on), &mut report)?;
+                }
+            }
+            if now > looked + LOST_AFTER / 4 {
+                looked = now;
+                let lost = self.give_up_lost(now, &mut report);
+                busy -= lost;
+                busy += self.start(if goes_on { lost } else { 0 }, &mut report)?;
             }
         }
-        for client in clients.iter_mut().filter(|client| now > client.sent_at + LOST_AFTER) {
-            report.lost += u64::from(client.flying.count_ones());
-            report.sent += sender.send(client)?;
+        report.elapsed = begin.elapsed();
+        report.note = self.sender.exchange.refusal().map(str::to_owned);
+        Ok(report)
+    }
+
+    /// Sends the windows of the next `wanted` sockets, or of as many as are at rest; how many that were.
+    fn start(&mut self, wanted: usize, report: &mut LoadReport) -> io::Result<usize> {
+        let wanted = wanted.min(self.resting.len());
+        for index in self.resting.drain(..wanted) {
+            report.sent += self.sender.send(&mut self.clients[index])?;
         }
+        Ok(wanted)
+    }
+
+    /// Counts as lost what has been in flight for too long; how many sockets are at rest now because of that.
+    fn give_up_lost(&mut self, now: Instant, report: &mut LoadReport) -> usize {
+        let before = self.resting.len();
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            if client.flying != 0 && now > client.sent_at + LOST_AFTER {
+                report.lost += u64::from(client.flying.count_ones());
+                client.flying = 0;
+                self.resting.push_back(index);
+            }
+        }
+        self.resting.len() - before
     }
 }
 
