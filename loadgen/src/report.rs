@@ -1,4 +1,14 @@
-//! What a run of the generator found.
+//! What a run of the generator found, and the forms in which it is told.
+
+pub mod condition;
+pub mod figures;
+pub mod hdr;
+pub mod html;
+pub mod json;
+pub mod run;
+#[cfg(test)]
+mod sample;
+pub mod table;
 
 use hdrhistogram::Histogram;
 use std::time::Duration;
