@@ -11,7 +11,7 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 /// Room for labels around the plane.
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 26.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 42.0;
 
@@ -81,7 +81,9 @@ fn round_step(step: f64) -> f64 {
 pub enum Mark {
     /// A line with a dot at each point.
     Dots,
-    /// A line without.
+    /// A broad one, for what another line may cover.
+    Under,
+    /// A line without dots.
     Line,
     /// A dashed line.
     Dashes,
@@ -155,7 +157,7 @@ impl Plot {
             }
             out.push_str("</g>");
         }
-        if self.series.iter().all(|series| series.points.is_empty()) {
+        if self.is_empty() {
             let (x, y) = (LEFT + (WIDTH - LEFT - RIGHT) / 2.0, HEIGHT / 2.0);
             let _ =
                 write!(out, "<text class=\"none\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{}</text>", self.empty);
@@ -163,16 +165,17 @@ impl Plot {
         out.push_str("</svg></figure>\n");
     }
 
+    fn is_empty(&self) -> bool {
+        self.series.iter().all(|series| series.points.is_empty())
+    }
+
     fn write_legend(&self, out: &mut String) {
-        if self.series.len() < 2 {
-            return;
-        }
         out.push_str("<ul class=\"legend\">");
         for series in &self.series {
             let kind = match series.mark {
                 Mark::Bars => "bar",
                 Mark::Dashes => "dash",
-                Mark::Dots | Mark::Line => "",
+                Mark::Dots | Mark::Under | Mark::Line => "",
             };
             let (name, colour) = (escape(&series.name), escape(&series.colour));
             let _ = write!(out, "<li><i class=\"{kind}\" style=\"--c:{colour}\"></i>{name}</li>");
@@ -184,7 +187,7 @@ impl Plot {
         let (right, foot) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         for &tick in &self.axis.ticks {
             let y = self.y(tick);
-            let label = (self.axis.label)(tick);
+            let label = if self.is_empty() { String::new() } else { (self.axis.label)(tick) };
             let _ = write!(
                 out,
                 "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
@@ -212,18 +215,25 @@ impl Plot {
     }
 
     fn write_line(&self, series: &Series, out: &mut String) {
-        let dash = if series.mark == Mark::Dashes { " dash" } else { "" };
+        let kind = match series.mark {
+            Mark::Dashes => " dash",
+            Mark::Under => " wide",
+            Mark::Dots | Mark::Line | Mark::Bars => "",
+        };
         let places: Vec<String> =
             series.points.iter().map(|point| format!("{:.1} {:.1}", x(point.at), self.y(point.value))).collect();
         if places.len() > 1 {
-            let _ = write!(out, "<path class=\"line{dash}\" d=\"M{}\"/>", places.join("L"));
+            let _ = write!(out, "<path class=\"line{kind}\" d=\"M{}\"/>", places.join("L"));
         }
         // A line of one point is nothing to see.
-        let dots = series.mark == Mark::Dots || places.len() == 1;
+        let (class, radius, hidden) = match series.mark {
+            Mark::Under => ("dot under", 6.5, ""),
+            Mark::Dots => ("dot", 4.0, ""),
+            _ if places.len() == 1 => ("dot", 4.0, ""),
+            _ => ("", 6.0, " fill=\"transparent\""),
+        };
         for point in series.points.iter().filter(|point| !point.told.is_empty()) {
             let (x, y) = (x(point.at), self.y(point.value));
-            let (class, radius) = if dots { ("dot", 4.0) } else { ("", 6.0) };
-            let hidden = if dots { "" } else { " fill=\"transparent\"" };
             let _ = write!(
                 out,
                 "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\"{hidden}><title>{}</title></circle>",

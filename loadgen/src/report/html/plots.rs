@@ -11,6 +11,9 @@ const POINTS_PER_NINE: u32 = 10;
 /// Nines that the percentile axis shows: up to 99.999 %.
 const NINES: u32 = 5;
 
+/// The age axis goes up to this at least, ms: five lines of whole milliseconds.
+const AGE_MS_SHOWN_MIN: f64 = 5.0;
+
 /// Quantiles of a latency that have a line of their own.
 const QUANTILES: [(&str, f64, &str); 5] = [
     ("p50", 0.5, "var(--p50)"),
@@ -98,6 +101,15 @@ fn short(value: f64) -> String {
     format!("{}{unit}", (value * 100.0).round() / 100.0)
 }
 
+/// With as many decimals as it needs, six at most.
+fn plain(value: f64) -> String {
+    ((value * 1e6).round() / 1e6).to_string()
+}
+
+fn plain_percent(value: f64) -> String {
+    format!("{} %", plain(value))
+}
+
 fn time_of(ns: f64) -> String {
     time(ns.round() as u64)
 }
@@ -124,9 +136,14 @@ fn rates(run: &Run) -> Plot {
     by_level(run, "Offered and answered", subtitle, Axis::linear(highest(&all), short), all)
 }
 
+/// A line for each of both protocols, neither hidden by the other where they agree.
+fn mark(run: &Run, protocol: Protocol) -> Mark {
+    if protocol == Protocol::Tcp && run.protocols().count() > 1 { Mark::Under } else { Mark::Dots }
+}
+
 fn success(run: &Run) -> Plot {
     let of = |protocol: Protocol| {
-        series(run, &protocol.to_string(), &colour(protocol), Mark::Dots, percent, |level| {
+        series(run, &protocol.to_string(), &colour(protocol), mark(run, protocol), percent, |level| {
             Some(level.total(protocol)?.success_percent())
         })
     };
@@ -134,7 +151,7 @@ fn success(run: &Run) -> Plot {
     let lowest = all.iter().flat_map(|series| &series.points).map(|point| point.value).fold(100.0, f64::min);
     // So that a thousandth is seen where nothing worse happened.
     let from = [99.9, 99.0, 95.0, 90.0, 50.0].into_iter().find(|from| lowest >= *from).unwrap_or(0.0);
-    let axis = Axis::between(from, 100.0, percent);
+    let axis = Axis::between(from, 100.0, plain_percent);
     by_level(run, "Success", "right answers in time, of all requests that were due", axis, all)
 }
 
@@ -205,14 +222,20 @@ fn ages(run: &Run) -> Plot {
     let text = |ms: f64| format!("{} ms", count(ms.round() as u64));
     let mut all = Vec::new();
     for protocol in run.protocols() {
-        for (name, quantile, mark) in [("p99", 0.99, Mark::Dots), ("p50", 0.5, Mark::Dashes)] {
+        for (name, quantile, mark) in [("p99", 0.99, mark(run, protocol)), ("p50", 0.5, Mark::Dashes)] {
             all.push(series(run, &format!("{protocol} {name}"), &colour(protocol), mark, text, |level| {
                 let age = &level.total(protocol)?.age_ms;
                 (!age.is_empty()).then(|| age.value_at_quantile(quantile) as f64)
             }));
         }
     }
-    by_level(run, "Freshness", "age of the prices that were answered", Axis::linear(highest(&all), text), all)
+    by_level(
+        run,
+        "Freshness",
+        "age of the prices that were answered",
+        Axis::linear(highest(&all).max(AGE_MS_SHOWN_MIN), text),
+        all,
+    )
 }
 
 fn reasons(run: &Run) -> Plot {
@@ -229,7 +252,7 @@ fn reasons(run: &Run) -> Plot {
             }
         }
     }
-    let axis = Axis::linear(highest(&all).max(0.001), percent);
+    let axis = Axis::linear(highest(&all).max(0.000_1), plain_percent);
     let mut plot = by_level(run, "What did not succeed, and why", "of all requests that were due", axis, all);
     plot.empty = "every request was answered right and in time";
     plot
@@ -253,7 +276,7 @@ fn cpu_per_request(run: &Run) -> Plot {
 fn cpu(run: &Run) -> Plot {
     let generator = |level: &LevelFinding| Some(level.generator_cores());
     let all = with_server(run, cores, |level| level.server.map(|server| server.cores()), generator, Mark::Bars);
-    by_level(run, "CPU in use", "cores", Axis::linear(highest(&all), cores), all)
+    by_level(run, "CPU in use", "cores", Axis::linear(highest(&all).max(0.01), plain), all)
 }
 
 /// The server's line, where it is on this machine, and the generator's.

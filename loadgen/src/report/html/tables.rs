@@ -12,6 +12,8 @@ use std::fmt::Write;
 pub fn write(run: &Run, out: &mut String) {
     out.push_str("<h2>All levels</h2>\n");
     all_levels(run, out);
+    out.push_str("<h2>What did not succeed, and what it cost</h2>\n");
+    troubles(run, out);
     if run.job.targets.len() > 1 {
         out.push_str("<h2>By target</h2>\n");
         by_target(run, out);
@@ -81,16 +83,6 @@ fn all_levels(run: &Run, out: &mut String) {
         "max",
         "Age p50",
         "Age p99",
-        "Wrong",
-        "Late",
-        "Lost",
-        "Refused",
-        "Unsent",
-        "Broken",
-        "Generator cores",
-        "Behind p99",
-        "Server cores",
-        "Server CPU<br>per request",
     ];
     head(2, &names, out);
     for level in &run.levels {
@@ -102,6 +94,32 @@ fn all_levels(run: &Run, out: &mut String) {
             answers(level, tally, out);
             quantiles(&tally.latency_ns, &[0.5, 0.9, 0.99, 0.999, 1.0], time, out);
             quantiles(&tally.age_ms, &[0.5, 0.99], |ms| format!("{} ms", count(ms)), out);
+            out.push_str("</tr>\n");
+        }
+    }
+    out.push_str(FOOT);
+}
+
+fn troubles(run: &Run, out: &mut String) {
+    let names = [
+        "Level",
+        "",
+        "Wrong",
+        "Late",
+        "Lost",
+        "Refused",
+        "Unsent",
+        "Broken",
+        "Generator cores",
+        "CPU per request",
+        "Behind p99",
+        "Server cores",
+        "CPU per request",
+    ];
+    head(2, &names, out);
+    for level in &run.levels {
+        for (index, (protocol, tally)) in level.totals().enumerate() {
+            row(index == 0, level.outcome.level.number, protocol, out);
             reasons(tally, out);
             costs(index == 0, level, out);
             out.push_str("</tr>\n");
@@ -113,10 +131,11 @@ fn all_levels(run: &Run, out: &mut String) {
 /// What both protocols cost together; it stands in the first row only.
 fn costs(is_first: bool, level: &LevelFinding, out: &mut String) {
     if !is_first {
-        out.push_str("<td></td><td></td><td></td><td></td>");
+        out.push_str("<td></td><td></td><td></td><td></td><td></td>");
         return;
     }
     cell(&cores(level.generator_cores()), out);
+    cell(&us(level.generator_us_per_request()), out);
     quantiles(&level.outcome.behind_ns, &[0.99], time, out);
     cell(&level.server.map_or_else(|| "-".to_owned(), |server| cores(server.cores())), out);
     cell(&us(level.server.and_then(|server| server.us_per_request())), out);

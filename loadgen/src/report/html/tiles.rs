@@ -48,7 +48,7 @@ fn levels(run: &Run, protocol: Protocol) -> impl Iterator<Item = (&LevelFinding,
 }
 
 fn highest(run: &Run, protocol: Protocol) -> Tile {
-    let label = format!("{protocol}: most answers per second");
+    let label = format!("{protocol} answers/s");
     let rate = |(level, tally): &(&LevelFinding, &Tally)| level.per_second(tally.answered);
     match levels(run, protocol).max_by(|one, other| rate(one).total_cmp(&rate(other))) {
         Some((level, tally)) if tally.answered > 0 => Tile {
@@ -62,7 +62,7 @@ fn highest(run: &Run, protocol: Protocol) -> Tile {
 }
 
 fn carried(run: &Run, protocol: Protocol) -> Tile {
-    let label = format!("{protocol}: highest level at {CARRIED_PERCENT} %");
+    let label = format!("{protocol} at {CARRIED_PERCENT} % success");
     let carried = levels(run, protocol).filter(|(_, tally)| tally.success_percent() >= CARRIED_PERCENT);
     match carried.max_by_key(|(level, _)| level.outcome.level.rate) {
         Some((level, tally)) => Tile {
@@ -75,7 +75,7 @@ fn carried(run: &Run, protocol: Protocol) -> Tile {
             ),
             class: "good",
         },
-        None => Tile { label, value: "none".to_owned(), detail: String::new(), class: "bad" },
+        None => Tile { label, value: "none".to_owned(), detail: "no level reached it".to_owned(), class: "bad" },
     }
 }
 
@@ -111,7 +111,7 @@ fn server(run: &Run) -> Option<Tile> {
 fn noise(run: &Run) -> Option<Tile> {
     let worst = run.machine.noise.iter().max_by_key(|noise| noise.wait.p999_ns)?;
     Some(Tile {
-        label: "The machine's own noise".to_owned(),
+        label: "Machine's own noise".to_owned(),
         value: time(worst.wait.p999_ns),
         detail: format!("p99.9 wait for an idle CPU, longest {}", time(worst.longest_ns)),
         class: "",
