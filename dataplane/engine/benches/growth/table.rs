@@ -1,0 +1,117 @@
+//! What the rounds found, as tables for people and as JSON for machines: medians over rounds.
+
+use crate::cell::{Cell, Row};
+use crate::listing::Listing;
+use crate::median::median;
+use crate::settings::Settings;
+use crate::{CLIFF, Sample, Subject};
+use serde_json::{Value, json};
+use std::io;
+
+/// One cell of a row, seen from the row's first.
+struct Found {
+    cpu_ns: f64,
+    rate: f64,
+    /// Median over rounds of this cell over the first, CPU per request; and its extremes.
+    ratio: f64,
+    ratio_range: (f64, f64),
+}
+
+pub fn show(settings: &Settings, rows: &[Row], subjects: &[Subject]) -> io::Result<()> {
+    let listing = listing(settings, rows, subjects);
+    listing.print()?;
+    if let Some(path) = &settings.write {
+        listing.append_to(path)?;
+    }
+    if let Some(path) = &settings.json {
+        std::fs::write(path, to_json(settings, rows, subjects).to_string())?;
+    }
+    Ok(())
+}
+
+fn samples(subject: &Subject, cell: Cell) -> &[Sample] {
+    subject.cells.iter().find(|(one, _)| *one == cell).map_or(&[], |(_, samples)| samples)
+}
+
+fn find(subject: &Subject, first: Cell, cell: Cell) -> Found {
+    let (base, own) = (samples(subject, first), samples(subject, cell));
+    let ratios: Vec<f64> = own.iter().zip(base).map(|(own, base)| own.cpu_ns / base.cpu_ns).collect();
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    Found {
+        cpu_ns: median(own.iter().map(|sample| sample.cpu_ns).collect()),
+        rate: median(own.iter().map(|sample| sample.rate).collect()),
+        ratio: median(ratios),
+        ratio_range: (least, most),
+    }
+}
+
+fn listing(settings: &Settings, rows: &[Row], subjects: &[Subject]) -> Listing {
+    let title = format!(
+        "What a request costs as things grow: CPU of the serving thread per right answer, medians of {} rounds of {} ms",
+        settings.rounds,
+        settings.duration.as_millis()
+    );
+    let head = ["what grows", "protocol", "engine", "size", "ns", "ratio", "(min to max)", "req/s", "over 1.25"];
+    let mut listing = Listing::new(title, &head);
+    for row in rows {
+        let Some((_, first)) = row.cells.first() else { continue };
+        for subject in subjects {
+            let mut is_cliff = false;
+            for (size, cell) in &row.cells {
+                let found = find(subject, *first, *cell);
+                let over = found.ratio > CLIFF;
+                is_cliff |= over;
+                listing.rows.push(vec![
+                    row.name.to_owned(),
+                    row.protocol.name().to_owned(),
+                    subject.engine.to_owned(),
+                    size.to_string(),
+                    format!("{:.0}", found.cpu_ns),
+                    format!("{:.3}", found.ratio),
+                    format!("({:.3}-{:.3})", found.ratio_range.0, found.ratio_range.1),
+                    format!("{:.0}", found.rate),
+                    if over { "CLIFF" } else { "" }.to_owned(),
+                ]);
+            }
+            if is_cliff {
+                let (protocol, engine) = (row.protocol.name(), subject.engine);
+                listing.remarks.push(format!("cliff: {}, {protocol}, {engine}. {}", row.name, row.reason));
+            }
+        }
+    }
+    for Subject { engine, memory, .. } in subjects {
+        let (key, in_turn, at_once) = (memory.of_key(), memory.of_connection(false), memory.of_connection(true));
+        listing.remarks.push(format!(
+            "memory, {engine}: {key:.0} bytes a key of a million; the process grew by {in_turn:.0} bytes a connection \
+             when ten thousand asked 64 at a time, and by {at_once:.0} more when they asked all at once"
+        ));
+    }
+    listing
+}
+
+fn to_json(settings: &Settings, rows: &[Row], subjects: &[Subject]) -> Value {
+    let mut cells = Vec::new();
+    for row in rows {
+        let Some((_, first)) = row.cells.first() else { continue };
+        for subject in subjects {
+            for (size, cell) in &row.cells {
+                let found = find(subject, *first, *cell);
+                cells.push(json!({
+                    "row": row.name, "protocol": row.protocol.name(), "engine": subject.engine, "size": size,
+                    "cpu_ns": found.cpu_ns, "requests_per_second": found.rate, "ratio": found.ratio,
+                    "ratio_min": found.ratio_range.0, "ratio_max": found.ratio_range.1,
+                }));
+            }
+        }
+    }
+    let memory = |subject: &Subject| {
+        json!({
+            "engine": subject.engine, "bytes_per_key": subject.memory.of_key(),
+            "bytes_per_connection": subject.memory.of_connection(false),
+            "more_bytes_per_connection_at_once": subject.memory.of_connection(true),
+        })
+    };
+    let memory: Vec<Value> = subjects.iter().map(memory).collect();
+    json!({"rounds": settings.rounds, "millis": settings.duration.as_millis(), "cells": cells, "memory": memory})
+}
