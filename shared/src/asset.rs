@@ -8,12 +8,21 @@ use crate::limits::{ASSETS_MAX, SYMBOL_MAX};
 use crate::venue::VenueSet;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use hashbrown::HashMap;
 
 /// An asset's symbol: 1 to 16 of `A-Z 0-9`, NUL padded.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct Symbol([u8; SYMBOL_MAX]);
+
+impl Hash for Symbol {
+    /// As one number: half the work of sixteen bytes and their length.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(u128::from_ne_bytes(self.0));
+    }
+}
 
 impl Symbol {
     /// Reads a symbol; lower case is raised. `None` when empty, longer than 16 bytes, or not letters and digits.

@@ -6,6 +6,10 @@
 mod binary;
 mod json;
 mod json_reader;
+mod known;
+mod mac;
+
+pub(crate) use known::KnownKeys;
 
 use crate::access::Caller;
 use crate::shard::{Answered, DatagramStep, Shard};

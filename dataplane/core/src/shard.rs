@@ -6,6 +6,7 @@
 use crate::access::{Gate, KeyDirectory};
 use crate::command::{ShardCommand, ShardParameters};
 use crate::counters::ShardCounters;
+use crate::datagram::KnownKeys;
 use crate::http::long::LongBodies;
 use crate::limits::{METER_ENTRIES_MAX, TICKS_PER_DRAIN_MAX, WAITERS_MAX};
 use crate::render::date::{DateText, http_date};
@@ -113,6 +114,7 @@ impl Default for ReadyList {
 pub struct Shard {
     pub(crate) assets: Arc<AssetDirectory>,
     pub(crate) gate: Gate,
+    pub(crate) known_keys: KnownKeys,
     pub(crate) table: PriceTable,
     pub(crate) waiters: Waiters,
     pub(crate) long: LongBodies,
@@ -151,6 +153,7 @@ impl Shard {
     pub fn new(setup: ShardSetup) -> Self {
         Self {
             gate: Gate::new(setup.keys, setup.shards),
+            known_keys: KnownKeys::new(),
             table: PriceTable::new(),
             waiters: Waiters::new(),
             long: LongBodies::new(count_prewarmed(&setup.assets)),

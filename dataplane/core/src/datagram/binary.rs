@@ -3,9 +3,9 @@
 //! Nothing is answered before the MAC has been found good, and nothing is charged before the request's time has been:
 //! a replayed datagram older than the permitted skew costs its key nothing.
 
-use crate::access::{Caller, same_secret};
+use super::known::{Known, KnownKeys};
+use crate::access::Caller;
 use crate::shard::{DatagramStep, Shard};
-use core::hash::Hasher;
 use shared::asset::{AssetId, Symbol};
 use shared::code::Code;
 use shared::key::KeyId;
@@ -14,146 +14,164 @@ use shared::tick::{TICK_CONVERTED, TICK_SIMULATED, TICK_STALE, Tick};
 use shared::usage::Endpoint;
 use shared::wire::{
     CLOCK_SKEW_MS_MAX, FLAG_CONVERTED, FLAG_SIMULATED, FLAG_STALE, FRAME_SIZE, KIND_PRICE, REPLY_MAC_COVERS,
-    REPLY_MAGIC, REQUEST_MAC_COVERS, ReplyFrame, RequestFrame, VERSION,
+    REPLY_MAGIC, REQUEST_MAC_COVERS, REQUEST_MAGIC, VERSION,
 };
-use siphasher::sip128::{Hasher128, SipHasher24};
 
-/// SipHash-2-4 with 128-bit output, in the reference implementation's byte order.
-pub(crate) fn mac(secret: &[u8; 16], covered: &[u8]) -> [u8; 16] {
-    let mut hasher = SipHasher24::new_with_key(secret);
-    hasher.write(covered);
-    hasher.finish128().as_bytes()
+/// Words of a frame. A frame is read and written as words: it fits the registers, and its MAC is over words.
+const WORDS: usize = FRAME_SIZE / size_of::<u64>();
+
+/// Words that the MACs cover.
+const REQUEST_COVERED: usize = REQUEST_MAC_COVERS / size_of::<u64>();
+const REPLY_COVERED: usize = REPLY_MAC_COVERS / size_of::<u64>();
+
+/// What the first half of a good request's first word is: magic, version, kind. The other half is the key's number.
+const REQUEST_HEAD: u32 = REQUEST_MAGIC as u32 | (VERSION as u32) << 16 | (KIND_PRICE as u32) << 24;
+
+/// What the first word of every reply begins with: magic, version.
+const REPLY_HEAD: u64 = REPLY_MAGIC as u64 | (VERSION as u64) << 16;
+
+/// The words of a request, in the order of the wire: the layout is that of `shared::wire::RequestFrame`.
+struct Request {
+    words: [u64; WORDS],
 }
 
 /// What a frame is answered with.
 struct Outcome {
     caller: Caller,
     asset: Option<AssetId>,
-    /// The price, or why there is none.
-    given: Result<Tick, Code>,
+    /// The price's words, or why there is none.
+    given: Result<[u64; REPLY_COVERED], Code>,
 }
 
 impl Shard {
     /// Answers a datagram with the request magic.
-    pub(crate) fn answer_binary(&mut self, now: Moment, request: &[u8], reply: &mut [u8]) -> DatagramStep {
-        let Ok(frame) = bytemuck::try_pod_read_unaligned::<RequestFrame>(request) else {
-            return self.stay_silent(Code::RequestMalformed);
-        };
-        let Some((memo, record)) = self.gate.identify_id(KeyId(u32::from_le_bytes(frame.key_id))) else {
-            return self.stay_silent(Code::KeyInvalid);
-        };
-        let secret = record.udp_secret;
-        if !same_secret(&mac(&secret, &request[..REQUEST_MAC_COVERS]), &frame.mac) {
+    pub(crate) fn answer_binary(&mut self, now: Moment, bytes: &[u8], reply: &mut [u8]) -> DatagramStep {
+        let Some(request) = Request::read(bytes) else { return self.stay_silent(Code::RequestMalformed) };
+        let Some(place) = self.know(request.key()) else { return self.stay_silent(Code::KeyInvalid) };
+        let known = self.known_keys.at(place);
+        let mac = known.mac;
+        if !request.is_proven(mac.full(request.covered())) {
             return self.stay_silent(Code::KeyInvalid);
         }
-        let checked = self.gate.check(&memo, now);
-        if checked.refused == Some(Code::KeyInvalid) {
+        let fault = request.fault(now);
+        let admitted = match fault {
+            Some(_) => self.gate.check(&known.memo, now),
+            None => self.gate.admit(&mut known.memo, now),
+        };
+        if admitted.refused == Some(Code::KeyInvalid) {
             return self.stay_silent(Code::KeyInvalid);
         }
-        let mut memo = memo;
-        let outcome = match frame_fault(&frame, now) {
-            Some(code) => Outcome { caller: checked.caller, asset: None, given: Err(code) },
-            None => {
-                let admitted = self.gate.admit(&mut memo, now);
-                let (asset, given) = match admitted.refused {
-                    Some(code) => (None, Err(code)),
-                    None => self.find_tick(&frame),
-                };
-                Outcome { caller: admitted.caller, asset, given }
-            }
+        let (asset, given) = match fault.or(admitted.refused) {
+            Some(code) => (None, Err(code)),
+            None => self.find_words(&request),
         };
-        let Some(target) = reply.get_mut(..FRAME_SIZE) else {
-            return self.stay_silent(Code::Overloaded);
-        };
-        target.copy_from_slice(bytemuck::bytes_of(&reply_frame(&frame, &outcome.given, &secret)));
+        let outcome = Outcome { caller: admitted.caller, asset, given };
+        let Some(target) = reply.first_chunk_mut::<FRAME_SIZE>() else { return self.stay_silent(Code::Overloaded) };
+        // A refusal has nothing in it but its status and the request's id.
+        let refusal = |code: Code| [REPLY_HEAD | u64::from(code.number()) << 24, 0, 0, 0, 0, 0, 0];
+        let mut words = outcome.given.unwrap_or_else(refusal);
+        words[1] = request.id();
+        write(target, &words, mac.half(&words));
         self.book_datagram(now, outcome.caller, outcome.asset, outcome.given.err(), Endpoint::DatagramBinary);
         DatagramStep::Reply(FRAME_SIZE)
     }
 
-    fn find_tick(&self, frame: &RequestFrame) -> (Option<AssetId>, Result<Tick, Code>) {
-        let Some(symbol) = Symbol::from_padded(frame.asset) else { return (None, Err(Code::AssetInvalid)) };
-        match self.find_price(&symbol, false) {
+    /// The place where a key of the present directory is remembered from now on; `None` for an unknown number.
+    #[inline]
+    fn know(&mut self, id: KeyId) -> Option<usize> {
+        let place = KnownKeys::place(id);
+        let known = self.known_keys.at(place);
+        if !(known.is(id) && self.gate.is_current(&known.memo)) {
+            let (memo, record) = self.gate.identify_id(id)?;
+            *known = Known::new(id, memo, &record.udp_secret);
+        }
+        Some(place)
+    }
+
+    /// The asset a request is about, as far as it is known, and the words of its price.
+    #[inline]
+    fn find_words(&self, request: &Request) -> (Option<AssetId>, Result<[u64; REPLY_COVERED], Code>) {
+        let asset = request.asset();
+        // Sixteen bytes that the directory has are a symbol. Only of others it must be told what is wrong with them.
+        match self.find_price(&bytemuck::cast(asset), false) {
             Ok(asset) => {
-                let tick = self.table.row(asset).map(|row| *row.tick());
-                (Some(asset), tick.ok_or(Code::PriceUnavailable))
+                let words = self.table.row(asset).map(|row| reply_words(row.tick()));
+                (Some(asset), words.ok_or(Code::PriceUnavailable))
             }
+            Err((Code::AssetUnknown, None)) if Symbol::from_padded(asset).is_none() => (None, Err(Code::AssetInvalid)),
             Err((code, asset)) => (asset, Err(code)),
         }
     }
 }
 
-/// What is wrong with a frame whose MAC is good.
-fn frame_fault(frame: &RequestFrame, now: Moment) -> Option<Code> {
-    if frame.version != VERSION || frame.kind != KIND_PRICE || frame.zero != [0; 8] {
-        return Some(Code::RequestMalformed);
+impl Request {
+    /// Reads a frame; `None` when that is not its length.
+    #[inline]
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let words: [u64; WORDS] = bytemuck::try_pod_read_unaligned(bytes).ok()?;
+        Some(Self { words: words.map(u64::from_le) })
     }
-    let skew_ms = u64::from_le_bytes(frame.client_time_ms).abs_diff(now.wall_ms);
-    (skew_ms > CLOCK_SKEW_MS_MAX).then_some(Code::ClockSkew)
-}
 
-/// The answer: a refusal has nothing in it but its status and the request's id.
-fn reply_frame(request: &RequestFrame, given: &Result<Tick, Code>, secret: &[u8; 16]) -> ReplyFrame {
-    let mut frame = ReplyFrame {
-        magic: REPLY_MAGIC.to_le_bytes(),
-        version: VERSION,
-        status: 0,
-        flags: [0; 2],
-        exponent: 0,
-        currency: 0,
-        request_id: request.request_id,
-        sequence: [0; 8],
-        mantissa: [0; 8],
-        exchange_time_ms: [0; 8],
-        received_time_ms: [0; 8],
-        sources: [0; 2],
-        venues: [0; 2],
-        spread_centibps: [0; 4],
-        mac: [0; 8],
-    };
-    match given {
-        Ok(tick) => {
-            frame.flags = wire_flags(tick.flags).to_le_bytes();
-            // The price's own exponent, which is the tick's brought into the range that prices have.
-            frame.exponent = tick.price().exponent().to_le_bytes()[0];
-            frame.currency = tick.currency() as u8;
-            frame.sequence = tick.sequence.to_le_bytes();
-            frame.mantissa = tick.mantissa.to_le_bytes();
-            frame.exchange_time_ms = tick.exchange_time_ms.to_le_bytes();
-            frame.received_time_ms = tick.received_time_ms.to_le_bytes();
-            frame.sources = tick.venue_set().len().to_le_bytes();
-            frame.venues = tick.venue_set().bits().to_le_bytes();
-            frame.spread_centibps = tick.spread_centibps.to_le_bytes();
+    #[inline]
+    const fn key(&self) -> KeyId {
+        KeyId((self.words[0] >> 32) as u32)
+    }
+
+    #[inline]
+    const fn id(&self) -> u64 {
+        self.words[1]
+    }
+
+    #[inline]
+    fn asset(&self) -> [u8; 16] {
+        bytemuck::cast([self.words[3].to_le(), self.words[4].to_le()])
+    }
+
+    #[inline]
+    fn covered(&self) -> &[u64; REQUEST_COVERED] {
+        let [covered @ .., _, _, _] = &self.words;
+        covered
+    }
+
+    /// Whether this MAC is the one the request bears: in a time that does not depend on where they differ.
+    #[inline]
+    const fn is_proven(&self, mac: [u64; 2]) -> bool {
+        (mac[0] ^ self.words[5]) | (mac[1] ^ self.words[6]) == 0
+    }
+
+    /// What is wrong with a request whose MAC is good.
+    #[inline]
+    fn fault(&self, now: Moment) -> Option<Code> {
+        if self.words[0] as u32 != REQUEST_HEAD || self.words[7] != 0 {
+            return Some(Code::RequestMalformed);
         }
-        Err(code) => frame.status = code.number(),
+        (self.words[2].abs_diff(now.wall_ms) > CLOCK_SKEW_MS_MAX).then_some(Code::ClockSkew)
     }
-    let full = mac(secret, &bytemuck::bytes_of(&frame)[..REPLY_MAC_COVERS]);
-    frame.mac.copy_from_slice(&full[..8]);
-    frame
 }
 
-fn wire_flags(flags: u16) -> u16 {
-    [(TICK_STALE, FLAG_STALE), (TICK_CONVERTED, FLAG_CONVERTED), (TICK_SIMULATED, FLAG_SIMULATED)]
-        .into_iter()
-        .filter(|(tick, _)| flags & tick != 0)
-        .fold(0, |bits, (_, wire)| bits | wire)
+/// The words of a price, the request's id left out: the layout is that of `shared::wire::ReplyFrame`.
+#[inline]
+fn reply_words(tick: &Tick) -> [u64; REPLY_COVERED] {
+    // The price's own exponent, which is the tick's brought into the range that prices have.
+    let exponent = tick.price().exponent().to_le_bytes()[0];
+    let shown = u64::from(wire_flags(tick.flags)) << 32 | u64::from(exponent) << 48 | (tick.currency() as u64) << 56;
+    let venues = tick.venue_set();
+    let behind = u64::from(venues.len()) | u64::from(venues.bits()) << 16 | u64::from(tick.spread_centibps) << 32;
+    let mantissa = tick.mantissa.cast_unsigned();
+    [REPLY_HEAD | shown, 0, tick.sequence, mantissa, tick.exchange_time_ms, tick.received_time_ms, behind]
 }
 
-#[cfg(test)]
-mod tests {
-    use super::mac;
-
-    /// From the reference implementation's `vectors_sip128`: key 00 01 … 0f, message 00 01 … of this length.
-    #[test]
-    fn macs_are_in_the_reference_byte_order() {
-        let bytes: [u8; 64] = core::array::from_fn(|at| at as u8);
-        let secret: [u8; 16] = core::array::from_fn(|at| at as u8);
-        for (length, expected) in [
-            (0, 0xa381_7f04_ba25_a8e6_6df6_7214_c755_0293_u128),
-            (1, 0xda87_c1d8_6b99_af44_3476_5911_9b22_fc45),
-            (2, 0x8177_228d_a4a4_5dc7_fca3_8bde_f60a_ffe4),
-            (3, 0x9c70_b60c_5267_a94e_5f33_b6b0_2985_ed51),
-        ] {
-            assert_eq!(u128::from_be_bytes(mac(&secret, &bytes[..length])), expected, "length {length}");
-        }
+#[inline]
+fn write(target: &mut [u8; FRAME_SIZE], words: &[u64; REPLY_COVERED], mac: u64) {
+    for (bytes, word) in target.chunks_exact_mut(size_of::<u64>()).zip(words.iter().chain([&mac])) {
+        bytes.copy_from_slice(&word.to_le_bytes());
     }
+}
+
+const fn wire_flags(flags: u16) -> u16 {
+    // The same three bits in the same order: one mask.
+    const SHOWN: u16 = TICK_STALE | TICK_CONVERTED | TICK_SIMULATED;
+    const _: () =
+        assert!(TICK_STALE == FLAG_STALE && TICK_CONVERTED == FLAG_CONVERTED && TICK_SIMULATED == FLAG_SIMULATED);
+    flags & SHOWN
 }
