@@ -1,23 +1,28 @@
 //! What the logic of one answer costs, without any socket: medians of interleaved rounds, in nanoseconds of CPU.
 //!
-//! `cargo bench -p trinity-dataplane-core --bench answer [-- PART OF A CASE'S NAME…]`. Over 90 % of a request is the kernel's network stack, so these
-//! figures are small beside a whole request; they are here to notice when they no longer are.
+//! `cargo bench -p trinity-dataplane-core --bench answer [-- --rounds=N] [PART OF A CASE'S NAME…]`. Over 90 % of a
+//! request is the kernel's network stack, so these figures are small beside a whole request; they are here to notice when
+//! they no longer are.
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
+#[path = "answer/rounds.rs"]
+mod rounds;
 #[path = "../tests/world/mod.rs"]
 mod world;
 
 use dataplane_core::shard::{DatagramStep, HttpConnection, StreamToken, Then};
+use rounds::Case;
 use shared::limits::DATAGRAM_OUT_MAX;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use world::{KEY, World, binary, get, secret, tick};
 
-const ROUNDS: usize = 9;
+/// Requests of a case in one round.
 const REQUESTS: usize = 200_000;
 
-/// One case: a name, and what serves one request of it.
-type Case<'a> = (&'static str, Box<dyn FnMut(usize) + 'a>);
+fn case<'a>(name: &str, once: impl FnMut(usize) + 'a) -> Case<'a> {
+    Case { name: name.to_owned(), count: REQUESTS, once: Box::new(once) }
+}
 
 fn stream(world: &mut World, connection: &mut HttpConnection, request: &[u8]) {
     world.output.clear();
@@ -37,19 +42,13 @@ fn datagram(world: &mut World, request: &[u8], reply: &mut [u8]) {
 fn http_case(name: &'static str, requests: Vec<String>) -> Case<'static> {
     let mut world = World::with(world::records(), 1, 100);
     let mut connection = HttpConnection::new(StreamToken(1));
-    (name, Box::new(move |turn| stream(&mut world, &mut connection, requests[turn % requests.len()].as_bytes())))
+    case(name, move |turn| stream(&mut world, &mut connection, requests[turn % requests.len()].as_bytes()))
 }
 
 fn udp_case(name: &'static str, requests: Vec<Vec<u8>>) -> Case<'static> {
     let mut world = World::with(world::records(), 1, 100);
     let mut reply = [0; DATAGRAM_OUT_MAX];
-    (name, Box::new(move |turn| datagram(&mut world, &requests[turn % requests.len()], &mut reply)))
-}
-
-/// CPU time of this thread, ns: what others do on the machine meanwhile is not counted.
-fn cpu_ns() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with scheduler statistics");
-    text.split(' ').next().and_then(|field| field.parse().ok()).expect("a number")
+    case(name, move |turn| datagram(&mut world, &requests[turn % requests.len()], &mut reply))
 }
 
 fn main() {
@@ -62,32 +61,15 @@ fn main() {
     let mut fresh = World::with(world::records(), 1, 100);
     let mut connection = HttpConnection::new(StreamToken(1));
     let fresh_plain = plain.clone();
-    let mut cases: Vec<Case<'_>> = vec![
+    rounds::show(vec![
         http_case("GET /price, header block remembered", plain),
-        (
-            "the same, each price new",
-            Box::new(move |turn| {
-                fresh.publish(tick(5 + turn % 64, 1_000_000 + turn as u64 + fresh.shard.counters().ticks, 1));
-                stream(&mut fresh, &mut connection, fresh_plain[turn % 64].as_bytes());
-            }),
-        ),
+        case("the same, each price new", move |turn| {
+            fresh.publish(tick(5 + turn % 64, 1_000_000 + turn as u64 + fresh.shard.counters().ticks, 1));
+            stream(&mut fresh, &mut connection, fresh_plain[turn % 64].as_bytes());
+        }),
         http_case("GET /price, head parsed, key remembered", parsed),
         http_case("GET /prices of 32", many),
         udp_case("binary datagram", frames),
         udp_case("JSON datagram", objects.map(String::into_bytes).collect()),
-    ];
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    cases.retain(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())));
-    let mut rounds = vec![Vec::new(); cases.len()];
-    for _ in 0..ROUNDS {
-        for (case, times) in cases.iter_mut().zip(&mut rounds) {
-            let start = cpu_ns();
-            (0..REQUESTS).for_each(&mut case.1);
-            times.push((cpu_ns() - start) / REQUESTS as u64);
-        }
-    }
-    for ((name, _), mut times) in cases.into_iter().zip(rounds) {
-        times.sort_unstable();
-        println!("{:>6} ns  {name}", times[ROUNDS / 2]);
-    }
+    ]);
 }
