@@ -17,7 +17,7 @@ use tuning::core_plan::CorePlan;
 use tuning::{pin, sockets};
 
 /// What a child serves.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The bare floor.
     Floor,
@@ -121,9 +121,11 @@ fn run_floor(order: Order) -> io::Result<()> {
     sockets::raise_nofile()?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (listener, datagrams) = (sockets::tcp_listener(any)?, sockets::udp_socket(any)?);
+    let trains = sockets::udp_socket(any)?;
     let (tcp, udp) = (listener.local_addr()?, datagrams.local_addr()?);
+    let trains_port = trains.local_addr()?.port();
     let reply = reply_of(order.reply_bytes);
-    let setup = FloorSetup { listener, datagrams, request_bytes: order.request_bytes, reply };
+    let setup = FloorSetup { listener, datagrams, trains, request_bytes: order.request_bytes, reply };
     let body = move || {
         let pinned = order.cpu.map_or(Ok(()), |cpu| pin::pin_current_thread(cpu).map_err(io::Error::other));
         if let Err(error) = pinned.and_then(|()| floor::serve(order.engine, setup)) {
@@ -133,7 +135,7 @@ fn run_floor(order: Order) -> io::Result<()> {
     };
     // Named as the engines name theirs, so that its CPU time is found the same way.
     std::thread::Builder::new().name("shard-0".to_owned()).spawn(body)?;
-    answer(tcp, udp, |_| None)
+    answer(tcp, udp, |question| (question == "trains").then(|| trains_port.into()))
 }
 
 fn run_plane(order: Order) -> io::Result<()> {
@@ -173,13 +175,15 @@ fn reply_of(bytes: usize) -> Vec<u8> {
     reply
 }
 
-/// Tells where the server listens, then answers questions: `cpu`, of the shard, ns; `memory`, of the process, bytes; of
-/// the data plane also `connections`, open; `ticks`, taken; `quotes N`, to come in each second from now on.
+/// Tells where the server listens, then answers questions: `cpu`, of the shard, ns; `memory`, of the process, bytes;
+/// `pid`; of the floor also `trains`, the UDP port that takes trains; of the data plane also `connections`, open;
+/// `ticks`, taken; `quotes N`, to come in each second from now on.
 fn answer(tcp: SocketAddr, udp: SocketAddr, other: impl Fn(&str) -> Option<u64>) -> io::Result<()> {
     process::answer(&format!("{tcp} {udp}"), |question| {
         let number = match question {
             "cpu" => threads::cpu_ns("shard")?,
             "memory" => resident_bytes()?,
+            "pid" => u64::from(std::process::id()),
             _ => other(question).ok_or_else(|| io::Error::other(format!("{question} is no question")))?,
         };
         Ok(number.to_string())

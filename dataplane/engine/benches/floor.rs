@@ -1,6 +1,6 @@
 //! The floor under every server of this kind: it moves bytes by the same recipe as the engines and does nothing else.
 //!
-//! It parses nothing. A request is so many bytes, a reply is always the same bytes, a datagram gets 64 zeros. What the
+//! It parses nothing. A request is so many bytes, a reply is always the same bytes, a datagram gets 64 zeros back. What the
 //! real servers cost more than this is what the project adds; what this costs is the kernel's.
 
 pub mod datagrams;
@@ -18,8 +18,10 @@ const REPLIES_MAX: usize = 64;
 pub struct FloorSetup {
     /// Takes connections.
     pub listener: TcpListener,
-    /// Takes datagrams.
+    /// Takes datagrams one by one.
     pub datagrams: UdpSocket,
+    /// Takes them in trains.
+    pub trains: UdpSocket,
     /// Bytes of every request.
     pub request_bytes: usize,
     /// The reply to each.

@@ -12,9 +12,10 @@ const EVENTS: usize = 256;
 /// Bytes of one read, as in the engine.
 const READ_BYTES: usize = 64 * 1_024;
 
-/// Event tokens of the two sockets; connections use their descriptor.
+/// Event tokens of the floor's own sockets; connections use their descriptor.
 const LISTENER: u64 = u64::MAX;
 const DATAGRAMS: u64 = u64::MAX - 1;
+const TRAINS: u64 = u64::MAX - 2;
 
 pub fn serve(setup: FloorSetup) -> io::Result<()> {
     // SAFETY: takes a number and touches no memory of ours.
@@ -26,8 +27,10 @@ pub fn serve(setup: FloorSetup) -> io::Result<()> {
     let poll = unsafe { OwnedFd::from_raw_fd(poll) };
     watch(&poll, setup.listener.as_raw_fd(), LISTENER)?;
     watch(&poll, setup.datagrams.as_raw_fd(), DATAGRAMS)?;
+    watch(&poll, setup.trains.as_raw_fd(), TRAINS)?;
     let replies = Replies::new(&setup.reply);
-    let mut datagrams = FloorDatagrams::new();
+    let mut datagrams = FloorDatagrams::new(&setup.datagrams, false)?;
+    let mut trains = FloorDatagrams::new(&setup.trains, true)?;
     let mut buffer = vec![0; READ_BYTES];
     // Indexed by descriptor: the kernel gives out the lowest free one, so this stays small.
     let mut connections: Vec<Option<(TcpStream, Account)>> = Vec::new();
@@ -48,6 +51,7 @@ pub fn serve(setup: FloorSetup) -> io::Result<()> {
                     }
                 }
                 DATAGRAMS => drop(datagrams.serve(setup.datagrams.as_fd())?),
+                TRAINS => drop(trains.serve(setup.trains.as_fd())?),
                 fd => {
                     let place = &mut connections[usize::try_from(fd).unwrap_or(0)];
                     let Some((stream, account)) = place else { continue };

@@ -18,6 +18,7 @@ const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
 const CLOSE: u64 = 3;
 const DATAGRAMS: u64 = 4;
+const TRAINS: u64 = 5;
 
 #[derive(Clone, Copy, Default)]
 struct Connection {
@@ -37,6 +38,7 @@ struct Floor<'a> {
     connections: Vec<Connection>,
     setup: &'a FloorSetup,
     datagrams: FloorDatagrams,
+    trains: FloorDatagrams,
 }
 
 pub fn serve(setup: FloorSetup) -> io::Result<()> {
@@ -52,10 +54,12 @@ pub fn serve(setup: FloorSetup) -> io::Result<()> {
         replies: Replies::new(&setup.reply),
         connections: vec![Connection::default(); FILE_TABLE_ENTRIES as usize],
         setup: &setup,
-        datagrams: FloorDatagrams::new(),
+        datagrams: FloorDatagrams::new(&setup.datagrams, false)?,
+        trains: FloorDatagrams::new(&setup.trains, true)?,
     };
     floor.accept()?;
-    floor.watch_datagrams()?;
+    floor.watch(DATAGRAMS)?;
+    floor.watch(TRAINS)?;
     loop {
         floor.queue.sync();
         floor.submitter.submit_and_wait(1)?;
@@ -90,7 +94,11 @@ impl Floor<'_> {
             }
             DATAGRAMS => {
                 while self.datagrams.serve(self.setup.datagrams.as_fd())? {}
-                if more { Ok(()) } else { self.watch_datagrams() }
+                if more { Ok(()) } else { self.watch(DATAGRAMS) }
+            }
+            TRAINS => {
+                while self.trains.serve(self.setup.trains.as_fd())? {}
+                if more { Ok(()) } else { self.watch(TRAINS) }
             }
             _ => Ok(()),
         }
@@ -145,9 +153,10 @@ impl Floor<'_> {
         self.push(opcode::RecvMulti::new(Fixed(slot as u32), RECEIVE_GROUP).build(), RECEIVE, slot)
     }
 
-    fn watch_datagrams(&mut self) -> io::Result<()> {
-        let socket = Fd(self.setup.datagrams.as_raw_fd());
-        self.push(opcode::PollAdd::new(socket, libc::POLLIN as u32).multi(true).build(), DATAGRAMS, 0)
+    fn watch(&mut self, kind: u64) -> io::Result<()> {
+        let socket = if kind == TRAINS { &self.setup.trains } else { &self.setup.datagrams };
+        let socket = Fd(socket.as_raw_fd());
+        self.push(opcode::PollAdd::new(socket, libc::POLLIN as u32).multi(true).build(), kind, 0)
     }
 
     fn push(&mut self, entry: squeue::Entry, kind: u64, slot: usize) -> io::Result<()> {
