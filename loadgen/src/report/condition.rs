@@ -53,8 +53,11 @@ const FIGURES: [(&str, Figure); 15] = [
     ("broken", Figure::Broken),
 ];
 
+/// A sign, and whether it holds between what is found and what is required.
+type Relation = (&'static str, fn(f64, f64) -> bool);
+
 /// How what is found is compared with what is required. The longer signs stand first: they are looked for in this order.
-const RELATIONS: [(&str, fn(f64, f64) -> bool); 5] = [
+const RELATIONS: [Relation; 5] = [
     (">=", |found, required| found >= required),
     ("<=", |found, required| found <= required),
     (">", |found, required| found > required),

@@ -140,7 +140,7 @@ fn driven(run: &Run) -> Vec<(&'static str, String)> {
         format!("{} ({})", target.name, both.join(", "))
     };
     let targets: Vec<String> = job.targets.iter().map(address).collect();
-    let mut assets: Vec<&str> = job.assets.iter().take(ASSETS_NAMED_MAX).map(shared::asset::Symbol::as_str).collect();
+    let assets: Vec<&str> = job.assets.iter().take(ASSETS_NAMED_MAX).map(shared::asset::Symbol::as_str).collect();
     let more = job.assets.len().saturating_sub(ASSETS_NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let mut pairs = vec![
@@ -162,7 +162,7 @@ fn driven(run: &Run) -> Vec<(&'static str, String)> {
         let trains = if job.train > 1 { format!(", in trains of {}", job.train) } else { ", one by one".to_owned() };
         pairs.push(("Datagrams", format!("{form}{trains}")));
     }
-    pairs.push(("Assets asked for", assets.drain(..).collect::<Vec<_>>().join(", ") + &more));
+    pairs.push(("Assets asked for", assets.join(", ") + &more));
     pairs.push(("Each level", format!("{} warm-up, then {} counted", span(job.warm_up), span(job.duration))));
     pairs.push(("An answer is", format!("late after {}, lost after {}", span(job.late_after), span(job.lost_after))));
     pairs.push(("A price is too old at", span(job.age_max)));

@@ -23,8 +23,11 @@ const QUANTILES: [(&str, f64, &str); 5] = [
     ("max", 1.0, "var(--max)"),
 ];
 
+/// A name, how many requests of a tally it is about, and a colour.
+type Reason = (&'static str, fn(&Tally) -> u64, &'static str);
+
 /// Why a request that was due has no right answer in time.
-const REASONS: [(&str, fn(&Tally) -> u64, &str); 5] = [
+const REASONS: [Reason; 5] = [
     ("late", |tally| tally.late, "var(--p90)"),
     ("lost", |tally| tally.lost, "var(--max)"),
     ("refused", |tally| tally.refused, "var(--udp)"),

@@ -1,0 +1,204 @@
+//! CPU time of the servers where they are processes of this machine: named by the user or the ready file, or found as
+//! whoever listens at a target's loopback address.
+
+use anyhow::Context;
+use loadgen::job::Target;
+use loadgen::report::run::ServerCpu;
+use std::collections::HashSet;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tuning::clock;
+
+/// State of a listening TCP socket in `/proc/net/tcp`.
+const LISTENING: &str = "0A";
+
+/// The servers' processes.
+#[derive(Debug, Default)]
+pub struct Servers(Vec<u32>);
+
+impl Servers {
+    /// Those with these ids.
+    ///
+    /// # Errors
+    /// When one is not there.
+    pub fn given(pids: &[u32]) -> anyhow::Result<Self> {
+        for &pid in pids {
+            clock::process_cpu_ns_of(pid)
+                .with_context(|| format!("no process {pid} on this machine: check --server-pid or the ready file"))?;
+        }
+        Ok(Self(pids.to_vec()))
+    }
+
+    /// Whoever listens at the targets' loopback addresses, as far as this user may see it.
+    pub fn listening(targets: &[Target]) -> Self {
+        let mut inodes = HashSet::new();
+        for target in targets {
+            let tcp = target.tcp.into_iter().flat_map(|address| inodes_at(address, ["tcp", "tcp6"], Some(LISTENING)));
+            let udp = target.udp.into_iter().flat_map(|address| inodes_at(address, ["udp", "udp6"], None));
+            inodes.extend(tcp.chain(udp));
+        }
+        Self(if inodes.is_empty() { Vec::new() } else { owners(&inodes) })
+    }
+
+    /// Whether there is any.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// CPU time that all of them have used; `None` when there is none, or one is gone.
+    pub fn cpu(&self) -> Option<Duration> {
+        let ns = self.0.iter().map(|pid| clock::process_cpu_ns_of(*pid).ok()).sum::<Option<u64>>()?;
+        (!self.0.is_empty()).then(|| Duration::from_nanos(ns))
+    }
+}
+
+/// Inodes of the sockets that take what is sent to `address`, a loopback one.
+fn inodes_at(address: SocketAddr, tables: [&str; 2], state: Option<&str>) -> Vec<u64> {
+    if !address.ip().is_loopback() {
+        return Vec::new();
+    }
+    let text = |table| fs::read_to_string(Path::new("/proc/net").join(table)).unwrap_or_default();
+    tables.into_iter().map(text).flat_map(|text| inodes_in(&text, address, state)).collect()
+}
+
+/// Reads a table of `/proc/net`: the second field is the local address, the fourth the state, the tenth the inode.
+fn inodes_in(table: &str, address: SocketAddr, state: Option<&str>) -> Vec<u64> {
+    let inode = |line: &str| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (ip, port) = fields.get(1)?.split_once(':')?;
+        let ip = read_ip(ip)?;
+        let fits = u16::from_str_radix(port, 16) == Ok(address.port())
+            && (ip == address.ip() || ip.is_unspecified())
+            && state.is_none_or(|state| fields.get(3) == Some(&state));
+        fits.then(|| fields.get(9)?.parse().ok()).flatten()
+    };
+    table.lines().skip(1).filter_map(inode).collect()
+}
+
+/// An address as the kernel prints it: words of 32 bits in hex, each in the machine's own byte order.
+fn read_ip(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| Some(u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    if hex.len() == 8 {
+        return Some(Ipv4Addr::from(word(0)?).into());
+    }
+    let mut bytes = [0; 16];
+    for (index, part) in bytes.chunks_exact_mut(4).enumerate() {
+        part.copy_from_slice(&word(index * 8)?);
+    }
+    Some(Ipv6Addr::from(bytes).into())
+}
+
+/// Processes that hold one of these sockets; others' processes are not seen without privilege.
+fn owners(inodes: &HashSet<u64>) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let holds = |pid: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| {
+            let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            inode.is_some_and(|inode: u64| inodes.contains(&inode))
+        })
+    };
+    pids.filter(|pid| *pid != std::process::id()).filter(holds).collect()
+}
+
+/// Measures the servers from the first request of a level to its last: connecting before, and waiting for what is lost
+/// after, are left out.
+#[derive(Debug)]
+pub struct Meter<'a> {
+    servers: &'a Servers,
+    from: Option<Sample>,
+    to: Option<Sample>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    cpu: Duration,
+    sent: u64,
+    ended: u64,
+}
+
+impl<'a> Meter<'a> {
+    /// One for a level.
+    pub fn new(servers: &'a Servers) -> Self {
+        Self { servers, from: None, to: None }
+    }
+
+    /// Looks at the servers now, when so many requests were sent and so many have ended, however they ended.
+    pub fn look(&mut self, sent: u64, ended: u64) {
+        let Some(cpu) = self.servers.cpu() else { return };
+        let now = Sample { at: Instant::now(), cpu, sent, ended };
+        match self.to {
+            // Nothing sent yet: the level begins here or later.
+            _ if sent == 0 => (self.from, self.to) = (Some(now), Some(now)),
+            Some(before) if before.sent == sent => {}
+            _ => {
+                self.from.get_or_insert(now);
+                self.to = Some(now);
+            }
+        }
+    }
+
+    /// What was seen; `None` when there is no server here, or it was not seen twice.
+    pub fn read(&self) -> Option<ServerCpu> {
+        let (from, to) = (self.from?, self.to?);
+        let over = to.at - from.at;
+        let cpu = to.cpu.saturating_sub(from.cpu);
+        (!over.is_zero()).then(|| ServerCpu { cpu, over, requests: to.ended.saturating_sub(from.ended) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+           0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0 100 0\n\
+           1: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1 0 100 0\n\
+           2: 0100007F:1F90 0100007F:C001 01 00000000:00000000 00:00000000 00000000     0        0 333 1 0 100 0\n\
+           3: 0200007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 444 1 0 100 0\n";
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn listeners_are_found_in_the_kernel_s_table() {
+        let check = |address: &str, state, expected: &[u64]| {
+            assert_eq!(inodes_in(TABLE, address.parse().expect("an address"), state), expected, "{address}");
+        };
+        check("127.0.0.1:8080", Some(LISTENING), &[111, 222]);
+        check("127.0.0.1:8080", None, &[111, 222, 333]);
+        check("127.0.0.1:8081", None, &[]);
+        check("[::1]:8080", Some(LISTENING), &[222]);
+    }
+
+    #[test]
+    fn own_listeners_are_nobody_else_s() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        assert_eq!(inodes_at(address, ["tcp", "tcp6"], Some(LISTENING)).len(), 1);
+        let target = Target { name: "own".to_owned(), tcp: Some(address), udp: None };
+        assert!(Servers::listening(&[target]).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_told() {
+        assert!(Servers::given(&[u32::MAX]).is_err());
+        let own = Servers::given(&[std::process::id()]).expect("this process");
+        assert!(own.cpu().is_some_and(|cpu| !cpu.is_zero()));
+        assert_eq!(Servers::default().cpu(), None);
+    }
+
+    #[test]
+    fn a_meter_runs_from_the_first_request_to_the_last() {
+        let own = Servers::given(&[std::process::id()]).expect("this process");
+        let mut meter = Meter::new(&own);
+        assert_eq!(meter.read(), None);
+        for (sent, ended) in [(0, 0), (0, 0), (10, 8), (20, 18), (20, 20)] {
+            meter.look(sent, ended);
+        }
+        assert_eq!(meter.read().map(|seen| seen.requests), Some(18));
+    }
+}
