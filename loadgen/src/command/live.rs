@@ -91,7 +91,12 @@ impl Live {
             0 => "-".to_owned(),
             ended => percent(answered as f64 * 100.0 / ended as f64),
         };
-        let message = format!("{} answers/s, {success}", rounded(self.rated.2));
+        let rate = match self.rated.2 {
+            // Too early for a rate over a while: over what there is.
+            0.0 => answered.saturating_sub(rated_answers) as f64 / over.as_secs_f64().max(f64::EPSILON),
+            rate => rate,
+        };
+        let message = format!("{} answers/s, {success}", rounded(rate));
         if let Some(bar) = &self.bar {
             bar.set_position(u64::try_from((now - self.began).as_millis()).unwrap_or(u64::MAX));
             bar.set_message(message);
