@@ -21,6 +21,19 @@ pub fn mono_ns() -> u64 {
     seconds(&mono) * 1_000_000_000 + nanoseconds(&mono)
 }
 
+/// What one read of [`mono_ns`] costs here, ns: the best of some batches, in about 2 ms. Where the kernel's clock source
+/// cannot be read without a system call it is ten times as much, or more.
+#[must_use]
+pub fn read_cost_ns() -> u64 {
+    const READS: u64 = 10_000;
+    let batch = || {
+        let began_ns = mono_ns();
+        let ended_ns = (0..READS).fold(began_ns, |_, _| std::hint::black_box(mono_ns()));
+        (ended_ns - began_ns) / READS
+    };
+    (0..5).map(|_| batch()).min().unwrap_or(0)
+}
+
 /// CPU time the calling thread has used, ns.
 #[must_use]
 pub fn thread_cpu_ns() -> u64 {
@@ -96,6 +109,11 @@ mod tests {
         let wall = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
         let (before, ours, after) = (wall(), u128::from(now().wall_ms), wall());
         assert!(before <= ours && ours <= after, "{before} {ours} {after}");
+    }
+
+    #[test]
+    fn a_read_costs_something() {
+        assert!((1..1_000_000).contains(&read_cost_ns()), "{}", read_cost_ns());
     }
 
     #[test]

@@ -53,10 +53,59 @@ fn affinity_mask() -> io::Result<Vec<usize>> {
 
 /// Least CPU quota of the control groups that the process is in, up to the root of what it can see.
 fn quota_millis(root: &Path) -> Option<u64> {
+    groups(root).iter().filter_map(Group::quota_millis).min()
+}
+
+/// In how many periods one of these groups was stopped because its quota was used up, and of how many: of the group
+/// that was stopped most. `None` where none has a quota, or none tells.
+pub(crate) fn throttled(root: &Path) -> Option<(u64, u64)> {
+    groups(root).iter().filter(|group| group.quota_millis().is_some()).filter_map(Group::throttled).max()
+}
+
+/// Numbers written as the kernel writes sets of CPUs (`0-3,8`); what is not a number is left out.
+pub(crate) fn numbers(list: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse().ok()?..=last.trim().parse::<usize>().ok()?.min(MASK_WORDS * 64))
+    };
+    list.split(',').filter_map(range).flatten().collect()
+}
+
+/// The control groups, of every mounted hierarchy that can hold a CPU quota, that the process is in.
+fn groups(root: &Path) -> Vec<Group> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
     let memberships = read("proc/self/cgroup");
     let mounts = read("proc/self/mountinfo");
-    mounts.lines().filter_map(Mount::parse).filter_map(|mount| mount.quota(root, &memberships)).min()
+    mounts.lines().filter_map(Mount::parse).flat_map(|mount| mount.groups(root, &memberships)).collect()
+}
+
+/// A control group's directory.
+struct Group {
+    directory: PathBuf,
+    unified: bool,
+}
+
+impl Group {
+    fn read(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.directory.join(name)).ok()
+    }
+
+    fn quota_millis(&self) -> Option<u64> {
+        if self.unified {
+            let text = self.read("cpu.max")?;
+            let (quota, period) = text.trim().split_once(' ')?;
+            millis(quota, period)
+        } else {
+            millis(&self.read("cpu.cfs_quota_us")?, &self.read("cpu.cfs_period_us")?)
+        }
+    }
+
+    /// Both versions write the same words.
+    fn throttled(&self) -> Option<(u64, u64)> {
+        let text = self.read("cpu.stat")?;
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        Some((field("nr_throttled ")?, field("nr_periods ")?))
+    }
 }
 
 /// One mounted control group hierarchy that can hold a CPU quota.
@@ -96,25 +145,15 @@ impl<'a> Mount<'a> {
         })
     }
 
-    /// Least quota from the process's group up to the mount point.
-    fn quota(&self, root: &Path, memberships: &'a str) -> Option<u64> {
-        let group = self.group(memberships)?;
+    /// The process's group and those above it, up to the mount point.
+    fn groups(&self, root: &Path, memberships: &'a str) -> Vec<Group> {
+        let Some(group) = self.group(memberships) else { return Vec::new() };
         // A group outside of what is mounted (a container that sees its host's names) leaves the mount point itself.
         let below = Path::new(group).strip_prefix(self.base).unwrap_or(Path::new(""));
         let below: PathBuf = below.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let point = root.join(self.point.trim_start_matches('/'));
-        below.ancestors().filter_map(|group| self.quota_of(&point.join(group))).min()
-    }
-
-    fn quota_of(&self, directory: &Path) -> Option<u64> {
-        let read = |name: &str| std::fs::read_to_string(directory.join(name)).ok();
-        if self.unified {
-            let text = read("cpu.max")?;
-            let (quota, period) = text.trim().split_once(' ')?;
-            millis(quota, period)
-        } else {
-            millis(&read("cpu.cfs_quota_us")?, &read("cpu.cfs_period_us")?)
-        }
+        let group = |below: &Path| Group { directory: point.join(below), unified: self.unified };
+        below.ancestors().map(group).collect()
     }
 }
 
@@ -127,7 +166,12 @@ fn millis(quota: &str, period: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[path = "../tests/root/mod.rs"]
+mod root;
+
+#[cfg(test)]
 mod tests {
+    use super::root::root_with;
     use super::*;
 
     #[test]
@@ -166,12 +210,7 @@ mod tests {
     /// Lays out a root directory with the given files and reads the quota from it.
     #[track_caller]
     fn check(files: &[(&str, &str)], expected: Option<u64>) {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        for (name, text) in files {
-            let path = root.path().join(name);
-            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-            std::fs::write(path, text).expect("a file");
-        }
+        let root = root_with(files);
         assert_eq!(quota_millis(root.path()), expected);
     }
 
@@ -216,6 +255,24 @@ mod tests {
         ];
         check(&[mounts, groups, quota, period, inner[0], inner[1]], Some(1_000));
         check(&[mounts, groups, ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n"), period], None);
+    }
+
+    #[test]
+    fn a_stopped_group_tells_how_often() {
+        let groups = ("proc/self/cgroup", "0::/a\n");
+        let stat = ("sys/fs/cgroup/a/cpu.stat", "usage_usec 5\nnr_periods 40\nnr_throttled 7\nthrottled_usec 9\n");
+        let told = |files: &[(&str, &str)]| throttled(root_with(files).path());
+        assert_eq!(told(&[MOUNT_V2, groups, stat]), None, "without a quota nothing stops it");
+        assert_eq!(told(&[MOUNT_V2, groups, stat, ("sys/fs/cgroup/a/cpu.max", "100000 100000")]), Some((7, 40)));
+    }
+
+    #[test]
+    fn sets_of_cpus_are_read_as_the_kernel_writes_them() {
+        let table: [(&str, &[usize]); 6] =
+            [("0", &[0]), ("0-2,5", &[0, 1, 2, 5]), ("3,1\n", &[3, 1]), ("", &[]), ("x-2,7", &[7]), ("5-2", &[])];
+        for (list, expected) in table {
+            assert_eq!(numbers(list), expected, "{list:?}");
+        }
     }
 
     #[test]

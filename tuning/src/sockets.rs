@@ -6,8 +6,8 @@
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Connections the kernel may hold that no shard has accepted yet; the kernel cuts it to `net.core.somaxconn`.
 /// One shard accepts tens of thousands a second, so 4,096 is a tenth of a second of a reconnecting crowd.
@@ -19,9 +19,6 @@ pub const DATAGRAM_RECEIVE_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// Send buffer asked for on the datagram socket, bytes: a burst of replies while the link is busy.
 pub const DATAGRAM_SEND_BYTES: usize = 1_024 * 1_024;
-
-/// Descriptors a full node needs: the slab of every shard on an ordinary machine, feeds, files. See `limits.conf`.
-pub const NOFILE_WANTED: u64 = 65_536;
 
 /// A limit of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -112,6 +109,46 @@ pub fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Has a datagram socket hand out trains whole (`UDP_GRO`): datagrams of one sender and one length that a sender or a card
+/// has put together come as one message, with their length in a control message. What reads from it must know that.
+///
+/// # Errors
+/// What the kernel says: before Linux 5.0 there is no such thing, and every datagram comes alone.
+pub fn take_trains(socket: BorrowedFd<'_>) -> io::Result<()> {
+    switch_on(socket, libc::SOL_UDP, libc::UDP_GRO)
+}
+
+/// Has a datagram socket that is bound to all addresses tell, in a control message beside each datagram, which of them was
+/// asked; so that the reply can leave from it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn tell_asked_address(socket: BorrowedFd<'_>, bound: IpAddr) -> io::Result<()> {
+    match bound {
+        IpAddr::V4(_) => switch_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO),
+        // Of IPv4 peers too, in IPv6's form.
+        IpAddr::V6(_) => switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    }
+}
+
+/// Whether the kernel can cut one message into datagrams (`UDP_SEGMENT`, Linux 4.18).
+#[must_use]
+pub fn cuts_trains(socket: BorrowedFd<'_>) -> bool {
+    let (mut value, mut length) = (0, INT_BYTES);
+    let (fd, value): (_, *mut libc::c_int) = (socket.as_raw_fd(), &raw mut value);
+    // SAFETY: `value` is a live `int` and `length` says so; both are only written by the call.
+    unsafe { libc::getsockopt(fd, libc::SOL_UDP, libc::UDP_SEGMENT, value.cast(), &raw mut length) == 0 }
+}
+
+const INT_BYTES: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+
+fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: `on` is a live `int` that the call only reads.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), INT_BYTES) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Makes sure that no other program has these addresses, not even another copy of this one: sharing a port is for
 /// the shards of one process, and the kernel lets any process of the same user join in.
 ///
@@ -146,88 +183,10 @@ fn prepare(socket: &Socket, address: SocketAddr, kind: Type) -> io::Result<()> {
     Ok(())
 }
 
-/// The kernel's limits on sockets; `None` where it does not tell.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct SocketLimits {
-    /// `net.core.somaxconn`: bound of a listener's backlog.
-    pub somaxconn: Option<u64>,
-    /// `net.ipv4.tcp_max_syn_backlog`: half-open connections.
-    pub tcp_max_syn_backlog: Option<u64>,
-    /// `net.core.rmem_max`: bound of a receive buffer, bytes.
-    pub rmem_max_bytes: Option<u64>,
-    /// `net.core.wmem_max`: bound of a send buffer, bytes.
-    pub wmem_max_bytes: Option<u64>,
-    /// `net.core.netdev_max_backlog`: packets waiting for a CPU.
-    pub netdev_max_backlog: Option<u64>,
-    /// `net.ipv4.ip_local_port_range`: first and last port of outgoing connections.
-    pub local_ports: Option<(u64, u64)>,
-}
-
-impl SocketLimits {
-    /// Reads them from `/proc/sys`.
-    #[must_use]
-    pub fn read() -> Self {
-        Self::read_under(Path::new("/proc/sys"))
-    }
-
-    fn read_under(root: &Path) -> Self {
-        let text = |name: &str| std::fs::read_to_string(root.join(name)).ok();
-        let number = |name: &str| text(name)?.trim().parse().ok();
-        let pair = |name: &str| {
-            let text = text(name)?;
-            let mut parts = text.split_whitespace().map(str::parse);
-            Some((parts.next()?.ok()?, parts.next()?.ok()?))
-        };
-        Self {
-            somaxconn: number("net/core/somaxconn"),
-            tcp_max_syn_backlog: number("net/ipv4/tcp_max_syn_backlog"),
-            rmem_max_bytes: number("net/core/rmem_max"),
-            wmem_max_bytes: number("net/core/wmem_max"),
-            netdev_max_backlog: number("net/core/netdev_max_backlog"),
-            local_ports: pair("net/ipv4/ip_local_port_range"),
-        }
-    }
-
-    /// What is lower than our sockets ask for, and what to do about it.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let wants = [
-            ("net.core.somaxconn", self.somaxconn, u64::try_from(LISTEN_BACKLOG).unwrap_or(0)),
-            ("net.core.rmem_max", self.rmem_max_bytes, DATAGRAM_RECEIVE_BYTES as u64),
-            ("net.core.wmem_max", self.wmem_max_bytes, DATAGRAM_SEND_BYTES as u64),
-        ];
-        let too_low = |(name, value, wanted): (&str, Option<u64>, u64)| {
-            let value = value.filter(|value| *value < wanted)?;
-            Some(format!("{name} is {value}: bursts are cut short; sysctl -w {name}={wanted}"))
-        };
-        wants.into_iter().filter_map(too_low).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-    #[test]
-    fn limits_are_read_where_they_are_and_left_out_where_not() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        for folder in ["net/core", "net/ipv4"] {
-            std::fs::create_dir_all(root.path().join(folder)).expect("a directory");
-        }
-        let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).expect("a file");
-        write("net/core/somaxconn", "128\n");
-        write("net/core/rmem_max", "212992\n");
-        write("net/core/wmem_max", "4194304\n");
-        write("net/ipv4/ip_local_port_range", "32768\t60999\n");
-        let limits = SocketLimits::read_under(root.path());
-        assert_eq!(limits.somaxconn, Some(128));
-        assert_eq!(limits.netdev_max_backlog, None);
-        assert_eq!(limits.local_ports, Some((32_768, 60_999)));
-        let warnings = limits.warnings();
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[0].contains("net.core.somaxconn=4096"), "{warnings:?}");
-    }
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     #[test]
     fn the_descriptor_limit_ends_at_the_hard_one() {

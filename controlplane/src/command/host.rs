@@ -1,13 +1,16 @@
-//! `host`: what this machine permits.
+//! `host`: what this machine permits, and which of its settings differ from what a node wants.
 
 use super::print;
 use clap::Args;
-use tuning::host::HostReport;
+use tuning::host::{HostReport, Shown};
 
 /// Arguments of `host`.
 #[derive(Debug, Args)]
 pub struct HostArgs {
-    /// As JSON
+    /// Every setting, not only those that differ
+    #[arg(long)]
+    all: bool,
+    /// As JSON: every setting
     #[arg(long)]
     json: bool,
     /// Plan for this many serving shards
@@ -24,5 +27,5 @@ pub fn run(args: &HostArgs) -> anyhow::Result<()> {
     if args.json {
         return print(&(serde_json::to_string_pretty(&report)? + "\n"));
     }
-    print(&format!("{report}\n"))
+    print(&Shown { report: &report, all: args.all }.to_string())
 }
