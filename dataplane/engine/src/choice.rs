@@ -16,6 +16,21 @@ pub enum EngineChoice {
     IoUring,
     /// epoll.
     Epoll,
+    /// monoio or do not start.
+    #[cfg(feature = "monoio")]
+    Monoio,
+    /// glommio or do not start.
+    #[cfg(feature = "glommio")]
+    Glommio,
+}
+
+impl EngineChoice {
+    /// The choice with this name: `auto`, or the name of an engine of this build.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let engine = || Engine::ALL.iter().find(|engine| engine.name() == name);
+        if name == "auto" { Some(Self::Auto) } else { engine().map(|engine| engine.choice()) }
+    }
 }
 
 /// What moves bytes for the shards.
@@ -25,6 +40,50 @@ pub enum Engine {
     IoUring,
     /// epoll.
     Epoll,
+    /// The monoio runtime.
+    #[cfg(feature = "monoio")]
+    Monoio,
+    /// The glommio runtime.
+    #[cfg(feature = "glommio")]
+    Glommio,
+}
+
+impl Engine {
+    /// Every engine of this build. The rivals are in it only with the cargo features of their names.
+    pub const ALL: &[Self] = &[
+        Self::IoUring,
+        Self::Epoll,
+        #[cfg(feature = "monoio")]
+        Self::Monoio,
+        #[cfg(feature = "glommio")]
+        Self::Glommio,
+    ];
+
+    /// Its name in settings, answers and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+            #[cfg(feature = "monoio")]
+            Self::Monoio => "monoio",
+            #[cfg(feature = "glommio")]
+            Self::Glommio => "glommio",
+        }
+    }
+
+    /// The choice that runs this engine or none.
+    #[must_use]
+    pub const fn choice(self) -> EngineChoice {
+        match self {
+            Self::IoUring => EngineChoice::IoUring,
+            Self::Epoll => EngineChoice::Epoll,
+            #[cfg(feature = "monoio")]
+            Self::Monoio => EngineChoice::Monoio,
+            #[cfg(feature = "glommio")]
+            Self::Glommio => EngineChoice::Glommio,
+        }
+    }
 }
 
 /// The decision.
@@ -43,8 +102,13 @@ pub(crate) fn choose(
     probe: impl FnOnce() -> Result<RingVerdict, RingRefused>,
 ) -> Result<Chosen, StartRefused> {
     let epoll = |reason| Chosen { engine: Engine::Epoll, reason, direct_descriptors: false };
-    if wanted == EngineChoice::Epoll {
-        return Ok(epoll("epoll: TB_ENGINE=epoll".to_owned()));
+    match wanted {
+        EngineChoice::Epoll => return Ok(epoll("epoll: TB_ENGINE=epoll".to_owned())),
+        #[cfg(feature = "monoio")]
+        EngineChoice::Monoio => return rival(Engine::Monoio, probe()),
+        #[cfg(feature = "glommio")]
+        EngineChoice::Glommio => return rival(Engine::Glommio, probe()),
+        EngineChoice::Auto | EngineChoice::IoUring => {}
     }
     match probe() {
         Ok(RingVerdict { direct_descriptors }) => {
@@ -57,6 +121,23 @@ pub(crate) fn choose(
             Ok(epoll(format!("epoll: io_uring is {refused}; to have it, {}", refused.remedy())))
         }
         Err(refused) => Err(StartRefused::Engine(format!("io_uring: {refused}: {}", refused.remedy()))),
+    }
+}
+
+/// A rival engine starts where the probe passes, and nowhere else: glommio would panic, and monoio on epoll would be
+/// another engine under the same name.
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+fn rival(engine: Engine, probed: Result<RingVerdict, RingRefused>) -> Result<Chosen, StartRefused> {
+    let name = engine.name();
+    match probed {
+        Ok(_verdict) => {
+            let reason = format!("{name}: TB_ENGINE={name}; the probe of io_uring, which it runs on, passed");
+            Ok(Chosen { engine, reason, direct_descriptors: false })
+        }
+        Err(refused) => {
+            let remedy = refused.remedy();
+            Err(StartRefused::Engine(format!("{name}: io_uring, which it runs on: {refused}: {remedy}")))
+        }
     }
 }
 
@@ -109,6 +190,28 @@ mod tests {
             check(IoUring, Err(refused), None, raise);
         }
         check(Auto, Err(RingRefused::Other(5)), None, "TB_ENGINE=epoll");
+    }
+
+    #[test]
+    fn every_engine_has_a_name_of_its_own() {
+        for engine in Engine::ALL {
+            assert_eq!(EngineChoice::from_name(engine.name()), Some(engine.choice()));
+        }
+        assert_eq!(EngineChoice::from_name("auto"), Some(Auto));
+        assert_eq!(EngineChoice::from_name("EPOLL"), None);
+        assert_eq!(EngineChoice::from_name("monoio").is_some(), cfg!(feature = "monoio"));
+        assert_eq!(EngineChoice::from_name("glommio").is_some(), cfg!(feature = "glommio"));
+    }
+
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    #[test]
+    fn a_rival_runs_when_it_is_demanded_and_has_its_ring() {
+        for rival in &Engine::ALL[2..] {
+            check(rival.choice(), GOOD, Some(*rival), &format!("TB_ENGINE={}", rival.name()));
+            for (refused, errno) in [(RingRefused::Denied, "EPERM"), (RingRefused::NoMemory, "ENOMEM")] {
+                check(rival.choice(), Err(refused), None, errno);
+            }
+        }
     }
 
     #[test]

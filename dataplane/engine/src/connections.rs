@@ -76,6 +76,19 @@ impl<E> Connection<E> {
         done
     }
 
+    /// Lends the output to a runtime that wants to own what it sends, with the number of its bytes that are sent. Until
+    /// [`Connection::give_back`] nothing may be served or sent on the connection, nor may it be released.
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    pub(crate) fn lend(&mut self) -> Option<(ReplyBuffer, usize)> {
+        self.output.take().map(|output| (output, self.sent))
+    }
+
+    /// Takes back what was lent.
+    #[cfg(any(feature = "monoio", feature = "glommio"))]
+    pub(crate) fn give_back(&mut self, output: ReplyBuffer) {
+        self.output = Some(output);
+    }
+
     /// Keeps `fresh` for later: the shard cannot go on with it now.
     pub(crate) fn keep(&mut self, fresh: &[u8], buffers: &mut Buffers) -> Result<(), Exhausted> {
         self.unserved = true;

@@ -6,7 +6,7 @@
 //! `streams`, and what the bytes say is the shard's business.
 
 mod streams;
-mod watch;
+pub(crate) mod watch;
 
 use crate::connections::{Buffers, Connections, TOKEN_BITS};
 use crate::datagrams::Datagrams;

@@ -2,6 +2,9 @@
 //!
 //! One thread for each shard, pinned, with sockets of its own; one thread for the feed. What the bytes say is the
 //! business of `dataplane_core`; an engine does not know what an asset is.
+//!
+//! Besides them stand two rivals, `monoio` and `glommio`, behind cargo features of their names and off by default: the
+//! same seam over other people's loops, to be measured against.
 
 mod choice;
 mod connections;
@@ -9,9 +12,15 @@ mod datagrams;
 mod epoll;
 mod facade;
 mod feed_thread;
+#[cfg(feature = "glommio")]
+mod glommio;
 mod handover;
 mod lag;
 mod limits;
+#[cfg(feature = "monoio")]
+mod monoio;
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+mod rivals;
 mod shard_thread;
 mod sockets;
 mod stats;

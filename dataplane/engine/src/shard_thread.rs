@@ -58,6 +58,10 @@ pub(crate) fn run(thread: ShardThread) {
     let ended = match thread.engine {
         Engine::IoUring => uring::run(context),
         Engine::Epoll => epoll::run(context),
+        #[cfg(feature = "monoio")]
+        Engine::Monoio => crate::monoio::run(context),
+        #[cfg(feature = "glommio")]
+        Engine::Glommio => crate::glommio::run(context),
     };
     if let Err(reason) = ended {
         // Once it has turned nobody listens any more: a panic is how a thread says its last word, on stderr.

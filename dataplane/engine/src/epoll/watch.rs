@@ -91,7 +91,7 @@ impl Watch {
 }
 
 /// A timer that becomes readable every `period_ms`.
-pub(super) fn timer(period_ms: u64) -> io::Result<OwnedFd> {
+pub(crate) fn timer(period_ms: u64) -> io::Result<OwnedFd> {
     let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
     // SAFETY: takes two numbers and touches no memory of ours.
     let timer = owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;

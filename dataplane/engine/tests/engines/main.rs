@@ -1,4 +1,5 @@
-//! Both engines, driven through the façade and real sockets on loopback: the same tests over each of them.
+//! Every engine of this build, driven through the façade and real sockets on loopback: the same tests over each of them.
+//! With `--features monoio,glommio` the rivals stand in line too.
 
 mod bounds;
 mod lifecycle;

@@ -4,7 +4,7 @@ use dataplane_core::access::{KeyDirectory, hash_text};
 use dataplane_core::command::ShardParameters;
 use dataplane_core::feed::{FeedInput, FeedParameters};
 use dataplane_engine::{
-    CONNECTIONS_MAX, DataPlane, DataPlaneSetup, EngineChoice, FeedSender, ShardStats, StartRefused,
+    CONNECTIONS_MAX, DataPlane, DataPlaneSetup, Engine, EngineChoice, FeedSender, ShardStats, StartRefused,
 };
 use shared::asset::{AssetDirectory, AssetId, Symbol};
 use shared::key::{KeyId, KeyRecord, Permissions};
@@ -27,15 +27,18 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The assets, in id order.
 pub const ASSETS: [&str; 3] = ["BTC", "ETH", "SOL"];
 
-/// Runs `test` on each engine that this machine has.
+/// Runs `test` on each engine that this machine and this build have.
 pub fn on_each_engine(test: impl Fn(EngineChoice)) {
-    if let Err(refused) = tuning::ring_probe::probe() {
-        assert!(refused.is_unavailable(), "{refused}: {}", refused.remedy());
-        eprintln!("io_uring skipped: {refused}");
-    } else {
-        test(EngineChoice::IoUring);
+    let refused = tuning::ring_probe::probe().err();
+    for engine in Engine::ALL {
+        match refused.filter(|_| *engine != Engine::Epoll) {
+            Some(refused) => {
+                assert!(refused.is_unavailable(), "{refused}: {}", refused.remedy());
+                eprintln!("{} skipped: {refused}", engine.name());
+            }
+            None => test(engine.choice()),
+        }
     }
-    test(EngineChoice::Epoll);
 }
 
 /// Asks `question` until it has an answer.
