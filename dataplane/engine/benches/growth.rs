@@ -7,7 +7,8 @@
 //!
 //! Nothing is in flight when the CPU time is read, and connecting is not in it.
 //!
-//! `cargo bench -p trinity-dataplane-engine --bench growth -- [--rounds N] [--millis N] [--json FILE] [--write FILE]`
+//! `cargo bench -p trinity-dataplane-engine --bench growth -- [--only TEXT] [--rounds N] [--millis N]
+//! [--json FILE] [--write FILE]`
 
 #[path = "growth/cell.rs"]
 mod cell;
@@ -86,7 +87,11 @@ fn bench(settings: &Settings) -> io::Result<()> {
     } else {
         eprintln!("growth: one CPU only: servers and clients share it, which is part of every figure");
     }
-    let rows = cell::rows();
+    let mut rows = cell::rows();
+    rows.retain(|row| row.name.contains(&settings.only));
+    if rows.is_empty() {
+        return Err(io::Error::other(format!("no row has {} in its name: see cell.rs", settings.only)));
+    }
     let mut cells: Vec<Cell> = Vec::new();
     for (_, cell) in rows.iter().flat_map(|row| &row.cells) {
         if !cells.contains(cell) {
@@ -118,7 +123,7 @@ impl Subject {
         let mut subject =
             Self { engine: name, servers: Vec::new(), crowds: Vec::new(), cells, memory: Memory::default() };
         let order = Order::plane(engine, serving);
-        let mut reply_bytes = 0;
+        let reply_bytes = reply_bytes(order)?;
         for index in 0..subject.cells.len() {
             let (cell, _) = subject.cells[index];
             let Place { role, size, fed } = cell.place;
@@ -126,12 +131,6 @@ impl Subject {
                 let order = Order { size, beside: if fed { generating } else { serving }, ..order };
                 let order = if role == Role::Floor { order.floor(plane::request(0).len(), reply_bytes) } else { order };
                 subject.servers.push((cell.place, Server::start(order)?));
-            }
-            let Some(server) = subject.server(cell.place) else { continue };
-            // The floor's reply is as long as a real one; the first cell is of a data plane.
-            if reply_bytes == 0 {
-                let mut stream = std::net::TcpStream::connect(server.tcp)?;
-                reply_bytes = plane::ask(&mut stream, &plane::request(0))?.2;
             }
             let known = subject.crowds.iter().any(|crowd| (crowd.0, crowd.1) == (cell.place, cell.clients));
             let before = subject.memory_of(cell)?;
@@ -169,7 +168,10 @@ impl Subject {
     fn measure(&mut self, cell: Cell, duration: Duration) -> io::Result<Sample> {
         let named = |error: io::Error| {
             let Clients { protocol, count, .. } = cell.clients;
-            io::Error::new(error.kind(), format!("{}, {count} clients, {:?}: {error}", protocol.name(), cell.place.size))
+            io::Error::new(
+                error.kind(),
+                format!("{}, {count} clients, {:?}: {error}", protocol.name(), cell.place.size),
+            )
         };
         let lost = || io::Error::other("a cell without server or clients");
         let server = self.servers.iter_mut().find(|server| server.0 == cell.place).ok_or_else(lost)?;
@@ -189,4 +191,11 @@ impl Subject {
         }
         Ok(Sample { cpu_ns: used_ns as f64 / answered as f64, rate })
     }
+}
+
+/// Bytes of a whole answer: the floor's are as long.
+fn reply_bytes(order: Order) -> io::Result<usize> {
+    let server = Server::start(order)?;
+    let (status, _, bytes) = plane::ask(&mut std::net::TcpStream::connect(server.tcp)?, &plane::request(0))?;
+    if status.contains(" 200 ") { Ok(bytes) } else { Err(io::Error::other(format!("the data plane answers {status}"))) }
 }

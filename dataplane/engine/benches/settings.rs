@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// What a bench is told.
 pub struct Settings {
+    /// Only what has this in its name is measured; empty: everything.
+    pub only: String,
     /// How often everything is measured, 1 to 100.
     pub rounds: usize,
     /// How long one measurement takes, 50 ms to a minute.
@@ -28,12 +30,13 @@ impl Settings {
                 "--bench" => {}
                 "--rounds" => settings.rounds = usize::try_from(number(value()?)?.clamp(1, 100)).unwrap_or(1),
                 "--millis" => settings.duration = Duration::from_millis(number(value()?)?.clamp(50, 60_000)),
+                "--only" => settings.only.clone_from(value()?),
                 "--json" => settings.json = Some(value()?.into()),
                 "--write" => settings.write = Some(value()?.into()),
                 _ => {
                     return Err(format!(
-                        "{name} is not known: --rounds N, --millis N (each measurement), --json FILE, --write FILE \
-                         (appends Markdown)"
+                        "{name} is not known: --only TEXT (in a row's name), --rounds N, --millis N (each \
+                         measurement), --json FILE, --write FILE (appends Markdown)"
                     ));
                 }
             }
@@ -53,7 +56,8 @@ pub fn main(
     if !arguments.iter().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
-    let defaults = Settings { rounds, duration: Duration::from_millis(millis), json: None, write: None };
+    let duration = Duration::from_millis(millis);
+    let defaults = Settings { only: String::new(), rounds, duration, json: None, write: None };
     let outcome = Settings::read(arguments, defaults).map_err(io::Error::other);
     end(name, outcome.and_then(|settings| bench(&settings)))
 }

@@ -48,32 +48,29 @@ fn find(subject: &Subject, first: Cell, cell: Cell) -> Found {
 
 fn listing(settings: &Settings, rows: &[Row], subjects: &[Subject]) -> Listing {
     let title = format!(
-        "What a request costs as things grow: CPU of the serving thread per right answer, medians of {} rounds of {} ms",
+        "What a request costs as things grow: CPU of the serving thread per right answer, and its ratio to the least (and the \
+         ratio's range), medians of {} rounds of {} ms",
         settings.rounds,
         settings.duration.as_millis()
     );
-    let head = ["what grows", "protocol", "engine", "size", "ns", "ratio", "(min to max)", "req/s", "over 1.25"];
-    let mut listing = Listing::new(title, &head);
+    let mut listing = Listing::new(title, &["what grows", "protocol", "engine", "least of it", "more", "most"]);
     for row in rows {
         let Some((_, first)) = row.cells.first() else { continue };
         for subject in subjects {
+            let mut line = [row.name, row.protocol.name(), subject.engine].map(str::to_owned).to_vec();
             let mut is_cliff = false;
             for (size, cell) in &row.cells {
-                let found = find(subject, *first, *cell);
-                let over = found.ratio > CLIFF;
-                is_cliff |= over;
-                listing.rows.push(vec![
-                    row.name.to_owned(),
-                    row.protocol.name().to_owned(),
-                    subject.engine.to_owned(),
-                    size.to_string(),
-                    format!("{:.0}", found.cpu_ns),
-                    format!("{:.3}", found.ratio),
-                    format!("({:.3}-{:.3})", found.ratio_range.0, found.ratio_range.1),
-                    format!("{:.0}", found.rate),
-                    if over { "CLIFF" } else { "" }.to_owned(),
-                ]);
+                let Found { cpu_ns, ratio, ratio_range: (least, most), .. } = find(subject, *first, *cell);
+                is_cliff |= ratio > CLIFF;
+                let mark = if ratio > CLIFF { " CLIFF" } else { "" };
+                line.push(if cell == first {
+                    format!("{size}: {cpu_ns:.0} ns")
+                } else {
+                    format!("{size}: {cpu_ns:.0} ns, {ratio:.3} ({least:.2}-{most:.2}){mark}")
+                });
             }
+            line.resize(listing.head.len(), String::new());
+            listing.rows.push(line);
             if is_cliff {
                 let (protocol, engine) = (row.protocol.name(), subject.engine);
                 listing.remarks.push(format!("cliff: {}, {protocol}, {engine}. {}", row.name, row.reason));
