@@ -8,7 +8,7 @@ use crate::floor::{self, FloorSetup};
 use crate::plane::{self, Size};
 use crate::process::{self, Process};
 use crate::threads;
-use dataplane_engine::{Engine, EngineChoice, ShardStats};
+use dataplane_engine::{Engine, ShardStats};
 use quotes::Quotes;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,11 +54,10 @@ impl Order {
 
     fn to_arguments(self) -> Vec<String> {
         let role = if self.role == Role::Floor { "floor" } else { "plane" };
-        let engine = if self.engine == Engine::IoUring { "io_uring" } else { "epoll" };
         let cpus = [self.cpu, self.beside].map(|cpu| cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string()));
         let numbers = [self.request_bytes, self.reply_bytes, self.size.keys, self.size.assets];
         let numbers = numbers.map(|number| number.to_string());
-        ["child", role, engine].map(str::to_owned).into_iter().chain(cpus).chain(numbers).collect()
+        ["child", role, self.engine.name()].map(str::to_owned).into_iter().chain(cpus).chain(numbers).collect()
     }
 
     /// The order in the arguments of this process, if it was started as a child.
@@ -66,9 +65,10 @@ impl Order {
         let [first, role, engine, cpu, beside, numbers @ ..] = arguments else { return None };
         let numbers: Vec<usize> = numbers.iter().map_while(|text| text.parse().ok()).collect();
         let [request_bytes, reply_bytes, keys, assets] = numbers[..] else { return None };
+        let engine = Engine::ALL.iter().copied().find(|known| known.name() == engine)?;
         (first == "child").then(|| Self {
             role: if role == "floor" { Role::Floor } else { Role::Plane },
-            engine: if engine == "io_uring" { Engine::IoUring } else { Engine::Epoll },
+            engine,
             cpu: cpu.parse().ok(),
             beside: beside.parse().ok(),
             request_bytes,
@@ -139,9 +139,8 @@ fn run_floor(order: Order) -> io::Result<()> {
 }
 
 fn run_plane(order: Order) -> io::Result<()> {
-    let wanted = if order.engine == Engine::IoUring { EngineChoice::IoUring } else { EngineChoice::Epoll };
     let plan = CorePlan { shards: vec![order.cpu], control: Vec::new() };
-    let plane = plane::start(wanted, plan, order.size)?;
+    let plane = plane::start(order.engine.choice(), plan, order.size)?;
     let mut usage = plane.take_usage();
     // Stands for the control plane: takes the usage records, so that their ring is never full.
     std::thread::spawn(move || {

@@ -28,11 +28,11 @@ pub struct FloorSetup {
     pub reply: Vec<u8>,
 }
 
-/// Serves on the calling thread until the process ends.
+/// Serves on the calling thread until the process ends. The rivals' runtimes stand on io_uring's floor.
 pub fn serve(engine: Engine, setup: FloorSetup) -> io::Result<()> {
     match engine {
-        Engine::IoUring => uring::serve(setup),
         Engine::Epoll => epoll::serve(setup),
+        _ => uring::serve(setup),
     }
 }
 

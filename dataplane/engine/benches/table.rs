@@ -3,7 +3,6 @@
 use crate::loads::{Load, Sample};
 use crate::median::median;
 use crate::{Round, Settings};
-use dataplane_engine::Engine;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -92,8 +91,7 @@ fn row(rounds: &[Round], index: usize) -> Row {
     let ratios = of(&|floor, plane| plane.cpu_ns / floor.cpu_ns);
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
-    let engine = if engine == Engine::IoUring { "io_uring" } else { "epoll" };
-    Row { engine, load, floor, plane, ratio: median(ratios), ratio_range: (least, most) }
+    Row { engine: engine.name(), load, floor, plane, ratio: median(ratios), ratio_range: (least, most) }
 }
 
 /// What pipelining gains an engine: rate over rate, and CPU over CPU.
