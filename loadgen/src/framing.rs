@@ -99,10 +99,15 @@ fn http(bytes: &[u8]) -> Result<Option<Answer<'_>>, Garbled> {
     }
     let verdict = match status {
         200 => Verdict::Good,
-        401 | 403 | 429 | 503 => Verdict::Refused,
+        _ if is_refusal(status) => Verdict::Refused,
         _ => Verdict::Failed,
     };
     Ok(whole(bytes, verdict, status, head_end + 4, length, 0))
+}
+
+/// Whether an HTTP status says "not now" or "not to you".
+pub(crate) const fn is_refusal(status: u16) -> bool {
+    matches!(status, 401 | 403 | 429 | 503)
 }
 
 /// The number in the one Content-Length field of `head`, whichever way its name is written.

@@ -4,13 +4,17 @@
 //! An answer counts only when it is the right one: right status, right asset, right request.
 #![forbid(unsafe_code)]
 
+mod connection;
 mod exchange;
 pub mod frame;
 pub mod framing;
 pub mod job;
+pub mod level;
 pub mod outcome;
 pub mod plan;
+mod price;
 pub mod report;
+pub mod schedule;
 pub mod tcp;
 pub mod udp;
 

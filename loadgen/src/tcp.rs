@@ -1,17 +1,20 @@
 //! Load over TCP: connections that keep `pipeline` requests in flight each.
+//!
+//! A closed loop on the calling thread, whichever CPU that is, for comparing servers: an answer is right when it has the
+//! right status and contains what was expected. Prices are not looked at more closely here; a level does that.
 
+use crate::connection::{Broken, Connection, Flight, READ_SIZE};
 use crate::framing::{Framing, Verdict};
 use crate::report::{LoadReport, Outcome};
 use memchr::memmem::Finder;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use tuning::clock::mono_ns;
 
-/// Bytes read at once: 64 pipelined answers of about 450 bytes.
-const READ_SIZE: usize = 32 * 1_024;
 /// Longest wait for an answer before the run is given up.
 const STALL: Duration = Duration::from_secs(10);
 
@@ -31,7 +34,7 @@ pub struct TcpLoad {
     pub target: SocketAddr,
     /// Open connections, at least 1.
     pub connections: usize,
-    /// Requests in flight on each, at least 1.
+    /// Requests in flight on each, 1 to 64.
     pub pipeline: usize,
     /// How answers are cut apart.
     pub framing: Framing,
@@ -44,15 +47,11 @@ pub struct TcpLoad {
     pub duration: Duration,
 }
 
-/// A connection, the requests it has in flight, and what it read of an unfinished answer.
+/// A connection and its place in the list.
 struct Client {
-    stream: TcpStream,
-    /// Position of the next request in the list.
+    connection: Connection,
+    /// Position of the next request.
     next: usize,
-    /// (position in the list, when sent) of each request in flight.
-    flying: VecDeque<(usize, Instant)>,
-    unread: Vec<u8>,
-    unsent: Vec<u8>,
 }
 
 /// Runs the load on the calling thread.
@@ -115,7 +114,10 @@ impl<'a> Clients<'a> {
             busy += 1;
         }
         while busy > 0 {
-            poll.poll(events, Some(STALL))?;
+            match poll.poll(events, Some(STALL)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                outcome => outcome?,
+            }
             let now = Instant::now();
             if events.is_empty() {
                 return Err(io::Error::new(ErrorKind::TimedOut, "no answer for ten seconds"));
@@ -123,14 +125,9 @@ impl<'a> Clients<'a> {
             for event in &*events {
                 let index = event.token().0;
                 let client = &mut clients[index];
-                if event.is_writable() && !client.unsent.is_empty() {
-                    client.flush()?;
-                }
-                let was_asking = !client.flying.is_empty();
-                if event.is_readable() {
-                    client.read(load.framing, buffer, finders, now, &mut report)?;
-                }
-                if !was_asking || !client.flying.is_empty() {
+                let was_asking = !client.connection.flying().is_empty();
+                client.turn(event.is_readable(), finders, buffer, &mut report).map_err(io::Error::other)?;
+                if !was_asking || !client.connection.flying().is_empty() {
                     continue;
                 }
                 resting.push_back(index);
@@ -155,94 +152,51 @@ fn connect(load: &TcpLoad, poll: &Poll) -> io::Result<Vec<Client>> {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        let next = index % load.requests.len();
-        let flying = VecDeque::with_capacity(load.pipeline);
-        clients.push(Client { stream, next, flying, unread: Vec::new(), unsent: Vec::new() });
+        let connection = Connection::new(stream, load.framing, load.pipeline);
+        clients.push(Client { connection, next: index % load.requests.len() });
     }
     Ok(clients)
 }
 
 impl Client {
-    /// Sends until `pipeline` requests are in flight; how many that took. Refills only when the last batch is answered,
-    /// as a client that pipelines does.
-    fn fill(&mut self, load: &TcpLoad) -> io::Result<u64> {
-        if !self.flying.is_empty() || !self.unsent.is_empty() {
-            return Ok(0);
-        }
-        let now = Instant::now();
-        for _ in 0..load.pipeline {
-            self.unsent.extend_from_slice(&load.requests[self.next].bytes);
-            self.flying.push_back((self.next, now));
-            self.next = (self.next + load.connections) % load.requests.len();
-        }
-        self.flush()?;
-        Ok(load.pipeline as u64)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self.stream.write(&self.unsent) {
-            Ok(written) if written == self.unsent.len() => self.unsent.clear(),
-            Ok(written) => drop(self.unsent.drain(..written)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Takes what has come. Edge-triggered: a short read means that the socket is empty.
-    fn read(
+    /// Does what an event asks for: sends what waited for room, and takes answers.
+    fn turn(
         &mut self,
-        framing: Framing,
+        is_readable: bool,
+        finders: &[Finder<'_>],
         buffer: &mut [u8],
-        finders: &[Finder<'_>],
-        now: Instant,
         report: &mut LoadReport,
-    ) -> io::Result<()> {
-        loop {
-            let length = match self.stream.read(buffer) {
-                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed a connection")),
-                Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            if self.unread.is_empty() {
-                let taken = self.take_answers(framing, &buffer[..length], finders, now, report)?;
-                self.unread.extend_from_slice(&buffer[taken..length]);
-            } else {
-                let mut unread = std::mem::take(&mut self.unread);
-                unread.extend_from_slice(&buffer[..length]);
-                let taken = self.take_answers(framing, &unread, finders, now, report)?;
-                unread.drain(..taken);
-                self.unread = unread;
-            }
-            if length < buffer.len() {
-                return Ok(());
-            }
+    ) -> Result<(), Broken> {
+        self.connection.flush()?;
+        if !is_readable {
+            return Ok(());
         }
-    }
-
-    /// Takes every whole answer in `bytes`; how many bytes that were.
-    fn take_answers(
-        &mut self,
-        framing: Framing,
-        bytes: &[u8],
-        finders: &[Finder<'_>],
-        now: Instant,
-        report: &mut LoadReport,
-    ) -> io::Result<usize> {
-        let mut taken = 0;
-        while let Some(answer) = framing.split(&bytes[taken..]).map_err(io::Error::other)? {
-            let Some((position, sent)) = self.flying.pop_front() else {
-                return Err(io::Error::new(ErrorKind::InvalidData, "an answer that nobody asked for"));
-            };
+        let mut now = None;
+        self.connection.read(buffer, |answer, flight| {
             let outcome = match answer.verdict {
-                Verdict::Good if finders[position].find(answer.body).is_some() => Outcome::Right,
+                Verdict::Good if finders[flight.asked as usize].find(answer.body).is_some() => Outcome::Right,
                 Verdict::Refused => Outcome::Refused,
                 _ => Outcome::Wrong,
             };
-            report.count(outcome, u64::try_from((now - sent).as_nanos()).unwrap_or(u64::MAX));
-            taken += answer.length;
+            report.count(outcome, now.get_or_insert_with(mono_ns).saturating_sub(flight.due_ns));
+        })?;
+        Ok(())
+    }
+
+    /// Sends until `pipeline` requests are in flight; how many that took. Refills only when the last batch is answered,
+    /// as a client that pipelines does.
+    fn fill(&mut self, load: &TcpLoad) -> io::Result<u64> {
+        if !self.connection.flying().is_empty() {
+            return Ok(0);
         }
-        Ok(taken)
+        let now_ns = mono_ns();
+        let count = self.connection.room();
+        for _ in 0..count {
+            let asked = u32::try_from(self.next).unwrap_or(0);
+            self.connection.queue(&load.requests[self.next].bytes, Flight { asked, due_ns: now_ns, sent_ns: now_ns });
+            self.next = (self.next + load.connections) % load.requests.len();
+        }
+        self.connection.flush().map_err(io::Error::other)?;
+        Ok(count as u64)
     }
 }

@@ -1,0 +1,143 @@
+//! One TCP connection of a client: requests go out in order, answers come back in that order.
+//!
+//! It makes one system call for what is written and one for what is read. It knows how answers are cut apart but not
+//! what they should say, and reads no clock: each request carries the time that its owner gave it.
+
+use crate::framing::{Answer, Framing, Garbled};
+use mio::net::TcpStream;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use thiserror::Error;
+
+/// Most requests in flight on one connection: twice the pipelining depth that the price service promises.
+pub const PIPELINE_MAX: usize = 64;
+/// Bytes read at once: 64 pipelined answers of about 450 bytes.
+pub(crate) const READ_SIZE: usize = 32 * 1_024;
+
+/// A request that is not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flight {
+    /// What was asked: a position in the owner's list.
+    pub(crate) asked: u32,
+    /// The time it was meant for: its latency counts from then.
+    pub(crate) due_ns: u64,
+    /// When it was sent: it is lost when its answer takes too long from then.
+    pub(crate) sent_ns: u64,
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug, Error)]
+pub(crate) enum Broken {
+    #[error("the server closed a connection")]
+    Closed,
+    #[error("a connection broke: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Garbled(#[from] Garbled),
+    #[error("an answer that nobody asked for")]
+    Unasked,
+}
+
+/// A connection, what it has in flight, and what it read of an unfinished answer.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    framing: Framing,
+    pipeline: usize,
+    flying: VecDeque<Flight>,
+    /// Begins with an answer that is not whole; empty most of the time.
+    unread: Vec<u8>,
+    /// What the socket has not taken, from `written` on.
+    unsent: Vec<u8>,
+    written: usize,
+}
+
+impl Connection {
+    /// A connection of at most `pipeline` requests in flight over a stream that is connected and does not block.
+    pub(crate) fn new(stream: TcpStream, framing: Framing, pipeline: usize) -> Self {
+        let pipeline = pipeline.clamp(1, PIPELINE_MAX);
+        let flying = VecDeque::with_capacity(pipeline);
+        Self { stream, framing, pipeline, flying, unread: Vec::new(), unsent: Vec::new(), written: 0 }
+    }
+
+    /// How many more requests may be in flight.
+    pub(crate) fn room(&self) -> usize {
+        self.pipeline - self.flying.len().min(self.pipeline)
+    }
+
+    /// What is in flight, the oldest first.
+    pub(crate) fn flying(&self) -> &VecDeque<Flight> {
+        &self.flying
+    }
+
+    /// Adds a request to what the next [`Self::flush`] sends. The caller keeps to [`Self::room`].
+    pub(crate) fn queue(&mut self, request: &[u8], flight: Flight) {
+        self.unsent.extend_from_slice(request);
+        self.flying.push_back(flight);
+    }
+
+    /// Sends what is queued, with one system call; what the socket does not take waits for it to be writable.
+    pub(crate) fn flush(&mut self) -> Result<(), Broken> {
+        if self.written == self.unsent.len() {
+            return Ok(());
+        }
+        match self.stream.write(&self.unsent[self.written..]) {
+            Ok(written) => self.written += written,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.written == self.unsent.len() {
+            self.unsent.clear();
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes every whole answer that has come; how many bytes have. A short read means that the socket is empty: the
+    /// next byte is a new event.
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        mut take: impl FnMut(&Answer<'_>, Flight),
+    ) -> Result<usize, Broken> {
+        let mut total = 0;
+        loop {
+            let length = match self.stream.read(buffer) {
+                Ok(0) => return Err(Broken::Closed),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(total),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            total += length;
+            if self.unread.is_empty() {
+                let taken = split(self.framing, &mut self.flying, &buffer[..length], &mut take)?;
+                self.unread.extend_from_slice(&buffer[taken..length]);
+            } else {
+                self.unread.extend_from_slice(&buffer[..length]);
+                let taken = split(self.framing, &mut self.flying, &self.unread, &mut take)?;
+                self.unread.drain(..taken);
+            }
+            if length < buffer.len() {
+                return Ok(total);
+            }
+        }
+    }
+}
+
+/// Takes every whole answer in `bytes`; how many bytes that were.
+fn split(
+    framing: Framing,
+    flying: &mut VecDeque<Flight>,
+    bytes: &[u8],
+    take: &mut impl FnMut(&Answer<'_>, Flight),
+) -> Result<usize, Broken> {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        let Some(answer) = framing.split(&bytes[taken..])? else { break };
+        let flight = flying.pop_front().ok_or(Broken::Unasked)?;
+        take(&answer, flight);
+        taken += answer.length;
+    }
+    Ok(taken)
+}
