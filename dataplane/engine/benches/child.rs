@@ -163,14 +163,16 @@ fn run_plane(order: Order) -> io::Result<()> {
     })
 }
 
-/// A reply of `bytes` bytes in all, answering with as much body as makes it so.
+/// A reply of `bytes` bytes in all: a price of the first asset, filled up with blanks.
 fn reply_of(bytes: usize) -> Vec<u8> {
     // The length with leading zeros, so that the head is always as long.
     let head =
         |body: usize| format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {body:04}\r\n\r\n");
     let body = bytes.saturating_sub(head(0).len());
-    let mut reply = head(body).into_bytes();
-    reply.resize(reply.len() + body, b'x');
+    let asset = plane::symbol(0);
+    let price = format!("{{\"asset\":\"{asset}\",\"price\":\"1\",\"currency\":\"USD\",\"age_ms\":0,\"sequence\":1}}");
+    let mut reply = [head(body), price].concat().into_bytes();
+    reply.resize(bytes, b' ');
     reply
 }
 

@@ -38,7 +38,7 @@ pub const KEY_ID: u32 = 7;
 pub const UDP_SECRET: [u8; 16] = *b"bench-udp-secret";
 
 /// The text of the key at `index`; all are of one length.
-fn key_text(index: usize) -> String {
+pub fn key_text(index: usize) -> String {
     format!("tb_live_bench{index:027}")
 }
 
