@@ -23,8 +23,8 @@ impl Default for ShardParameters {
 /// An instruction from the control plane to one shard, taken between requests.
 #[derive(Clone, Debug)]
 pub enum ShardCommand {
-    /// Use this key directory from now on. Whoever sends it keeps the one before until every shard has changed over:
-    /// the last to let go of a large one spends milliseconds on it, and that should not be a shard.
+    /// Use this key directory from now on. The engine keeps the one before until every shard has changed over: the last
+    /// to let go of a large one spends milliseconds on it, and that must not be a shard.
     Keys(Arc<KeyDirectory>),
     /// Use this asset directory from now on; it holds every old id.
     Assets(Arc<AssetDirectory>),

@@ -89,6 +89,12 @@ impl<E> Connection<E> {
         self.output = Some(output);
     }
 
+    /// All of the output has been sent: its buffer goes to the pool.
+    #[inline]
+    pub(crate) fn sent_whole(&mut self, buffers: &mut Buffers) {
+        self.release_output(buffers);
+    }
+
     /// Keeps `fresh` for later: the shard cannot go on with it now.
     pub(crate) fn keep(&mut self, fresh: &[u8], buffers: &mut Buffers) -> Result<(), Exhausted> {
         self.unserved = true;

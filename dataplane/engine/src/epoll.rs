@@ -10,7 +10,7 @@ pub(crate) mod watch;
 
 use crate::connections::{Buffers, Connections, TOKEN_BITS};
 use crate::datagrams::Datagrams;
-use crate::limits::{HOUSEKEEPING_MS, SWEEP_MS};
+use crate::limits::{ACCEPTS_PER_TURN, HOUSEKEEPING_MS, SWEEP_MS};
 use crate::stats::LoopCounters;
 use crate::wiring::ShardLoop;
 use dataplane_core::shard::{ReadyList, StreamToken};
@@ -27,9 +27,6 @@ const LISTENER: u64 = 1 << TOKEN_BITS;
 const DATAGRAMS: u64 = 2 << TOKEN_BITS;
 const WAKE: u64 = 3 << TOKEN_BITS;
 const TIMER: u64 = 4 << TOKEN_BITS;
-
-/// Connections accepted in one turn: 64 at some 10 µs each hold up the connected for less than a millisecond.
-const ACCEPTS_PER_TURN: usize = 64;
 
 /// Bytes of one read. 16 KiB hold a hundred pipelined requests, whose replies fill the reply buffer three times over;
 /// more would only be copied aside.
@@ -48,7 +45,11 @@ enum Accepting {
     Yes,
     /// No descriptors or memory: tried again at the next housekeeping.
     Paused,
-    /// Told to stop.
+    /// Told to stop: those who wait already are taken in, so many at most.
+    Draining {
+        left: usize,
+    },
+    /// Newcomers are refused.
     Stopped,
 }
 
@@ -120,7 +121,8 @@ impl EpollLoop {
     /// One turn; whether there is to be another.
     fn turn(&mut self) -> io::Result<bool> {
         // Work that is left over from the last turn must not be slept on.
-        let sleep = self.ready.streams.is_empty() && self.setup.park();
+        let idle = self.ready.streams.is_empty() && !matches!(self.accepting, Accepting::Draining { .. });
+        let sleep = idle && self.setup.park();
         self.counters.parks += u64::from(sleep);
         let happened = self.watch.wait(sleep);
         self.setup.wake.unpark();
@@ -135,7 +137,10 @@ impl EpollLoop {
         self.serve_ready(now);
         self.call_line(now);
         if orders.stop_accepting {
-            self.stop_accepting(now);
+            self.stop_accepting();
+        }
+        if let Accepting::Draining { left } = self.accepting {
+            self.drain_listener(now, left);
         }
         Ok(!orders.stop)
     }
@@ -143,9 +148,10 @@ impl EpollLoop {
     fn happened(&mut self, now: Moment, event: Event) -> io::Result<()> {
         match event.token {
             // Both are level-triggered: what is left over is told again.
-            LISTENER => {
+            LISTENER if self.accepting == Accepting::Yes => {
                 let _more = self.accept(now);
             }
+            LISTENER => {}
             DATAGRAMS => {
                 let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
                 let _more = self.datagrams.serve(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now)?;
@@ -197,19 +203,27 @@ impl EpollLoop {
         let _ = self.watch.change(self.setup.listener.as_raw_fd(), LISTENER, what);
     }
 
-    /// Takes in those who wait already, then refuses newcomers at once, so that they can turn elsewhere.
-    fn stop_accepting(&mut self, now: Moment) {
-        if self.accepting == Accepting::Stopped {
-            return;
+    /// Takes in those who wait already, a turn's worth at a time; then refuses newcomers, so that they turn elsewhere.
+    fn stop_accepting(&mut self) {
+        if matches!(self.accepting, Accepting::Yes | Accepting::Paused) {
+            // Its queue is emptied unasked, and turns do not end with it.
+            self.watch_listener(NOTHING);
+            // Bounded by the backlog, which a crowd of newcomers could refill without end.
+            self.accepting = Accepting::Draining { left: LISTEN_BACKLOG.unsigned_abs() as usize };
         }
-        // Bounded by the backlog, which a crowd of newcomers could refill without end.
-        let rounds = LISTEN_BACKLOG.unsigned_abs() as usize / ACCEPTS_PER_TURN;
-        let _drained = (0..=rounds).find(|_| !self.accept(now));
-        self.accepting = Accepting::Stopped;
-        self.watch_listener(NOTHING);
-        let _ = self.watch.remove(self.setup.listener.as_raw_fd());
-        // A listener that is shut down answers with a reset; the port itself stays ours until the loop ends.
-        let _ = socket2::SockRef::from(&self.setup.listener).shutdown(Shutdown::Both);
+    }
+
+    fn drain_listener(&mut self, now: Moment, left: usize) {
+        let more = self.accept(now);
+        match left.saturating_sub(ACCEPTS_PER_TURN) {
+            left if left > 0 && more => self.accepting = Accepting::Draining { left },
+            _ => {
+                self.accepting = Accepting::Stopped;
+                let _ = self.watch.remove(self.setup.listener.as_raw_fd());
+                // A listener that is shut down answers with a reset; the port itself stays ours until the loop ends.
+                let _ = socket2::SockRef::from(&self.setup.listener).shutdown(Shutdown::Both);
+            }
+        }
     }
 
     /// Ten times a second: what is due in the shard, connections past their deadline, counters for others to see.

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use dataplane_core::access::KeyDirectory;
 use dataplane_core::command::{ShardCommand, ShardParameters};
 use dataplane_core::feed::{FeedCounters, FeedParameters, VenueDetail};
+use keys_in_use::KeysInUse;
 use rtrb::Consumer;
 use shared::asset::{AssetDirectory, AssetId};
 use shared::tick::Tick;
@@ -21,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tuning::core_plan::CorePlan;
 
+mod keys_in_use;
 mod start;
 
 /// What the data plane is made of.
@@ -93,6 +95,7 @@ pub struct DataPlane {
     feed: FeedSender,
     feed_counters: Arc<Mutex<FeedCounters>>,
     hand_overs: Receiver<HandedOver>,
+    keys: Mutex<KeysInUse>,
     ticks: Mutex<Option<Consumer<Tick>>>,
     usage: Mutex<Vec<Consumer<UsageRecord>>>,
     threads: Mutex<Vec<Thread>>,
@@ -176,8 +179,14 @@ impl DataPlane {
         std::mem::take(&mut *lock(&self.usage))
     }
 
-    /// Gives an instruction to every shard and wakes them; waits for room in a shard's channel.
+    /// Gives an instruction to every shard and wakes them; waits for room in a shard's channel. A key directory that is
+    /// replaced is kept here until every shard has let go of it, and is freed by a later call of this or of
+    /// [`DataPlane::stats`].
     pub fn command(&self, command: &ShardCommand) {
+        if let ShardCommand::Keys(next) = command {
+            lock(&self.keys).replace(Arc::clone(next));
+        }
+        self.free_unused_keys();
         for shard in &self.shards {
             // It can only fail when the shard has ended, which `failed_thread` tells.
             let _ = shard.commands.send(command.clone());
@@ -185,9 +194,15 @@ impl DataPlane {
         }
     }
 
+    fn free_unused_keys(&self) {
+        let unused = lock(&self.keys).take_unused();
+        drop(unused);
+    }
+
     /// What every shard published last.
     #[must_use]
     pub fn stats(&self) -> Vec<ShardStats> {
+        self.free_unused_keys();
         self.shards.iter().map(|shard| shard.stats.read()).collect()
     }
 

@@ -86,11 +86,18 @@ pub(crate) struct FeedLoop {
     pub(crate) wakes: Vec<Arc<ShardWake>>,
     /// Where the counters are published. The feed thread never waits for it.
     pub(crate) counters: Arc<Mutex<FeedCounters>>,
+    /// Where it is to run; `None`: anywhere.
+    pub(crate) cpu: Option<usize>,
+    /// Told once, before it turns: what the operator should know, or nothing.
+    pub(crate) turning: Sender<Option<String>>,
 }
 
 /// Turns until told to stop.
 pub(crate) fn run(context: FeedLoop) {
-    let FeedLoop { setup, received, wakes, counters } = context;
+    let FeedLoop { setup, received, wakes, counters, cpu, turning } = context;
+    let refused = cpu.and_then(|cpu| tuning::pin::pin_current_thread(cpu).err());
+    // It can only fail when the starter has given up, and then a stop is on its way.
+    let _ = turning.try_send(refused.map(|refused| format!("feed: {refused}")));
     let mut feed = FeedShard::new(setup);
     let mut next_sweep_mono_ns = 0;
     loop {

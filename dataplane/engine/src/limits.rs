@@ -4,7 +4,7 @@
 pub(crate) use dataplane_core::limits::WRITE_STALL_MS;
 use dataplane_core::limits::{REQUEST_HEAD_MAX, TICKS_PER_DRAIN_MAX};
 use shared::limits::TICK_RING_CAPACITY;
-use tuning::ring_probe::FILE_TABLE_ENTRIES;
+use tuning::ring_probe::{FILE_TABLE_ENTRIES, RECEIVE_BUFFER_BYTES};
 
 /// TCP connections of one shard. An idle one holds its slab slot and nothing else, below 1 KiB: 16 MiB a shard.
 pub const CONNECTIONS_MAX: usize = 16_384;
@@ -26,6 +26,11 @@ pub(crate) const INPUT_MAX_BYTES: usize = 1_024 * 1_024;
 /// half heads of 8 KiB is 128 MiB, and no burst can take that from them.
 pub(crate) const INPUT_BURSTS_BYTES: usize = 64 * 1_024 * 1_024;
 
+/// Input in such buffers at which a shard is pressed: io_uring then receives one buffer at a time, and nothing for a
+/// client that does not take its replies. The rest of the bound is for what is on its way by then: a turn's receive
+/// buffers, 4 MiB, in input buffers of at most twice their content.
+pub(crate) const INPUT_PRESSURE_BYTES: usize = INPUT_BURSTS_BYTES / 4;
+
 /// First capacity of an input buffer: a head of a browser with its cookies fits.
 pub(crate) const INPUT_FIRST_BYTES: usize = 2 * 1_024;
 
@@ -42,6 +47,14 @@ pub(crate) const OUTPUTS_MAX: usize = 4_096;
 
 /// Reply buffers kept for reuse: 512 × 16 KiB = 8 MiB. More than that in one turn come from the allocator.
 pub(crate) const OUTPUTS_POOLED_MAX: usize = 512;
+
+/// Reply bytes that io_uring collects in a turn before it submits: half of a first-level cache of 32 KiB and more. What is written
+/// then leaves while it is still near, and its buffers serve the next connections.
+pub(crate) const LAUNCH_BYTES: usize = 32 * 1_024;
+
+/// Connections accepted by one system call each in one turn: 64 at some 10 µs hold up the connected for less than a
+/// millisecond.
+pub(crate) const ACCEPTS_PER_TURN: usize = 64;
 
 /// Send buffer of a connection in the kernel (which doubles it), bytes. Some 500 replies; and because the kernel
 /// reports room when a third is free, a client has to read 17 KiB a second not to be called stalled.
@@ -87,4 +100,5 @@ pub(crate) const FEED_ROUNDS_MAX: usize = TICK_RING_CAPACITY / TICKS_PER_DRAIN_M
 
 const _: () = assert!(CONNECTIONS_MAX <= FILE_TABLE_ENTRIES as usize);
 const _: () = assert!(CONNECTIONS_MAX <= 1 << crate::connections::INDEX_BITS);
+const _: () = assert!(INPUT_PAUSE_BYTES + RECEIVE_BUFFER_BYTES <= INPUT_POOLED_BYTES);
 const _: () = assert!(INPUT_PAUSE_BYTES + 4 * RECEIVE_SOCKET_BYTES < INPUT_MAX_BYTES);

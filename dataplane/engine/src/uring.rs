@@ -5,13 +5,14 @@
 //! and commands come through an eventfd, housekeeping through a timer of the ring. What happens to one connection is in
 //! `streams`; what the bytes say is the shard's business.
 
+mod intake;
 mod operation;
 mod ring;
 mod streams;
 
 use crate::connections::{Buffers, Connections};
 use crate::datagrams::Datagrams;
-use crate::limits::{HOUSEKEEPING_MS, SWEEP_MS};
+use crate::limits::{ACCEPTS_PER_TURN, HOUSEKEEPING_MS, LAUNCH_BYTES, OUTPUTS_MAX, SWEEP_MS};
 use crate::stats::LoopCounters;
 use crate::wiring::ShardLoop;
 use dataplane_core::shard::{ReadyList, StreamToken};
@@ -43,6 +44,8 @@ enum Accepting {
     Paused,
     /// It was told to stop and has not ended yet.
     Stopping,
+    /// It ended; what waits in the listener's queue is taken in, so many at most.
+    Draining { left: usize },
     /// It ended for good.
     Stopped,
 }
@@ -61,6 +64,12 @@ struct UringLoop<'ring> {
     accepting: Accepting,
     /// Connections to look at before this turn ends.
     dirty: Vec<StreamToken>,
+    /// Connections whose replies leave with the next submission, all at once or not at all.
+    launched: Vec<StreamToken>,
+    /// Reply bytes written since the last submission.
+    written: usize,
+    /// Whether receives are held to one buffer each: see `Buffers::is_pressed`.
+    pressed: bool,
     /// Connections whose waiting request can be answered.
     ready: ReadyList,
     /// The list above while it is worked off; kept for its memory.
@@ -116,6 +125,9 @@ impl<'ring> UringLoop<'ring> {
             counters: LoopCounters::default(),
             accepting: Accepting::Paused,
             dirty: Vec::with_capacity(COMPLETION_ENTRIES as usize),
+            launched: Vec::with_capacity(OUTPUTS_MAX),
+            written: 0,
+            pressed: false,
             serving: ReadyList::new().streams,
             ready: ReadyList::new(),
             swept_mono_ms: 0,
@@ -154,15 +166,20 @@ impl<'ring> UringLoop<'ring> {
 
     /// One turn, up to the point where everything to be submitted is queued.
     fn turn(&mut self) {
-        let completions = self.ring.completions();
+        self.land();
         self.now = clock::now();
         let orders = self.setup.take_commands();
         self.setup.drain_feed(self.now, &mut self.ready);
         self.serve_ready();
-        for completion in &completions {
-            self.completed(*completion);
+        // What is taken meanwhile is for the next turn: it reads the clock again.
+        let count = self.ring.taken();
+        for place in 0..count {
+            self.completed(self.ring.at(place));
+            if self.written >= LAUNCH_BYTES {
+                self.launch();
+            }
         }
-        self.ring.put_back(completions);
+        self.ring.forget(count);
         if self.datagrams_waiting {
             self.serve_datagrams();
         }
@@ -170,23 +187,44 @@ impl<'ring> UringLoop<'ring> {
         if orders.stop_accepting {
             self.stop_accepting();
         }
+        if let Accepting::Draining { left } = self.accepting {
+            self.drain_listener(left);
+        }
         self.settle_dirty();
+        self.settle_pressure();
         self.receive_buffers.publish();
         self.stop |= orders.stop;
     }
 
     /// Submits, and sleeps until something completes. Without sleeping when there is work left.
     fn sleep(&mut self) -> io::Result<()> {
-        let work = self.datagrams_waiting || !self.ready.streams.is_empty() || self.ring.has_taken() || self.stop;
+        let work = self.datagrams_waiting
+            || !self.ready.streams.is_empty()
+            || self.ring.taken() > 0
+            // A reply buffer that is on its way out now is what they wait for.
+            || self.buffers.has_line() && !self.launched.is_empty()
+            || matches!(self.accepting, Accepting::Draining { .. })
+            || self.stop;
         if work || !self.setup.park() {
             // SAFETY: it points at nothing.
             unsafe { self.ring.push(&operation::nudge()) };
         } else {
             self.counters.parks += 1;
         }
+        self.written = 0;
         let woken = self.ring.wait();
         self.setup.wake.unpark();
         woken
+    }
+
+    /// Submits in the middle of a turn: the first replies leave, and their buffers are used again while they are in the
+    /// cache.
+    fn launch(&mut self) {
+        self.settle_dirty();
+        self.receive_buffers.publish();
+        self.written = 0;
+        self.ring.submit_now();
+        self.land();
     }
 
     fn completed(&mut self, completion: Completion) {
@@ -210,7 +248,9 @@ impl<'ring> UringLoop<'ring> {
                 self.keep_house();
                 self.arm_timer();
             }
-            Kind::Other => {}
+            Kind::HangUp => self.hung_up(token, completion),
+            // Kept apart by the ring: see `land`.
+            Kind::QuickSend | Kind::Other => {}
         }
     }
 
@@ -267,22 +307,34 @@ impl<'ring> UringLoop<'ring> {
                 unsafe { self.ring.push(&operation::cancel(Kind::Accept.alone())) };
             }
             Accepting::Paused => self.stopped_accepting(),
-            Accepting::Stopping | Accepting::Stopped => {}
+            Accepting::Stopping | Accepting::Draining { .. } | Accepting::Stopped => {}
         }
     }
 
     fn stopped_accepting(&mut self) {
-        self.accepting = Accepting::Stopped;
-        // The listener is non-blocking: this ends with the queue, or with its bound, since a crowd of newcomers could
-        // refill it without end.
-        for _ in 0..LISTEN_BACKLOG {
+        // Bounded, since a crowd of newcomers could refill the queue without end.
+        self.accepting = Accepting::Draining { left: LISTEN_BACKLOG.unsigned_abs() as usize };
+    }
+
+    /// Takes in some of those who wait; after the last of them newcomers are refused.
+    fn drain_listener(&mut self, left: usize) {
+        for _ in 0..ACCEPTS_PER_TURN.min(left) {
             match self.setup.listener.accept() {
                 Ok((stream, _)) => self.admit(File::Ordinary(stream.into())),
                 // That client has gone again; others wait behind it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(_) => break,
+                // The listener is non-blocking: nobody waits.
+                Err(_) => return self.refuse_newcomers(),
             }
         }
+        match left.saturating_sub(ACCEPTS_PER_TURN) {
+            0 => self.refuse_newcomers(),
+            left => self.accepting = Accepting::Draining { left },
+        }
+    }
+
+    fn refuse_newcomers(&mut self) {
+        self.accepting = Accepting::Stopped;
         // It can only fail when the listener listens no more. The port itself stays ours until the loop ends.
         let _ = socket2::SockRef::from(&self.setup.listener).shutdown(Shutdown::Both);
     }

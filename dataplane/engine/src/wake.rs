@@ -88,8 +88,9 @@ impl ThreadWake {
     pub(crate) fn notify(&self) {
         // Pairs with the fence in `park_unless`: either we see the flag, or the thread sees the work.
         fence(Ordering::SeqCst);
+        // Acquire: whoever sees the flag sees the thread, which was there before the flag was first set.
         if self.parked.load(Ordering::Relaxed)
-            && self.parked.swap(false, Ordering::Relaxed)
+            && self.parked.swap(false, Ordering::Acquire)
             && let Some(thread) = self.thread.get()
         {
             thread.unpark();
@@ -100,7 +101,7 @@ impl ThreadWake {
     /// called by the same thread.
     pub(crate) fn park_unless(&self, limit: Duration, has_work: impl FnOnce() -> bool) {
         self.thread.get_or_init(std::thread::current);
-        self.parked.store(true, Ordering::Relaxed);
+        self.parked.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         if !has_work() {
             std::thread::park_timeout(limit);
@@ -137,6 +138,7 @@ mod tests {
         wake.notify();
         assert!(!woken(&wake));
     }
+
     #[test]
     fn no_word_to_a_thread_is_slept_through() {
         let (wake, sent) = (Arc::new(ThreadWake::default()), Arc::new(AtomicUsize::new(0)));

@@ -3,8 +3,8 @@
 //! An idle connection holds none. Buffers come from a pool and go back to it; the pool and what is out of it are bounded.
 
 use crate::limits::{
-    CONNECTIONS_MAX, INPUT_BURSTS_BYTES, INPUT_FIRST_BYTES, INPUT_MAX_BYTES, INPUT_POOLED_BYTES, INPUTS_POOLED_MAX,
-    OUTPUTS_MAX, OUTPUTS_POOLED_MAX,
+    CONNECTIONS_MAX, INPUT_BURSTS_BYTES, INPUT_FIRST_BYTES, INPUT_MAX_BYTES, INPUT_POOLED_BYTES, INPUT_PRESSURE_BYTES,
+    INPUTS_POOLED_MAX, OUTPUTS_MAX, OUTPUTS_POOLED_MAX,
 };
 use dataplane_core::reply::ReplyBuffer;
 use dataplane_core::shard::StreamToken;
@@ -125,6 +125,19 @@ impl Buffers {
     #[inline]
     pub(crate) fn call_next(&mut self) -> Option<StreamToken> {
         if self.in_line.is_empty() || !self.has_output() { None } else { self.in_line.pop_front() }
+    }
+
+    /// Whether anybody is in line.
+    #[inline]
+    pub(crate) fn has_line(&self) -> bool {
+        !self.in_line.is_empty()
+    }
+
+    /// Whether large inputs take so much that no more should be taken in than can be served; `was`: as of late. It ends
+    /// at half of where it begins, so that it does not come and go with every buffer.
+    #[inline]
+    pub(crate) fn is_pressed(&self, was: bool) -> bool {
+        self.bursts_out > if was { INPUT_PRESSURE_BYTES / 2 } else { INPUT_PRESSURE_BYTES }
     }
 
     /// Takes a reply buffer back.

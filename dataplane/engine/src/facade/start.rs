@@ -1,5 +1,6 @@
 //! The order in which the data plane comes up: limits, engine, ports, rings, feed thread, shards.
 
+use super::keys_in_use::KeysInUse;
 use super::{DataPlane, DataPlaneSetup, ShardHandle, StartRefused, Thread};
 use crate::choice::{Chosen, choose};
 use crate::feed_thread::{self, FeedLoop, FeedSender};
@@ -59,10 +60,16 @@ pub(super) fn start(
     let mut starting = Starting::new(feed.clone(), shards);
     starting.shards(&parts, bound, rings.tick_consumers, rings.usage_producers)?;
     let wakes = starting.handles.iter().map(|shard| Arc::clone(&shard.wake)).collect();
-    let feed_loop = FeedLoop { setup: feed_setup, received, wakes, counters: Arc::clone(&feed_counters) };
+    let (turning, feed_turns) = bounded(1);
+    // The control plane's runtime begins at the front of those CPUs.
+    let cpu = setup.plan.control.last().copied();
+    let counters = Arc::clone(&feed_counters);
+    let feed_loop = FeedLoop { setup: feed_setup, received, wakes, counters, cpu, turning };
     starting.thread("feed".to_owned(), move || feed_thread::run(feed_loop))?;
     starting.await_turns()?;
-    warnings.extend(starting.warned.try_iter());
+    let feed_warning =
+        feed_turns.recv().map_err(|_| StartRefused::Thread("the feed thread ended at once: a bug".to_owned()))?;
+    warnings.extend(starting.warned.try_iter().chain(feed_warning));
     let (handles, threads) = starting.finish();
     Ok(DataPlane {
         engine: chosen.engine,
@@ -74,6 +81,7 @@ pub(super) fn start(
         feed,
         feed_counters,
         hand_overs,
+        keys: Mutex::new(KeysInUse::new(Arc::clone(&setup.keys))),
         ticks: Mutex::new(Some(rings.control_ticks)),
         usage: Mutex::new(rings.usage_consumers),
         threads: Mutex::new(threads),
@@ -325,6 +333,28 @@ mod tests {
         while TcpStream::connect(plane.tcp_address()).is_ok() {
             assert!(Instant::now() < deadline, "newcomers are refused");
         }
+    }
+
+    /// CPU lists of this process's feed threads. Tests run beside each other, so there may be several.
+    fn feed_threads_run_on() -> Vec<String> {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
+        let status = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let of_feed = status.filter(|text| text.starts_with("Name:\tfeed\n"));
+        of_feed.filter_map(|text| Some(text.split("Cpus_allowed_list:\t").nth(1)?.lines().next()?.to_owned())).collect()
+    }
+
+    #[test]
+    fn the_feed_thread_runs_on_the_control_plane_s_cpus() {
+        let last = *tuning::cpus::AllowedCpus::read().expect("a mask").cpus.last().expect("one at least");
+        let mut setup = setup(EngineChoice::Epoll, 1, 1);
+        setup.plan.control = vec![0, last];
+        let plane = start(&setup, || panic!("not asked for")).expect("started");
+        assert!(plane.warnings().iter().all(|line| !line.starts_with("feed:")), "{:?}", plane.warnings());
+        let found = feed_threads_run_on();
+        assert!(found.contains(&last.to_string()), "{found:?} and not {last}");
+        setup.plan.control = vec![usize::MAX];
+        let plane = start(&setup, || panic!("not asked for")).expect("started all the same");
+        assert!(plane.warnings().iter().any(|line| line.starts_with("feed: not pinned")), "{:?}", plane.warnings());
     }
 
     #[test]

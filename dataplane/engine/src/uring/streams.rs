@@ -8,16 +8,39 @@ use super::operation::{self, File, Kind};
 use super::ring::Completion;
 use crate::connections::{Buffers, Connection, Phase};
 use crate::handover::hand_over;
-use crate::limits::{INPUT_PAUSE_BYTES, LINGER_BYTES_MAX, LINGER_MS, WRITE_STALL_MS};
+use crate::limits::{LINGER_BYTES_MAX, LINGER_MS, OUTPUTS_MAX, WRITE_STALL_MS};
 use dataplane_core::shard::{Shard, StreamToken};
 use shared::code::Code;
 use shared::moment::Moment;
 use std::os::fd::{FromRawFd, OwnedFd};
-use tuning::ring_probe::RECEIVE_GROUP;
 
 /// State of a connection's multishot receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Receiving {
+pub(super) enum Receiving {
+    Off,
+    /// Multishot.
+    On,
+    /// One buffer.
+    Once,
+    /// Cancelled, not ended yet.
+    Ending,
+}
+
+/// State of a connection's send: while there is one, the output must not be touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    Off,
+    /// It ends with the submission, silently unless it fell short: see `UringLoop::land`.
+    AtOnce,
+    /// It ends with its completion.
+    InFlight,
+    /// The same, and it was cancelled.
+    Ending,
+}
+
+/// State of the watch for a broken connection, from which nothing is received any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watching {
     Off,
     On,
     /// Cancelled, not ended yet.
@@ -27,17 +50,17 @@ enum Receiving {
 /// What the engine knows of a connection.
 pub(super) struct Io {
     pub(super) file: File,
-    receiving: Receiving,
-    /// Whether a send is in flight: the output must not be touched.
-    sending: bool,
+    pub(super) receiving: Receiving,
+    pub(super) sending: Sending,
+    pub(super) watching: Watching,
     /// Whether a shutdown or an install is in flight: the file must not be closed.
     changing: bool,
     /// Whether it stands in the loop's list of connections to settle.
     dirty: bool,
     /// Whether it is to be closed as soon as the kernel holds nothing of it.
-    doomed: bool,
-    /// Whether its send was cancelled.
-    send_cancelled: bool,
+    pub(super) doomed: bool,
+    /// Whether its last reply fell short: what is left of it waits for room.
+    crowded: bool,
 }
 
 impl Io {
@@ -45,16 +68,18 @@ impl Io {
         Self {
             file,
             receiving: Receiving::Off,
-            sending: false,
+            sending: Sending::Off,
+            watching: Watching::Off,
             changing: false,
             dirty: false,
             doomed: false,
-            send_cancelled: false,
+            crowded: false,
         }
     }
 
     const fn is_idle(&self) -> bool {
-        matches!(self.receiving, Receiving::Off) && !self.sending && !self.changing
+        matches!((self.receiving, self.sending, self.watching), (Receiving::Off, Sending::Off, Watching::Off))
+            && !self.changing
     }
 }
 
@@ -101,6 +126,9 @@ impl UringLoop<'_> {
         if !completion.goes_on() {
             connection.io.receiving = Receiving::Off;
         }
+        if connection.io.sending == Sending::Off {
+            self.written += connection.unsent().len();
+        }
         match completion.errno() {
             // Buffers are back by the end of the turn: `settle` arms it again.
             libc::ENOBUFS => self.counters.receive_buffers_short += 1,
@@ -111,23 +139,55 @@ impl UringLoop<'_> {
         if served { self.mark(token) } else { self.close_early(token) }
     }
 
+    /// Settles the replies that left with the last submission: all of each, unless its completion says otherwise.
+    #[inline]
+    pub(super) fn land(&mut self) {
+        self.ring.take();
+        while let Some(completion) = self.ring.next_fallen_short() {
+            let (_, token) = Kind::from_number(completion.number);
+            if let Some(connection) = self.connections.get(token) {
+                connection.io.crowded = true;
+            }
+            self.sent(token, completion);
+        }
+        if self.launched.is_empty() || !self.ring.has_submitted() {
+            return;
+        }
+        let mut launched = std::mem::take(&mut self.launched);
+        for token in launched.drain(..) {
+            let Some(connection) = self.connections.get(token) else { continue };
+            if connection.io.sending != Sending::AtOnce {
+                continue;
+            }
+            connection.io.sending = Sending::Off;
+            connection.sent_whole(&mut self.buffers);
+            self.rest(token);
+        }
+        self.launched = launched;
+    }
+
     /// A send ended.
     #[inline]
     pub(super) fn sent(&mut self, token: StreamToken, completion: Completion) {
         let Some(connection) = self.connections.get(token) else { return };
-        connection.io.sending = false;
-        let whole = match (usize::try_from(completion.result), completion.errno()) {
-            (Ok(bytes), _) if bytes > 0 => connection.sent(bytes, &mut self.buffers),
-            (Err(_), libc::EINTR | libc::EAGAIN) => false,
-            // No byte of a reply that has some, or an error: it would be the same again.
-            _ => {
-                connection.io.doomed = true;
-                false
+        connection.io.sending = Sending::Off;
+        match (usize::try_from(completion.result), completion.errno()) {
+            (Ok(bytes), _) if bytes > 0 => {
+                connection.sent(bytes, &mut self.buffers);
             }
-        };
-        // The common case: nothing to do but to wait for the next request, which is being received already.
-        let resting = whole && connection.phase == Phase::Reading && !connection.unserved && !connection.input_ended;
-        if resting && connection.io.receiving == Receiving::On && !connection.io.doomed {
+            (Err(_), libc::EINTR | libc::EAGAIN) => {}
+            // No byte of a reply that has some, or an error: it would be the same again.
+            _ => connection.io.doomed = true,
+        }
+        self.rest(token);
+    }
+
+    /// A send has ended. In the common case there is nothing to do but to wait for the next request, which is being
+    /// received already.
+    #[inline]
+    fn rest(&mut self, token: StreamToken) {
+        let Some(connection) = self.connections.get(token) else { return };
+        if connection.is_at_rest() && connection.unsent().is_empty() {
             let deadline = connection.deadline_mono_ms;
             self.connections.set_deadline(token, deadline);
         } else {
@@ -200,7 +260,7 @@ impl UringLoop<'_> {
             if connection.io.doomed {
                 return self.bury(token);
             }
-            if connection.io.sending {
+            if connection.io.sending != Sending::Off {
                 break;
             }
             if !connection.unsent().is_empty() {
@@ -217,9 +277,20 @@ impl UringLoop<'_> {
     }
 
     fn send(&mut self, token: StreamToken) {
+        let has_room = self.launched.len() < OUTPUTS_MAX;
         let Some(connection) = self.connections.get(token) else { return };
+        let is_crowded = std::mem::take(&mut connection.io.crowded);
+        // Nobody is woken when it has left, so there must be nothing to do then.
+        if has_room && !is_crowded && connection.is_at_rest() {
+            let entry = operation::send_at_once(&connection.io.file, token, connection.unsent());
+            connection.io.sending = Sending::AtOnce;
+            self.launched.push(token);
+            // SAFETY: the output is neither touched nor freed while `sending` is set, which only `land` clears, after the
+            // entry was submitted; at the end of the loop nothing is freed before it was.
+            return unsafe { self.ring.push_silent(&entry) };
+        }
         let entry = operation::send(&connection.io.file, token, connection.unsent());
-        connection.io.sending = true;
+        connection.io.sending = Sending::InFlight;
         // SAFETY: the output is neither touched nor freed while `sending` is set, which only its completion clears; at
         // the end of the loop nothing is freed before the kernel holds no operation.
         unsafe { self.ring.push(&entry) };
@@ -341,30 +412,6 @@ impl UringLoop<'_> {
         connection.io.doomed |= refused.is_err();
     }
 
-    /// Arms or cancels the receive.
-    fn settle_receive(&mut self, token: StreamToken) {
-        let Some(connection) = self.connections.get(token) else { return };
-        let wanted = wants_input(connection);
-        match connection.io.receiving {
-            Receiving::Off if wanted => {
-                connection.io.receiving = Receiving::On;
-                let entry = operation::receive(&connection.io.file, token, RECEIVE_GROUP);
-                // SAFETY: it points at nothing; the buffers of the group outlive every operation of the ring.
-                unsafe { self.ring.push(&entry) };
-            }
-            Receiving::On if !wanted => self.cancel_receive(token),
-            Receiving::Off | Receiving::On | Receiving::Ending => {}
-        }
-    }
-
-    fn cancel_receive(&mut self, token: StreamToken) {
-        if let Some(connection) = self.connections.get(token) {
-            connection.io.receiving = Receiving::Ending;
-            // SAFETY: it points at nothing.
-            unsafe { self.ring.push(&operation::cancel(Kind::Receive.of(token))) };
-        }
-    }
-
     /// Takes a doomed connection from the kernel, then out of the slab.
     fn bury(&mut self, token: StreamToken) {
         let Some(connection) = self.connections.get(token) else { return };
@@ -373,13 +420,19 @@ impl UringLoop<'_> {
             connection.release(&mut self.setup.shard, &mut self.buffers);
             return self.close_file(connection.io.file);
         }
-        if connection.io.sending && !connection.io.send_cancelled {
-            connection.io.send_cancelled = true;
+        let io = &mut connection.io;
+        let (receives, watches) =
+            (matches!(io.receiving, Receiving::On | Receiving::Once), io.watching == Watching::On);
+        if io.sending == Sending::InFlight {
+            io.sending = Sending::Ending;
             // SAFETY: it points at nothing.
             unsafe { self.ring.push(&operation::cancel(Kind::Send.of(token))) };
         }
-        if self.connections.get(token).is_some_and(|connection| connection.io.receiving == Receiving::On) {
+        if receives {
             self.cancel_receive(token);
+        }
+        if watches {
+            self.cancel_watch(token);
         }
     }
 
@@ -411,20 +464,21 @@ fn take_in(
             connection.discarded += fresh.len();
             true
         }
-        Phase::Reading if !connection.io.sending && connection.can_reply(buffers) => {
+        Phase::Reading if connection.io.sending == Sending::Off && connection.can_reply(buffers) => {
             connection.serve(shard, now, fresh, buffers).is_ok()
         }
         _ => connection.keep(fresh, buffers).is_ok(),
     }
 }
 
-/// Whether bytes should be received now.
-fn wants_input(connection: &Connection<Io>) -> bool {
-    let has_room = connection.input.len() < INPUT_PAUSE_BYTES;
-    !connection.input_ended
-        && match connection.phase {
-            Phase::Reading | Phase::Waiting | Phase::Again | Phase::Closing => has_room,
-            Phase::Lingering => true,
-            Phase::HandingOver => false,
-        }
+impl Connection<Io> {
+    /// Whether, once its output has left, it has nothing to do but to wait for the next request or for a tick.
+    #[inline]
+    fn is_at_rest(&self) -> bool {
+        matches!(self.phase, Phase::Reading | Phase::Waiting)
+            && !self.unserved
+            && !self.input_ended
+            && self.io.receiving == Receiving::On
+            && !self.io.doomed
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::rig::{Client, PATIENCE, Rig, Wish, eventually, get, on_each_engine, request};
 use dataplane_core::command::ShardParameters;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
 
 #[test]
@@ -115,6 +115,54 @@ fn a_burst_beyond_all_receive_buffers_is_answered_whole() {
                 });
             }
         });
+        assert_eq!(rig.stats().closed_by_us, 0);
+    });
+}
+
+/// A client that sends as much as it can before it reads a little.
+struct Eager {
+    client: Client,
+    unsent: usize,
+    answers_left: usize,
+}
+
+impl Eager {
+    /// Whether it has had its answers. A body is one object, so braces are counted.
+    fn go_on(&mut self, burst: &[u8], part: &mut [u8]) -> bool {
+        let Self { client, unsent, answers_left } = self;
+        while *unsent > 0 {
+            match client.socket().write(&burst[burst.len() - *unsent..]) {
+                Ok(length) => *unsent -= length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error} with {unsent} bytes unsent and {answers_left} answers missing"),
+            }
+        }
+        match client.socket().read(part) {
+            Ok(0) => panic!("closed with {answers_left} answers missing"),
+            Ok(length) => *answers_left -= part[..length].iter().filter(|byte| **byte == b'}').count(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error} with {answers_left} answers missing"),
+        }
+        *answers_left == 0
+    }
+}
+
+#[test]
+fn hundreds_of_clients_that_pipeline_more_than_they_read_are_all_answered() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        // 98 KB each, which would be 75 MB of kept input, and 400 KB of answers each: more than sockets hold.
+        let burst = request("SOL", "").repeat(1_000).into_bytes();
+        let mut innocent = rig.connect();
+        let mut eager: Vec<Eager> = (0..600)
+            .map(|_| Eager { client: rig.connect(), unsent: burst.len(), answers_left: 1_000 })
+            .inspect(|eager| eager.client.socket().set_nonblocking(true).expect("non-blocking"))
+            .collect();
+        let mut part = vec![0; 32 * 1_024];
+        while !eager.is_empty() {
+            eager.retain_mut(|eager| !eager.go_on(&burst, &mut part));
+            assert_eq!(innocent.price("BTC").status, 200);
+        }
         assert_eq!(rig.stats().closed_by_us, 0);
     });
 }

@@ -67,6 +67,38 @@ fn commands_take_effect_on_open_connections() {
 }
 
 #[test]
+fn no_shard_is_the_last_to_let_go_of_a_key_directory() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced_as(Wish { shards: 2, ..Wish::of(engine) });
+        let mut clients: Vec<Client> = (0..20).map(|_| rig.connect()).collect();
+        let nobody = || Arc::new(KeyDirectory::build(Vec::new(), None, 2));
+        let first = nobody();
+        let watched = Arc::downgrade(&first);
+        for next in [first, nobody()] {
+            rig.plane.command(&ShardCommand::Keys(next));
+        }
+        for client in &mut clients {
+            eventually("the key is gone", || (client.price("BTC").status == 401).then_some(()));
+        }
+        eventually("both shards have let go", || (watched.strong_count() == 1).then_some(()));
+        let _freed_here = rig.plane.stats();
+        assert_eq!(watched.strong_count(), 0);
+    });
+}
+
+#[test]
+fn a_crowd_that_came_before_the_end_of_accepting_is_served() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let mut crowd: Vec<Client> = (0..500).map(|_| rig.connect()).collect();
+        rig.plane.command(&ShardCommand::StopAccepting);
+        let address = rig.plane.tcp_address();
+        eventually("newcomers are refused", || TcpStream::connect(address).is_err().then_some(()));
+        assert!(crowd.iter_mut().all(|client| client.price("BTC").status == 200));
+    });
+}
+
+#[test]
 fn drain_keeps_serving_stop_accepting_refuses_newcomers_only() {
     on_each_engine(|engine| {
         let rig = Rig::priced(engine);

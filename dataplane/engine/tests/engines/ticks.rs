@@ -2,6 +2,8 @@
 
 use crate::rig::{KEY, PATIENCE, Rig, Wish, eventually, on_each_engine, request};
 use shared::asset::AssetId;
+use std::net::Shutdown;
+use std::time::Duration;
 
 #[test]
 fn an_idle_shard_sees_a_new_tick() {
@@ -108,6 +110,22 @@ fn a_client_that_vanishes_while_it_waits_is_forgotten() {
         }
         drop(clients);
         rig.await_stats("none waits", |stats| stats.counters.waiting == 0 && stats.connections == 0);
+    });
+}
+
+#[test]
+fn a_waiting_client_that_resets_after_closing_its_side_is_forgotten_before_its_time() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let client = rig.connect();
+        client.send(&request("BTC", &format!("&newer_than={}&wait_ms=30000", u64::MAX / 2)));
+        client.socket().shutdown(Shutdown::Write).expect("open");
+        rig.await_stats("it waits", |stats| stats.counters.waiting == 1 && stats.connections == 1);
+        let answered = rig.stats().counters.http_requests;
+        socket2::SockRef::from(client.socket()).set_linger(Some(Duration::ZERO)).expect("a socket");
+        drop(client);
+        rig.await_stats("it is forgotten", |stats| stats.connections == 0 && stats.counters.waiting == 0);
+        assert_eq!(rig.stats().counters.http_requests, answered, "not by the end of its wait");
     });
 }
 
