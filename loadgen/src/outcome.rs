@@ -2,6 +2,7 @@
 
 use crate::plan::Level;
 use hdrhistogram::Histogram;
+use std::fmt;
 use std::time::Duration;
 
 /// Longest latency that is told apart, ns: a minute.
@@ -11,11 +12,12 @@ const AGE_MS_MAX: u64 = 86_400_000;
 
 /// Counts of one protocol at one target, the warm-up left out. Every request sent ends in exactly one of `answered`,
 /// `late`, `wrong`, `refused` and `lost`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tally {
     /// Requests whose intended time was in the counted time and that were sent.
     pub sent: u64,
-    /// Requests whose intended time came but that could not be sent: no connection, or no room in the pipeline to the end.
+    /// Requests whose intended time came but that could not be sent: no connection, or no room in the pipeline, until they
+    /// would have been lost.
     pub unsent: u64,
     /// Right answers in time.
     pub answered: u64,
@@ -59,6 +61,18 @@ impl Default for Tally {
             bytes_in: 0,
             faults: Vec::new(),
         }
+    }
+}
+
+impl fmt::Debug for Tally {
+    /// The counts: a histogram's twenty thousand numbers tell nobody anything.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, unsent, answered, late, wrong, refused, lost, broken, bytes_in, faults, .. } = self;
+        let counts = format_args!(
+            "sent {sent}, unsent {unsent}, answered {answered}, late {late}, wrong {wrong}, refused {refused}, \
+             lost {lost}, broken {broken}, bytes in {bytes_in}"
+        );
+        f.debug_tuple("Tally").field(&counts).field(faults).finish()
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) trait Lane {
     /// How many connections there are.
     fn len(&self) -> usize;
 
-    /// Whether every connection is open.
+    /// Whether every connection is open, or was tried in vain.
     fn is_connected(&self) -> bool;
 
     /// The schedule begins.

@@ -245,7 +245,7 @@ impl Lane for Streams<'_> {
     }
 
     fn is_connected(&self) -> bool {
-        self.streams.iter().all(|stream| matches!(stream.link, Link::Open(_)))
+        self.streams.iter().all(|stream| matches!(stream.link, Link::Open(_)) || stream.failures > 0)
     }
 
     fn begin(&mut self, schedule: Schedule, counted_from_ns: u64, end_ns: u64) {

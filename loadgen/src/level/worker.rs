@@ -125,7 +125,7 @@ impl<'a> Worker<'a> {
         self.udp.iter_mut().for_each(|lane| act(lane));
     }
 
-    /// Waits until every connection is open, or for as long as that may take.
+    /// Waits until every connection is open or was refused, or for as long as that may take.
     ///
     /// # Errors
     /// When the kernel refuses to wait.
@@ -167,7 +167,7 @@ impl<'a> Worker<'a> {
             }
             if now_ns >= end_ns {
                 cpu_end.get_or_insert_with(thread_cpu_ns);
-                if now_ns >= drain_until_ns || self.in_flight() == 0 {
+                if now_ns >= drain_until_ns || self.is_done() {
                     break;
                 }
             }
@@ -274,9 +274,12 @@ impl<'a> Worker<'a> {
         seen
     }
 
-    fn in_flight(&mut self) -> u64 {
+    /// Whether every turn is taken and nothing is in flight.
+    fn is_done(&mut self) -> bool {
         let seen = self.seen();
-        seen.sent - seen.answered - seen.failed
+        let mut is_done = seen.sent == seen.answered + seen.failed;
+        self.each(|lane| is_done &= lane.turns().due_ns() == u64::MAX);
+        is_done
     }
 
     /// Tells whoever watches what is new.
