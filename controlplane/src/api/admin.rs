@@ -101,6 +101,8 @@ fn shard(stats: &ShardStats, now: Moment) -> Value {
         "closed_by_us": stats.closed_by_us,
         "parks": stats.parks,
         "datagrams_unsent": stats.datagrams_unsent,
+        "datagrams_grouped": stats.datagrams_grouped,
+        "datagram_groups_refused": stats.datagram_groups_refused,
         "receive_buffers_short": stats.receive_buffers_short,
         "completion_overflows": stats.completion_overflows,
         "cpu_ms": stats.cpu_ns / 1_000_000,

@@ -94,7 +94,7 @@ fn node(text: &mut Exposition, state: &ApiState) {
 /// A metric that several things of a kind have: its name, kind, help, and where it stands.
 type Each<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
-const PER_SHARD: [Each<ShardStats>; 18] = [
+const PER_SHARD: [Each<ShardStats>; 19] = [
     ("tb_http_requests_total", Kind::Counter, "HTTP requests answered.", |shard| shard.counters.http_requests),
     ("tb_answered_total", Kind::Counter, "Requests answered with a price.", |shard| shard.counters.answered),
     ("tb_datagrams_total", Kind::Counter, "Datagrams received.", |shard| shard.counters.datagrams),
@@ -107,6 +107,7 @@ const PER_SHARD: [Each<ShardStats>; 18] = [
     ("tb_waiting", Kind::Gauge, "Requests waiting for a price.", |shard| shard.counters.waiting),
     ("tb_generation", Kind::Gauge, "Highest sequence in the table.", |shard| shard.counters.generation),
     ("tb_datagrams_unsent_total", Kind::Counter, "Replies the kernel did not take.", |shard| shard.datagrams_unsent),
+    ("tb_datagrams_grouped_total", Kind::Counter, "Replies sent together.", |shard| shard.datagrams_grouped),
     ("tb_usage_ring_full_total", Kind::Counter, "Usage records that had to wait.", |shard| {
         shard.counters.usage_ring_full
     }),

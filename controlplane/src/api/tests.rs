@@ -63,6 +63,8 @@ impl Plane for SaidPlane {
             receive_buffers_short: 0,
             completion_overflows: 0,
             datagrams_unsent: 0,
+            datagrams_grouped: 0,
+            datagram_groups_refused: 0,
             feed_lag: LagHistogram::default(),
             cpu_ns: 1_234_567_890,
             turned_mono_ms: tuning::clock::now().mono_ms() - self.turned_ms_ago,

@@ -246,7 +246,7 @@ impl EpollLoop {
 
     fn publish(&mut self, now: Moment) {
         self.counters.connections = self.connections.open() as u64;
-        self.counters.datagrams_unsent = self.datagrams.unsent();
+        self.datagrams.count_into(&mut self.counters);
         let setup = &self.setup;
         setup.stats.publish(now, &self.counters, &setup.feed_lag, setup.shard.counters());
     }

@@ -295,7 +295,7 @@ impl RivalLoop {
 
     fn publish(&mut self, now: Moment) {
         self.counters.connections = self.connections.open() as u64;
-        self.counters.datagrams_unsent = self.datagrams.unsent();
+        self.datagrams.count_into(&mut self.counters);
         self.setup.stats.publish(now, &self.counters, &self.setup.feed_lag, self.setup.shard.counters());
     }
 }

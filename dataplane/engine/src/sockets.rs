@@ -5,7 +5,8 @@ use crate::limits::{RECEIVE_SOCKET_BYTES, SEND_SOCKET_BYTES};
 use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use tuning::sockets::{check_free, tcp_listener, udp_socket};
+use std::os::fd::AsFd;
+use tuning::sockets::{check_free, take_trains, tcp_listener, tell_asked_address, udp_socket};
 
 /// Bound sockets.
 pub(crate) struct Sockets {
@@ -41,9 +42,20 @@ pub(crate) fn bind(ip: IpAddr, tcp_port: u16, udp_port: u16, shards: usize) -> R
         let bounded = bounded.and_then(|()| socket.set_recv_buffer_size(RECEIVE_SOCKET_BYTES));
         bounded.map_err(|error| refused("TCP", tcp_port, &error))?;
         let datagrams = udp_socket(udp).map_err(|error| refused("UDP", udp_port, &error))?;
+        prepare(&datagrams, ip);
         of_shards.push((listener, datagrams));
     }
     Ok(Sockets { of_shards, tcp, udp })
+}
+
+/// Has the datagram socket tell what it can beside each datagram. An older kernel knows neither: then datagrams come one
+/// by one, and replies leave from wherever the routing says.
+fn prepare(datagrams: &UdpSocket, ip: IpAddr) {
+    let _ = take_trains(datagrams.as_fd());
+    // Bound to one address, replies leave from it anyway.
+    if ip.is_unspecified() {
+        let _ = tell_asked_address(datagrams.as_fd(), ip);
+    }
 }
 
 fn decide(port: u16, free: impl FnOnce() -> io::Result<SocketAddr>) -> io::Result<u16> {

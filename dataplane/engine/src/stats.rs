@@ -29,6 +29,10 @@ pub struct ShardStats {
     pub completion_overflows: u64,
     /// Replies to datagrams that the kernel would not take.
     pub datagrams_unsent: u64,
+    /// Replies to datagrams that left together with others to the same peer.
+    pub datagrams_grouped: u64,
+    /// Times the kernel refused such a group; its replies left one by one.
+    pub datagram_groups_refused: u64,
     /// CPU time of the shard's thread, ns.
     pub cpu_ns: u64,
     /// When the loop last turned, monotonic ms.
@@ -57,10 +61,14 @@ pub(crate) struct LoopCounters {
     pub completion_overflows: u64,
     /// See [`ShardStats::datagrams_unsent`].
     pub datagrams_unsent: u64,
+    /// See [`ShardStats::datagrams_grouped`].
+    pub datagrams_grouped: u64,
+    /// See [`ShardStats::datagram_groups_refused`].
+    pub datagram_groups_refused: u64,
 }
 
 /// Numbers of a loop, of a shard's logic but its refusals, and refusals by code.
-const LOOP_NUMBERS: usize = 9;
+const LOOP_NUMBERS: usize = 11;
 const SHARD_NUMBERS: usize = 10;
 const REFUSALS: usize = 64;
 
@@ -111,6 +119,8 @@ impl PublishedStats {
             of_loop.receive_buffers_short,
             of_loop.completion_overflows,
             of_loop.datagrams_unsent,
+            of_loop.datagrams_grouped,
+            of_loop.datagram_groups_refused,
             cpu_ns,
             now.mono_ms(),
         ];
@@ -143,6 +153,8 @@ impl PublishedStats {
             receive_buffers_short,
             completion_overflows,
             datagrams_unsent,
+            datagrams_grouped,
+            datagram_groups_refused,
             cpu_ns,
             turned_mono_ms,
         ] = load(&self.of_loop);
@@ -169,6 +181,8 @@ impl PublishedStats {
             receive_buffers_short,
             completion_overflows,
             datagrams_unsent,
+            datagrams_grouped,
+            datagram_groups_refused,
             cpu_ns,
             turned_mono_ms,
             feed_lag: LagHistogram { counts: load(&self.lags), sum_ns: self.lag_sum_ns.load(Ordering::Relaxed) },
@@ -216,6 +230,8 @@ mod tests {
             receive_buffers_short: 5,
             completion_overflows: 6,
             datagrams_unsent: 12,
+            datagrams_grouped: 14,
+            datagram_groups_refused: 15,
         };
         let mut of_shard = ShardCounters { http_requests: 7, usage_ring_full: 8, generation: 9, ..Default::default() };
         of_shard.refused[63] = 10;
@@ -227,6 +243,7 @@ mod tests {
         assert_eq!((stats.index, stats.cpu, stats.turned_mono_ms), (3, Some(0), 11));
         assert_eq!((stats.connections, stats.accepted, stats.closed_by_us, stats.parks), (1, 2, 3, 4));
         assert_eq!((stats.receive_buffers_short, stats.completion_overflows, stats.datagrams_unsent), (5, 6, 12));
+        assert_eq!((stats.datagrams_grouped, stats.datagram_groups_refused), (14, 15));
         assert_eq!((stats.feed_lag, stats.counters), (feed_lag, of_shard));
     }
 }

@@ -360,7 +360,7 @@ impl<'ring> UringLoop<'ring> {
     fn publish(&mut self) {
         self.counters.connections = self.connections.open() as u64;
         self.counters.completion_overflows = self.ring.overflows();
-        self.counters.datagrams_unsent = self.datagrams.unsent();
+        self.datagrams.count_into(&mut self.counters);
         let setup = &self.setup;
         setup.stats.publish(self.now, &self.counters, &setup.feed_lag, setup.shard.counters());
     }

@@ -2,6 +2,7 @@
 //! With `--features monoio,glommio` the rivals stand in line too.
 
 mod bounds;
+mod datagrams;
 mod lifecycle;
 mod rig;
 mod streams;

@@ -21,6 +21,9 @@ use tuning::core_plan::CorePlan;
 /// The key that every request carries.
 pub const KEY: &str = "tb_test_0123456789abcdef";
 
+/// Its UDP secret; its number is 1.
+pub const UDP_SECRET: [u8; 16] = [7; 16];
+
 /// Longest a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,7 +88,7 @@ impl Wish {
             limit_per_second: 10_000_000,
             expires_at_ms: 0,
             permissions: Permissions(Permissions::PRICES),
-            udp_secret: [7; 16],
+            udp_secret: UDP_SECRET,
             month_used_up: false,
         };
         let plane = DataPlane::start(DataPlaneSetup {
