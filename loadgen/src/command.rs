@@ -71,7 +71,10 @@ fn print_plan(options: &Options) -> anyhow::Result<ExitCode> {
     faults.or_none()?;
     if let Some(path) = &options.json {
         let mut outputs = outputs::Outputs::open([("--json", Some(path)), ("--html", None), ("--hdr", None)])?;
-        outputs.write(outputs::JSON, (serde_json::to_string_pretty(&loadgen::report::json::plan(&levels))? + "\n").as_bytes())?;
+        outputs.write(
+            outputs::JSON,
+            (serde_json::to_string_pretty(&loadgen::report::json::plan(&levels))? + "\n").as_bytes(),
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&plan_table(&levels))?;

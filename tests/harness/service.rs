@@ -14,20 +14,29 @@ pub const ENGINES: [&str; 2] = ["io_uring", "epoll"];
 /// The built `trinity-beast`, of the same profile as the test itself.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("the path of this test");
-        let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned();
-        // Made anew if a source changed since: a test must never judge yesterday's binary.
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "trinity-beast", "--bin", "trinity-beast"]);
-        if profile.file_name().is_some_and(|name| name == "release") {
-            build.arg("--release");
-        }
-        build.env("CARGO_TARGET_DIR", profile.parent().expect("target")).current_dir(env!("CARGO_MANIFEST_DIR"));
-        let status = build.status().expect("cargo runs");
-        assert!(status.success(), "trinity-beast does not build");
-        profile.join("trinity-beast")
-    })
+    BINARY.get_or_init(|| built("trinity-beast"))
+}
+
+/// The built `trinity-stress`.
+pub fn stress_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("trinity-stress"))
+}
+
+/// Builds a program, called as its package is; made anew if a source changed since: a test must never judge yesterday's
+/// binary.
+fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "-p", name, "--bin", name]);
+    if profile.file_name().is_some_and(|name| name == "release") {
+        build.arg("--release");
+    }
+    build.env("CARGO_TARGET_DIR", profile.parent().expect("target")).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let status = build.status().expect("cargo runs");
+    assert!(status.success(), "{name} does not build");
+    profile.join(name)
 }
 
 /// A running `demo`, with a directory of its own; ended when dropped.

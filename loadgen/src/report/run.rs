@@ -193,15 +193,15 @@ impl LevelFinding {
         if behind_ns >= BEHIND_NS_TOLD && behind_ns.saturating_mul(2) >= latency_ns {
             let (behind, latency) = (super::figures::time(behind_ns), super::figures::time(latency_ns));
             return Some(format!(
-                "it was {behind} behind its own schedule at p99, of a latency of {latency}: the generator's limit, not \
-                 the server's. Give it CPUs of its own (--threads, --cpus), or another machine"
+                "the generator was {behind} behind its own schedule at p99, where the latency's p99 is {latency}: that is \
+                 the generator's limit, not the server's. Give it CPUs of its own (--threads, --cpus), or another machine"
             ));
         }
         let busy_percent = self.generator_cores() * 100.0 / threads.max(1) as f64;
         (busy_percent >= BUSY_PERCENT).then(|| {
             format!(
-                "its {threads} thread{} had no time left ({busy_percent:.0} % busy): the rate is the generator's limit. \
-                 Give it more (--threads, --cpus), or another machine",
+                "the generator's {threads} thread{} had no time left ({busy_percent:.0} % busy): the rate is its limit, \
+                 not the server's. Give it more (--threads, --cpus), or another machine",
                 if threads == 1 { "" } else { "s" }
             )
         })
@@ -255,7 +255,7 @@ impl Run {
         for level in &self.levels {
             let number = level.outcome.level.number;
             if let Some(why) = level.generator_limit(self.threads()) {
-                remarks.push(format!("Level {number}: the generator is the limit: {why}."));
+                remarks.push(format!("Level {number}: {why}."));
             }
         }
         remarks
