@@ -34,15 +34,19 @@ mod machine;
 mod report;
 #[path = "peers/results.rs"]
 mod results;
-#[path = "peers/settings.rs"]
+#[path = "peers/selection.rs"]
+mod selection;
 mod settings;
 #[path = "peers/subject.rs"]
 mod subject;
 
 use child::Order;
+use generators::Generators;
+use loads::Load;
 use machine::Machine;
 use report::Report;
 use results::Results;
+use selection::Selection;
 use settings::Settings;
 use std::io;
 use std::process::ExitCode;
@@ -55,32 +59,12 @@ use tuning::pin;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(order) = Order::from_arguments(&arguments) {
-        return ended(child::run(order));
+        return settings::end("peers", child::run(order));
     }
     if let Some(order) = generators::Order::from_arguments(&arguments) {
-        return ended(generators::run(&order));
+        return settings::end("peers", generators::run(&order));
     }
-    // `cargo test` runs benches too, without this flag: there is nothing to test here.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    match Settings::read(&arguments) {
-        Ok(settings) => ended(bench(&settings)),
-        Err(wrong) => {
-            eprintln!("peers: {wrong}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn ended(outcome: io::Result<()>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("peers: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    settings::main("peers", &arguments, (7, 1_000), bench)
 }
 
 /// The CPU of whatever is measured, and the generator's.
@@ -111,6 +95,7 @@ impl Interruption {
 }
 
 fn bench(settings: &Settings) -> io::Result<()> {
+    let selection = Selection::read(&settings.only).map_err(io::Error::other)?;
     let interruption = Interruption::watch()?;
     command::end_with_parent(libc::SIGTERM)?;
     tuning::sockets::raise_nofile()?;
@@ -126,20 +111,28 @@ fn bench(settings: &Settings) -> io::Result<()> {
     if let Some(cpu) = cpus.generator {
         pin::pin_current_thread(cpu).map_err(io::Error::other)?;
     }
-    let (subjects, missing) = Subject::start_all(settings, cpus.server)?;
-    let results = measure(settings, &subjects, &interruption)?;
-    let (generators, no_generators) = generators::compare(settings, cpus, &interruption)?;
+    let (subjects, missing) = Subject::start_all(&selection, cpus.server)?;
+    let results = measure(settings, &selection.loads, &subjects, &interruption)?;
+    let (generators, no_generators) = match selection.generators {
+        true => generators::compare(settings, cpus, &interruption)?,
+        false => (Generators::default(), None),
+    };
     let missing = missing.into_iter().chain(no_generators).collect();
     drop(subjects);
-    Report { settings, machine, missing, results, generators }.show()
+    Report { settings, selection, machine, missing, results, generators }.show()
 }
 
 /// All rounds: every load, every server, each round beginning with another one.
-fn measure(settings: &Settings, subjects: &[Subject], interruption: &Interruption) -> io::Result<Results> {
+fn measure(
+    settings: &Settings,
+    loads: &[Load],
+    subjects: &[Subject],
+    interruption: &Interruption,
+) -> io::Result<Results> {
     let mut results = Results::new(subjects);
     for round in 0..settings.rounds {
         eprintln!("peers: round {} of {}", round + 1, settings.rounds);
-        for &load in &settings.loads {
+        for &load in loads {
             for turn in 0..subjects.len() {
                 let index = (turn + round) % subjects.len();
                 let subject = &subjects[index];

@@ -58,8 +58,13 @@ pub fn main(
     }
     let duration = Duration::from_millis(millis);
     let defaults = Settings { only: String::new(), rounds, duration, json: None, write: None };
-    let outcome = Settings::read(arguments, defaults).map_err(io::Error::other);
-    end(name, outcome.and_then(|settings| bench(&settings)))
+    match Settings::read(arguments, defaults) {
+        Ok(settings) => end(name, bench(&settings)),
+        Err(wrong) => {
+            eprintln!("{name}: {wrong}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// How a process of the bench ends.

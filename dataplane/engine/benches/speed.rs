@@ -5,67 +5,34 @@
 //! else the machine does falls on all of them. Cost is CPU time of the serving thread per right answer; the ratio is
 //! taken within each round and its median is shown.
 //!
-//! `cargo bench -p trinity-dataplane-engine --bench speed -- [--rounds N] [--millis N] [--json FILE]`
+//! `cargo bench -p trinity-dataplane-engine --bench speed -- [--only TEXT] [--rounds N] [--millis N]
+//! [--json FILE] [--write FILE]`
 
 mod child;
 mod floor;
+mod listing;
 mod loads;
 mod median;
 mod plane;
 mod process;
+mod settings;
 mod table;
 mod threads;
 
 use child::{Order, Role, Server};
 use dataplane_engine::Engine;
 use loads::{Load, Sample};
+use settings::Settings;
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 use tuning::cpus::AllowedCpus;
 use tuning::pin;
 
-/// What the bench is told.
-struct Settings {
-    rounds: usize,
-    duration: Duration,
-    json: Option<PathBuf>,
-}
-
-impl Settings {
-    fn read(arguments: &[String]) -> Result<Self, String> {
-        let mut settings = Self { rounds: 7, duration: Duration::from_secs(2), json: None };
-        let mut arguments = arguments.iter();
-        while let Some(name) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{name} needs a value"));
-            let number = |text: &String| text.parse::<u64>().map_err(|_| format!("{name} needs a number, not {text}"));
-            match name.as_str() {
-                "--bench" => {}
-                "--rounds" => settings.rounds = usize::try_from(number(value()?)?.clamp(1, 100)).unwrap_or(1),
-                "--millis" => settings.duration = Duration::from_millis(number(value()?)?.clamp(50, 60_000)),
-                "--json" => settings.json = Some(value()?.into()),
-                _ => return Err(format!("{name} is not known: --rounds N, --millis N (each load), --json FILE")),
-            }
-        }
-        Ok(settings)
-    }
-}
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match Order::from_arguments(&arguments) {
-        Some(order) => child::run(order),
-        // `cargo test` runs benches too, without this flag: there is nothing to test here.
-        None if !arguments.iter().any(|argument| argument == "--bench") => Ok(()),
-        None => Settings::read(&arguments).map_err(io::Error::other).and_then(|settings| bench(&settings)),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("speed: {error}");
-            ExitCode::FAILURE
-        }
+    match Order::from_arguments(&arguments) {
+        Some(order) => settings::end("speed", child::run(order)),
+        None => settings::main("speed", &arguments, (7, 2_000), bench),
     }
 }
 
@@ -108,10 +75,15 @@ fn bench(settings: &Settings) -> io::Result<()> {
     if let Some(cpu) = generator {
         pin::pin_current_thread(cpu).map_err(io::Error::other)?;
     }
+    let loads: Vec<Load> = Load::ALL.into_iter().filter(|load| load.name().contains(&settings.only)).collect();
+    if loads.is_empty() {
+        let names = Load::ALL.map(Load::name).join("; ");
+        return Err(io::Error::other(format!("no load has {} in its name: they are {names}", settings.only)));
+    }
     let mut rounds = Vec::with_capacity(settings.rounds);
     for number in 0..settings.rounds {
         let mut round: Round = Vec::new();
-        for load in Load::ALL {
+        for &load in &loads {
             for pair in &mut pairs {
                 // Every other round the other way about: neither always comes after the same neighbour.
                 let (floor, plane) = if number % 2 == 0 {

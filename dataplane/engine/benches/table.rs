@@ -1,10 +1,11 @@
 //! What the rounds found, as a table for people and as JSON for machines: medians over rounds.
 
+use crate::listing::Listing;
 use crate::loads::{Load, Sample};
 use crate::median::median;
 use crate::{Round, Settings};
 use serde_json::{Value, json};
-use std::io::{self, Write};
+use std::io;
 
 /// One engine under one load.
 struct Row {
@@ -19,16 +20,9 @@ struct Row {
 
 pub fn show(rounds: &[Round], settings: &Settings) -> io::Result<()> {
     let rows: Vec<Row> = (0..rounds[0].len()).map(|index| row(rounds, index)).collect();
-    let mut out = io::stdout().lock();
-    let millis = settings.duration.as_millis();
-    writeln!(
-        out,
-        "medians of {} rounds of {millis} ms each; CPU of the serving thread per right answer",
-        rounds.len()
-    )?;
-    writeln!(
-        out,
-        "{:<30} {:<9} {:>9} {:>9} {:>6} {:>13} {:>11} {:>11} {:>8} {:>8}",
+    let (count, millis) = (rounds.len(), settings.duration.as_millis());
+    let title = format!("medians of {count} rounds of {millis} ms each; CPU of the serving thread per right answer");
+    let head = [
         "load",
         "engine",
         "floor ns",
@@ -38,32 +32,31 @@ pub fn show(rounds: &[Round], settings: &Settings) -> io::Result<()> {
         "floor req/s",
         "plane req/s",
         "p50 µs",
-        "p99 µs"
-    )?;
+        "p99 µs",
+    ];
+    let mut listing = Listing::new(title, &head);
     for row in &rows {
         let (floor, plane) = (&row.floor, &row.plane);
-        let range = format!("({:.3}-{:.3})", row.ratio_range.0, row.ratio_range.1);
-        writeln!(
-            out,
-            "{:<30} {:<9} {:>9.0} {:>9.0} {:>6.3} {:>13} {:>11.0} {:>11.0} {:>8.1} {:>8.1}",
-            row.load.name(),
-            row.engine,
-            floor.cpu_ns,
-            plane.cpu_ns,
-            row.ratio,
-            range,
-            floor.rate,
-            plane.rate,
-            plane.p50_us,
-            plane.p99_us
-        )?;
+        listing.rows.push(vec![
+            row.load.name().to_owned(),
+            row.engine.to_owned(),
+            format!("{:.0}", floor.cpu_ns),
+            format!("{:.0}", plane.cpu_ns),
+            format!("{:.3}", row.ratio),
+            format!("({:.3}-{:.3})", row.ratio_range.0, row.ratio_range.1),
+            format!("{:.0}", floor.rate),
+            format!("{:.0}", plane.rate),
+            format!("{:.1}", plane.p50_us),
+            format!("{:.1}", plane.p99_us),
+        ]);
     }
     let gains: Vec<(&str, f64, f64)> = ["io_uring", "epoll"].into_iter().filter_map(|name| gain(&rows, name)).collect();
-    for (engine, rate, cpu) in &gains {
-        writeln!(
-            out,
-            "16 deep against one at a time, {engine}: {rate:.1} × the rate, 1/{cpu:.1} of the CPU per request"
-        )?;
+    listing.remarks.extend(gains.iter().map(|(engine, rate, cpu)| {
+        format!("16 deep against one at a time, {engine}: {rate:.1} × the rate, 1/{cpu:.1} of the CPU per request")
+    }));
+    listing.print()?;
+    if let Some(path) = &settings.write {
+        listing.append_to(path)?;
     }
     if let Some(path) = &settings.json {
         std::fs::write(path, to_json(&rows, &gains, settings).to_string())?;

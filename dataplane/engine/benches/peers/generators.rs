@@ -4,26 +4,32 @@
 //! Cost is all CPU time of the process from start to end, as the kernel tells it to whoever waits for it, so each pays
 //! for its own start. Ours checks the asset in every answer; wrk looks at the status only, and asks for one asset.
 
-use crate::child::{self, Role, Server};
+use crate::child::{self, Server};
 use crate::command;
-use crate::loads::{Aim, CLIENTS};
+use crate::loads::CLIENTS;
 use crate::plane;
 use crate::process::{self, Process};
 use crate::results::Spread;
 use crate::settings::Settings;
 use crate::{Cpus, Interruption};
 use dataplane_engine::Engine;
-use loadgen::framing::Framing;
-use loadgen::tcp::{self, TcpLoad};
+use loadgen::job::{Credentials, DatagramFormat, Job, Pace, Progress, Target};
+use loadgen::level;
+use loadgen::plan::Level;
 use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
-use tuning::pin;
 
 /// First argument of our generator's process.
 const ROLE: &str = "generator";
+
+/// Longest wait for an answer: nothing here takes a hundredth of that.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Oldest price: those of a server that gets no quotes are as old as the run, which lasts an hour at most.
+const PRICE_AGE_MAX: Duration = Duration::from_secs(3_600);
 
 /// What our generator is told.
 pub struct Order {
@@ -46,24 +52,37 @@ impl Order {
     }
 }
 
-/// Runs the process to its end: it asks, and says how many answers were right.
+/// Runs the process to its end: it asks, and says how many answers were right. What runs is a level of `trinity-stress`
+/// with `--closed`, with everything that it checks and counts.
 pub fn run(order: &Order) -> io::Result<()> {
-    if let Some(cpu) = order.cpu {
-        pin::pin_current_thread(cpu).map_err(io::Error::other)?;
-    }
-    let report = tcp::run(&TcpLoad {
-        target: order.target,
-        connections: CLIENTS,
+    let target = Target { name: order.target.to_string(), tcp: Some(order.target), udp: None };
+    let job = Job {
+        targets: vec![target],
+        credentials: Credentials { key: plane::key_text(0), ..Credentials::default() },
+        pace: Pace::Closed,
         pipeline: 1,
-        framing: Framing::Http,
-        requests: Aim::requests(Role::Plane),
+        train: 1,
+        format: DatagramFormat::default(),
+        assets: (0..plane::ASSETS).map(plane::symbol).collect(),
         warm_up: Duration::ZERO,
         duration: Duration::from_secs(order.seconds),
-    })?;
-    if report.refused + report.wrong > 0 {
-        return Err(io::Error::other(format!("{} answers were not right", report.refused + report.wrong)));
+        late_after: PATIENCE,
+        lost_after: PATIENCE,
+        age_max: PRICE_AGE_MAX,
+        cpus: order.cpu.into_iter().collect(),
+        threads: 1,
+    };
+    // A closed loop does not look at the rate.
+    let level = Level { number: 1, connections: CLIENTS, rate: 1 };
+    let outcome = level::run(&job, &level, &Progress::default()).map_err(io::Error::other)?;
+    let Some(tally) = outcome.targets.into_iter().find_map(|target| target.tcp) else {
+        return Err(io::Error::other("the level drove nothing"));
+    };
+    let failed = tally.late + tally.wrong + tally.refused + tally.lost + tally.broken;
+    if failed > 0 {
+        return Err(io::Error::other(format!("{failed} answers were not right: {}", tally.faults.join("; "))));
     }
-    process::answer(&report.answered.to_string(), |_| Err(io::Error::other("there is nothing to ask")))
+    process::answer(&tally.answered.to_string(), |_| Err(io::Error::other("there is nothing to ask")))
 }
 
 /// What one round found: CPU time of each generator per right answer, ns.
@@ -117,15 +136,12 @@ impl Generators {
     }
 }
 
-/// Compares them, if that is wanted; and says if there is no wrk.
+/// Compares them; and says if there is no wrk.
 pub fn compare(
     settings: &Settings,
     cpus: Cpus,
     interruption: &Interruption,
 ) -> io::Result<(Generators, Option<String>)> {
-    if !settings.generators {
-        return Ok((Generators::default(), None));
-    }
     let engines = [Engine::IoUring, Engine::Epoll];
     let Some(wrk) = command::find("wrk") else {
         let rounds = engines.map(|engine| (engine, Vec::new())).into();

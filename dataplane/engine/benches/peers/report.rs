@@ -5,16 +5,20 @@ use crate::goals::{self, Goal};
 use crate::loads::{Load, Sample};
 use crate::machine::Machine;
 use crate::results::{Results, Spread};
+use crate::selection::Selection;
 use crate::settings::Settings;
 use crate::subject::Kind;
 use dataplane_engine::Engine;
 use serde_json::{Value, json};
 use std::fmt::{self, Write};
+use std::fs::OpenOptions;
 use std::io;
+use std::path::Path;
 
 /// Everything there is to tell.
 pub struct Report<'a> {
     pub settings: &'a Settings,
+    pub selection: Selection,
     pub machine: Machine,
     /// A line for each that was wanted and is not to be had.
     pub missing: Vec<String>,
@@ -35,20 +39,40 @@ impl Report<'_> {
     pub fn show(&self) -> io::Result<()> {
         let mut goals = goals::all(&self.results, &self.generators);
         // Who asks for a part does not want to hear of the others.
-        goals.retain(|goal| goal.measured.is_some() || self.settings.is_whole());
+        goals.retain(|goal| goal.measured.is_some() || self.selection.is_whole());
         let text = self.text(&goals).map_err(io::Error::other)?;
         io::Write::write_all(&mut io::stdout().lock(), text.as_bytes())?;
         if let Some(path) = &self.settings.json {
             std::fs::write(path, format!("{:#}\n", self.to_json(&goals)))?;
         }
-        if let Some(path) = &self.settings.write {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            let title = format!("# {name}: our server beside its floor and beside others");
-            let command = self.settings.command();
-            std::fs::write(path, format!("{title}\n\n`{command}`\n\n```\n{text}```\n"))?;
-            eprintln!("peers: written to {}", path.display());
+        match &self.settings.write {
+            Some(path) => self.append(path, &text),
+            None => Ok(()),
         }
+    }
+
+    /// Appends it to the file of results, which gets a title if it is new.
+    fn append(&self, path: &Path, text: &str) -> io::Result<()> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let title = match path.exists() {
+            true => String::new(),
+            false => {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                format!("# {name}: our server beside its floor and beside others\n")
+            }
+        };
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(named)?;
+        let text = format!("{title}\n`{}`\n\n```\n{text}```\n", self.command());
+        io::Write::write_all(&mut file, text.as_bytes()).map_err(named)?;
+        eprintln!("peers: written to {}", path.display());
         Ok(())
+    }
+
+    /// The command that was given, without the names of files.
+    fn command(&self) -> String {
+        let (rounds, millis) = (self.settings.rounds, self.settings.duration.as_millis());
+        let only = if self.selection.is_whole() { String::new() } else { format!(" --only {}", self.selection.list) };
+        format!("tuning/peers --rounds {rounds} --millis {millis}{only}")
     }
 
     fn text(&self, goals: &[Goal]) -> Result<String, fmt::Error> {
@@ -67,7 +91,7 @@ impl Report<'_> {
         if !self.results.servers.is_empty() {
             write!(text, "{LEGEND}")?;
         }
-        for &load in &self.settings.loads {
+        for &load in &self.selection.loads {
             self.table(&mut text, load)?;
         }
         self.generator_lines(&mut text)?;
@@ -104,7 +128,10 @@ impl Report<'_> {
     fn generator_lines(&self, text: &mut String) -> fmt::Result {
         let costs = self.generators.costs();
         if costs.iter().any(|(_, ours, wrk)| ours.is_some() && wrk.is_some()) {
-            writeln!(text, "\nload generators, 64 connections: CPU ns of the generator's process per answer")?;
+            writeln!(
+                text,
+                "\nload generators, 64 connections, rounds of whole seconds: CPU ns of the generator's process per answer"
+            )?;
         }
         for (engine, ours, wrk) in costs {
             if let (Some(ours), Some(wrk)) = (ours, wrk) {
@@ -116,14 +143,14 @@ impl Report<'_> {
 
     fn to_json(&self, goals: &[Goal]) -> Value {
         let servers: Vec<Kind> = self.results.servers.iter().map(|(kind, _)| *kind).collect();
-        let rows: Vec<Value> = (self.settings.loads.iter())
+        let rows: Vec<Value> = (self.selection.loads.iter())
             .flat_map(|load| servers.iter().filter_map(|kind| Row::new(&self.results, *load, *kind)))
             .map(|row| row.to_json())
             .collect();
         let versions = self.results.servers.iter().filter_map(|(_, version)| version.as_ref());
         let versions: Vec<&String> = versions.chain(&self.generators.version).collect();
         json!({
-            "command": self.settings.command(), "rounds": self.settings.rounds,
+            "command": self.command(), "rounds": self.settings.rounds,
             "millis": self.settings.duration.as_millis(), "machine": self.machine.to_json(), "versions": versions,
             "missing": self.missing, "rows": rows, "generators": self.generators.to_json(),
             "goals": goals.iter().map(Goal::to_json).collect::<Vec<_>>(),

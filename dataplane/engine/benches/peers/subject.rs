@@ -5,7 +5,7 @@ use crate::command::Foreign;
 use crate::installed::{Peer, Shape};
 use crate::loads::{Aim, Load, Sample};
 use crate::plane;
-use crate::settings::{RIVALS, Settings};
+use crate::selection::{RIVALS, Selection};
 use dataplane_engine::Engine;
 use loadgen::udp::Dialect;
 use std::io;
@@ -52,29 +52,29 @@ impl Kind {
 
 impl Subject {
     /// Starts everyone that is wanted on `cpu`; and a line for each that is wanted but not to be had.
-    pub fn start_all(settings: &Settings, cpu: Option<usize>) -> io::Result<(Vec<Self>, Vec<String>)> {
+    pub fn start_all(selection: &Selection, cpu: Option<usize>) -> io::Result<(Vec<Self>, Vec<String>)> {
         let (mut subjects, mut missing) = (Vec::new(), Vec::new());
-        if settings.loads.is_empty() {
+        if selection.loads.is_empty() {
             return Ok((subjects, missing));
         }
         let shape = shape(cpu)?;
         for engine in [Engine::IoUring, Engine::Epoll] {
-            if settings.wants("floor") {
+            if selection.has("floor") {
                 let order = Order::plane(engine, cpu).floor(shape.request, shape.head + shape.body);
                 subjects.push(Self::child(Kind::Floor(engine), order)?);
             }
         }
         for &engine in Engine::ALL {
-            if settings.wants(engine.name()) {
+            if selection.has(engine.name()) {
                 subjects.push(Self::child(Kind::Ours(engine), Order::plane(engine, cpu))?);
             }
         }
         for name in RIVALS {
-            if settings.wants(name) && !Engine::ALL.iter().any(|engine| engine.name() == name) {
+            if selection.has(name) && !Engine::ALL.iter().any(|engine| engine.name() == name) {
                 missing.push(format!("{name}: not in this build; it is with --features {name}"));
             }
         }
-        for peer in Peer::ALL.into_iter().filter(|peer| settings.wants(peer.name())) {
+        for peer in Peer::ALL.into_iter().filter(|peer| selection.has(peer.name())) {
             let Some(program) = peer.find() else {
                 missing.push(format!("{}: not installed; Debian has it as {}", peer.name(), peer.program()));
                 continue;
