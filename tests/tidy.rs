@@ -1,6 +1,6 @@
 //! The shape of the code, held by a machine: sizes, the crate graph, and what is absent from where.
 
-use cargo_metadata::{Metadata, MetadataCommand, Package, PackageId};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -126,7 +126,9 @@ fn no_float_on_a_price_path() {
 
 #[test]
 fn no_async_in_the_data_plane() {
-    forbid(&["shared", "dataplane", "tuning"], &["async", "await", "tokio"], &[], "async (invariants I2, I3)");
+    let rivals = ["engine/src/monoio.rs", "engine/src/glommio.rs"];
+    forbid(&["shared", "dataplane", "tuning"], &["async", "await"], &rivals, "async (invariants I2, I3)");
+    forbid(&["shared", "dataplane", "tuning"], &["tokio"], &[], "tokio (invariant I2)");
 }
 
 #[test]
@@ -198,9 +200,30 @@ fn reachable(metadata: &Metadata, package: &str) -> BTreeSet<String> {
     seen
 }
 
+/// Crates that are built only for a rival engine.
+const RIVALS: [&str; 3] = ["monoio", "glommio", "futures-lite"];
+
+fn metadata(features: Option<CargoOpt>) -> Metadata {
+    let mut command = MetadataCommand::new();
+    if let Some(features) = features {
+        command.features(features);
+    }
+    command.manifest_path(root().join("Cargo.toml")).exec().expect("cargo metadata")
+}
+
+#[test]
+fn the_rivals_are_no_part_of_what_is_built_by_default() {
+    let (usual, all) = (metadata(None), metadata(Some(CargoOpt::AllFeatures)));
+    for name in RIVALS {
+        assert!(!reachable(&usual, "trinity-beast").contains(name), "trinity-beast is built with {name}");
+        assert!(reachable(&all, "trinity-beast").contains(name), "no feature brings {name} any more");
+    }
+    assert!(!reachable(&all, "trinity-dataplane-engine").contains("tokio"), "a rival brings tokio (invariant I2)");
+}
+
 #[test]
 fn the_planes_are_walled_off() {
-    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec().expect("cargo metadata");
+    let metadata = metadata(None);
     let banned = ["tokio", "axum", "hyper", "sqlx", "fred", "reqwest", "async-std", "smol"];
     let walled =
         ["trinity-shared", "trinity-dataplane-core", "trinity-dataplane-engine", "trinity-tuning", "trinity-venues"];

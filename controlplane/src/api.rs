@@ -16,7 +16,6 @@ mod plane;
 mod prefixed;
 mod problem;
 
-pub use self::admin::engine_name;
 pub use self::plane::{FeedView, Plane, RunningPlane};
 
 use self::caller::AdminGate;

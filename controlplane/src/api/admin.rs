@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use dataplane_core::counters::ShardCounters;
 use dataplane_core::feed::VenueCounters;
-use dataplane_engine::{Engine, ShardStats};
+use dataplane_engine::ShardStats;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use shared::code::Code;
@@ -17,14 +17,6 @@ use tuning::clock;
 
 /// Keys in one page of `/admin/usage`.
 const PAGE_MAX: usize = 1_000;
-
-/// The engine's name in settings and answers.
-pub const fn engine_name(engine: Engine) -> &'static str {
-    match engine {
-        Engine::IoUring => "io_uring",
-        Engine::Epoll => "epoll",
-    }
-}
 
 /// `GET /admin/feeds`: each venue's session, and what the feed shard made of its quotes.
 pub async fn feeds(State(state): Shared, headers: HeaderMap) -> Result<Json<Value>, Problem> {
@@ -68,7 +60,7 @@ pub async fn engine(State(state): Shared, headers: HeaderMap) -> Result<Json<Val
     let (engine, reason) = state.plane.engine();
     let shards: Vec<Value> = state.plane.stats().iter().map(|stats| shard(stats, now)).collect();
     Ok(Json(json!({
-        "engine": engine_name(engine),
+        "engine": engine.name(),
         "reason": reason,
         "core_plan": state.plane.core_plan(),
         "node": state.facts,

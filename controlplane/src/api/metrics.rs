@@ -2,7 +2,6 @@
 //!
 //! Labels are shards, venues and codes, all few; never a key, an address or an asset.
 
-use super::admin::engine_name;
 use super::{ApiState, Shared, health};
 use crate::feeds::status::VenueStatus;
 use axum::extract::State;
@@ -83,7 +82,7 @@ fn node(text: &mut Exposition, state: &ApiState) {
     let facts = &state.facts;
     let build = format!("version=\"{}\",role=\"{}\",node=\"{}\"", facts.version, facts.role, facts.node);
     text.family("tb_build_info", Kind::Gauge, "Program and node.", [(build, 1)]);
-    let backend = format!("backend=\"{}\"", engine_name(state.plane.engine().0));
+    let backend = format!("backend=\"{}\"", state.plane.engine().0.name());
     text.family("tb_io_backend_info", Kind::Gauge, "What moves bytes for the shards.", [(backend, 1)]);
     let started_s = facts.started_time_ms / 1_000;
     text.one("tb_start_time_seconds", Kind::Gauge, "When the process started, Unix time.", started_s);

@@ -123,11 +123,23 @@ pub static ADMIN_KEY: Setting = Setting::new("ADMIN_KEY", "", "")
         "what /admin asks for; without it /admin admits nobody (demo makes one at each start)",
     )
     .secret();
+/// What `TB_ENGINE` may be: the rivals only where this binary was built with them.
+const ENGINES: &str = match (cfg!(feature = "monoio"), cfg!(feature = "glommio")) {
+    (true, true) => "auto, io_uring, epoll, monoio or glommio",
+    (true, false) => {
+        "auto, io_uring, epoll or monoio; glommio is not in this binary: cargo build --release --features monoio,glommio"
+    }
+    (false, true) => {
+        "auto, io_uring, epoll or glommio; monoio is not in this binary: cargo build --release --features monoio,glommio"
+    }
+    (false, false) => {
+        "auto, io_uring or epoll; monoio and glommio are not in this binary: cargo build --release --features \
+         monoio,glommio"
+    }
+};
 /// The engine.
-pub static TB_ENGINE: Setting = Setting::new("TB_ENGINE", "engine", "auto").says(
-    "auto, io_uring or epoll",
-    "what moves bytes for the shards; auto takes io_uring where the machine permits it",
-);
+pub static TB_ENGINE: Setting = Setting::new("TB_ENGINE", "engine", "auto")
+    .says(ENGINES, "what moves bytes for the shards; auto takes io_uring where the machine permits it");
 /// How many shards.
 pub static TB_SHARDS: Setting = Setting::new("TB_SHARDS", "shards", "")
     .says("1 to 63; empty: one for each allowed vCPU that is not reserved", "how many serving shards");

@@ -80,7 +80,7 @@ pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
         environment: take.label(&name::NODE_ENV),
         region: take.label(&name::AWS_REGION),
         admin_key: take.take(&name::ADMIN_KEY, None, admin_key),
-        engine: take.take(&name::TB_ENGINE, EngineChoice::Auto, engine),
+        engine: take.take(&name::TB_ENGINE, EngineChoice::Auto, EngineChoice::from_name),
         shards: take.take(&name::TB_SHARDS, None, |text| optional(text, |text| count(text, 1..=SHARDS_MAX))),
         control_cpus: take.take(&name::TB_CONTROL_CPUS, Vec::new(), cpu_list),
         data_dir: take.take(&name::TB_DATA_DIR, None, |text| optional(text, |text| PathBuf::from_str(text).ok())),
@@ -116,15 +116,6 @@ fn role(text: &str) -> Option<Role> {
     match text {
         "APP_REPORT_SERVER" => Some(Role::AppReportServer),
         "LPO" => Some(Role::Lpo),
-        _ => None,
-    }
-}
-
-fn engine(text: &str) -> Option<EngineChoice> {
-    match text {
-        "auto" => Some(EngineChoice::Auto),
-        "io_uring" => Some(EngineChoice::IoUring),
-        "epoll" => Some(EngineChoice::Epoll),
         _ => None,
     }
 }

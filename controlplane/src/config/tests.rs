@@ -96,6 +96,18 @@ fn each_bad_value_is_refused() {
 }
 
 #[test]
+fn a_rival_engine_is_taken_where_it_is_built_in_and_the_fault_says_how_to_build_it() {
+    for (name, built_in) in [("monoio", cfg!(feature = "monoio")), ("glommio", cfg!(feature = "glommio"))] {
+        match load_with(Profile::Serve, &[], &[("TB_ENGINE", name)]) {
+            Ok(settings) => assert!(built_in && EngineChoice::from_name(name) == Some(settings.engine)),
+            Err(bad) => {
+                assert!(!built_in && bad.to_string().contains("not in this binary: cargo build"), "{name}: {bad}")
+            }
+        }
+    }
+}
+
+#[test]
 fn all_faults_are_told_at_once_and_secrets_are_not() {
     let environment =
         [("TCP_PORT_LPO", "70000"), ("TB_ENGINE", "kqueue"), ("TB_SHARDS", "0"), ("ADMIN_KEY", "tooshort-canary")];

@@ -1,7 +1,7 @@
 //! The parts that a start puts together, each made of the settings.
 
 use super::ready::Addresses;
-use crate::api::{ApiState, NodeFacts, engine_name, health_router, listen, public_router};
+use crate::api::{ApiState, NodeFacts, health_router, listen, public_router};
 use crate::config::{Role, Settings, without_effect};
 use crate::feeds::instruments::Sources;
 use crate::feeds::plan::Wanted;
@@ -129,7 +129,7 @@ pub fn data_plane(
         feed_parameters: FeedParameters { fresh_ms, ..FeedParameters::default() },
         simulated,
     })?;
-    let (engine, reason) = (engine_name(plane.engine()), plane.engine_reason());
+    let (engine, reason) = (plane.engine().name(), plane.engine_reason());
     if settings.engine == EngineChoice::Auto && plane.engine() == Engine::Epoll {
         tracing::warn!(engine, "serving on {engine}: {reason}");
     } else {
@@ -184,7 +184,7 @@ impl OwnPorts {
             lrs_udp: None,
             health_lpo: self.health_lpo.local_addr()?,
             health_lrs: of(&self.health_lrs)?,
-            engine: engine_name(plane.engine()),
+            engine: plane.engine().name(),
             shards: plane.stats().len(),
             pid: std::process::id(),
         })
