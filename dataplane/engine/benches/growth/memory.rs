@@ -33,16 +33,17 @@ impl Memory {
         }
     }
 
-    /// Bytes of one key.
-    pub fn of_key(&self) -> f64 {
+    /// How many keys there were at most, and bytes of each; `None` where only one was.
+    pub fn of_keys(&self) -> Option<(usize, f64)> {
         let (keys, bytes) = self.most_keys;
-        bytes.saturating_sub(self.usual) as f64 / keys as f64
+        (keys > 0).then(|| (keys, bytes.saturating_sub(self.usual) as f64 / keys as f64))
     }
 
-    /// Bytes of one connection among the most there were, `at_once` of them asking at a time.
-    pub fn of_connection(&self, is_all_at_once: bool) -> f64 {
+    /// How many connections there were at most, and by how many bytes each made the server grow; of those that asked all
+    /// at once, or of those that took turns.
+    pub fn of_connections(&self, is_all_at_once: bool) -> Option<(usize, f64)> {
         let kind = |entry: &&(usize, usize, u64)| (entry.0 == entry.1) == is_all_at_once;
         let most = self.connections.iter().filter(kind).max_by_key(|entry| entry.0);
-        most.map_or(f64::NAN, |&(count, _, bytes)| bytes as f64 / count as f64)
+        most.map(|&(count, _, bytes)| (count, bytes as f64 / count as f64))
     }
 }

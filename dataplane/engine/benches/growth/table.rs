@@ -78,11 +78,16 @@ fn listing(settings: &Settings, rows: &[Row], subjects: &[Subject]) -> Listing {
         }
     }
     for Subject { engine, memory, .. } in subjects {
-        let (key, in_turn, at_once) = (memory.of_key(), memory.of_connection(false), memory.of_connection(true));
-        listing.remarks.push(format!(
-            "memory, {engine}: {key:.0} bytes a key of a million; the process grew by {in_turn:.0} bytes a connection \
-             when ten thousand asked 64 at a time, and by {at_once:.0} more when they asked all at once"
-        ));
+        let told = [
+            (memory.of_keys(), "a key"),
+            (memory.of_connections(false), "a connection, when they come and ask in turn"),
+            (memory.of_connections(true), "a connection, when all ask at once for the first time"),
+        ];
+        for (count, bytes, what) in
+            told.into_iter().filter_map(|(one, what)| one.map(|(count, bytes)| (count, bytes, what)))
+        {
+            listing.remarks.push(format!("memory of the process, {engine}: {bytes:.0} bytes {what}, of {count}"));
+        }
     }
     listing
 }
@@ -103,10 +108,11 @@ fn to_json(settings: &Settings, rows: &[Row], subjects: &[Subject]) -> Value {
         }
     }
     let memory = |subject: &Subject| {
+        let bytes = |of: Option<(usize, f64)>| of.map(|(_, bytes)| bytes);
         json!({
-            "engine": subject.engine, "bytes_per_key": subject.memory.of_key(),
-            "bytes_per_connection": subject.memory.of_connection(false),
-            "more_bytes_per_connection_at_once": subject.memory.of_connection(true),
+            "engine": subject.engine, "bytes_per_key": bytes(subject.memory.of_keys()),
+            "bytes_per_connection": bytes(subject.memory.of_connections(false)),
+            "more_bytes_per_connection_at_once": bytes(subject.memory.of_connections(true)),
         })
     };
     let memory: Vec<Value> = subjects.iter().map(memory).collect();
