@@ -63,6 +63,8 @@ pub(crate) struct RivalLoop {
     ready: ReadyList,
     /// Tokens of a sweep; kept for its memory.
     overdue: Vec<StreamToken>,
+    /// Waiting connections that nothing is read from, each once: only a look at the socket tells that one was reset.
+    unheard: Vec<StreamToken>,
     swept_mono_ms: u64,
     /// Tasks that have not ended.
     tasks: usize,
@@ -91,6 +93,7 @@ impl RivalLoop {
             accepts_later: None,
             ready: ReadyList::new(),
             overdue: Vec::new(),
+            unheard: Vec::new(),
             swept_mono_ms: 0,
             tasks: 0,
             ending: None,
@@ -287,6 +290,7 @@ impl RivalLoop {
             self.counters.closed_by_us += overdue.len() as u64;
             overdue.drain(..).for_each(|token| self.doom(token));
             self.overdue = overdue;
+            self.look_at_unheard();
         }
         self.settle(now);
         self.publish(now);

@@ -50,13 +50,15 @@ pub(super) struct Seat {
     told: bool,
     /// To be closed at the task's next step.
     doomed: bool,
+    /// Whether it stands in the list of those that nothing is read from.
+    unheard: bool,
     /// The task, where it waits to be told.
     waker: Option<Waker>,
 }
 
 impl Seat {
     pub(super) const fn of(socket: RawFd) -> Self {
-        Self { socket, told: false, doomed: false, waker: None }
+        Self { socket, told: false, doomed: false, unheard: false, waker: None }
     }
 
     fn tell(&mut self) {
@@ -196,13 +198,34 @@ impl RivalLoop {
         // Behind a waiting request no more is read than the next one needs.
         let full = connection.input_ended || connection.input.len() >= INPUT_PAUSE_BYTES;
         let next = match connection.phase {
-            Phase::Waiting if full => Next::BeTold,
+            Phase::Waiting if full => {
+                if !connection.io.unheard {
+                    connection.io.unheard = true;
+                    self.unheard.push(token);
+                }
+                Next::BeTold
+            }
             Phase::Waiting => Next::ReceiveUnlessTold,
             _ => Next::Receive,
         };
         let deadline = connection.deadline_mono_ms;
         self.connections.set_deadline(token, deadline);
         next
+    }
+
+    /// Closes the connections that were reset while a request of theirs waits and nothing is read from them.
+    pub(super) fn look_at_unheard(&mut self) {
+        let mut unheard = std::mem::take(&mut self.unheard);
+        unheard.retain(|token| {
+            let Some(connection) = self.connections.get(*token) else { return false };
+            connection.io.unheard = connection.phase == Phase::Waiting;
+            if connection.io.unheard && !matches!(SockRef::from(&connection.io.borrowed()).take_error(), Ok(None)) {
+                self.doom(*token);
+                return false;
+            }
+            connection.io.unheard
+        });
+        self.unheard = unheard;
     }
 
     /// Every reply buffer is on its way to a client: waits for one, no longer than one may stall.
