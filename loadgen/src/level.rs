@@ -112,6 +112,14 @@ pub enum LevelRefused {
     },
 }
 
+/// Asks every target one question over each protocol, as a level does before it begins.
+///
+/// # Errors
+/// The first that does not answer, or refuses the key or the asset.
+pub fn probe(job: &Job) -> Result<(), LevelRefused> {
+    probe::all(job, mono_ns())
+}
+
 /// Drives one level. What `progress` says may be read meanwhile; when it is told to stop, the level ends within about
 /// 100 ms with what it has, leaving out what was in flight.
 ///
@@ -124,7 +132,7 @@ pub fn run(job: &Job, level: &Level, progress: &Progress) -> Result<LevelOutcome
     let refused = |reason| LevelRefused::Resources { connections, reason };
     sockets::raise_nofile().map_err(refused)?;
     if !progress.stopped() {
-        probe::all(job, mono_ns())?;
+        probe(job)?;
     }
     let threads = thread_count(job).min(connections);
     let outcomes = drive(job, level, progress, threads).map_err(refused)?;

@@ -2,7 +2,7 @@
 
 use loadgen::job::Job;
 use loadgen::plan::Level;
-use loadgen::report::run::{LevelFinding, Protocol};
+use loadgen::report::run::LevelFinding;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -55,33 +55,16 @@ fn went_away(name: &str, level: u32) -> String {
     format!("target {name} went away in level {level}: what was found until then is kept; see on its side why it ended")
 }
 
-/// Why there is no sense in going on: a target that has gone, or that answers nothing at all.
+/// Why there is no sense in going on after a level: a connection broke, or nothing came back, and the question that a
+/// level begins with is not answered any more.
 pub fn gone(job: &Job, level: &LevelFinding) -> Option<String> {
+    let is_suspect = level.by_target().any(|(_, _, tally)| {
+        let came = tally.answered + tally.late + tally.wrong + tally.refused;
+        tally.broken > 0 || (tally.sent > 0 && came == 0)
+    });
+    let refused = is_suspect.then(|| loadgen::level::probe(job).err()).flatten()?;
     let number = level.outcome.level.number;
-    job.targets.iter().zip(&level.outcome.targets).find_map(|(target, outcome)| {
-        Protocol::ALL.into_iter().find_map(|protocol| {
-            let tally = protocol.tally(outcome)?;
-            let is_silent = tally.sent > 0 && tally.answered + tally.late + tally.wrong + tally.refused == 0;
-            if tally.broken == 0 && !is_silent {
-                return None;
-            }
-            let is_gone = match protocol {
-                Protocol::Tcp => target.tcp.is_some_and(|address| connect(address).is_err()),
-                Protocol::Udp => target.udp.is_some_and(refuses_datagrams),
-            };
-            let name = &target.name;
-            if is_gone {
-                return Some(went_away(name, number));
-            }
-            is_silent.then(|| match protocol {
-                Protocol::Tcp => format!("target {name} answered nothing over TCP at level {number}: check that it is the price service"),
-                Protocol::Udp => format!(
-                    "target {name} answered nothing over UDP at level {number}: a wrong key or secret is met with silence; check \
-                     --udp-key-id and --udp-secret (JSON: --key), the port, and that datagrams get through"
-                ),
-            })
-        })
-    })
+    Some(format!("a target went away in level {number}, what was found until then is kept: {refused}"))
 }
 
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {

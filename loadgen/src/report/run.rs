@@ -191,19 +191,12 @@ impl LevelFinding {
         let latency_ns = self.totals().filter(|(_, tally)| !tally.latency_ns.is_empty());
         let latency_ns = latency_ns.map(|(_, tally)| tally.latency_ns.value_at_quantile(0.99)).min().unwrap_or(0);
         if behind_ns >= BEHIND_NS_TOLD && behind_ns.saturating_mul(2) >= latency_ns {
-            let (behind, latency) = (super::figures::time(behind_ns), super::figures::time(latency_ns));
-            return Some(format!(
-                "the generator was {behind} behind its own schedule at p99, where the latency's p99 is {latency}: that is \
-                 the generator's limit, not the server's. Give it CPUs of its own (--threads, --cpus), or another machine"
-            ));
+            return Some(format!("it sent {} late at p99 by its own schedule", super::figures::time(behind_ns)));
         }
         let busy_percent = self.generator_cores() * 100.0 / threads.max(1) as f64;
         (busy_percent >= BUSY_PERCENT).then(|| {
-            format!(
-                "the generator's {threads} thread{} had no time left ({busy_percent:.0} % busy): the rate is its limit, \
-                 not the server's. Give it more (--threads, --cpus), or another machine",
-                if threads == 1 { "" } else { "s" }
-            )
+            let plural = if threads == 1 { "" } else { "s" };
+            format!("its {threads} thread{plural} had no time left ({busy_percent:.0} % busy)")
         })
     }
 }
@@ -252,11 +245,15 @@ impl Run {
             )),
             Ending::Failed(why) => remarks.push(format!("Ended early: {why}")),
         }
-        for level in &self.levels {
-            let number = level.outcome.level.number;
-            if let Some(why) = level.generator_limit(self.threads()) {
-                remarks.push(format!("Level {number}: {why}."));
-            }
+        let limit = |level: &LevelFinding| Some((level.outcome.level.number, level.generator_limit(self.threads())?));
+        let limits: Vec<String> =
+            self.levels.iter().filter_map(limit).map(|(level, why)| format!("level {level}: {why}")).collect();
+        if !limits.is_empty() {
+            remarks.push(format!(
+                "Some figures are the generator's limit, not the server's ({}). Give it CPUs of its own (--threads, --cpus), \
+                 or another machine.",
+                limits.join("; ")
+            ));
         }
         remarks
     }
