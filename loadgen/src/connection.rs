@@ -1,9 +1,9 @@
 //! One TCP connection of a client: requests go out in order, answers come back in that order.
 //!
-//! It makes one system call for what is written and one for what is read. It knows how answers are cut apart but not
+//! It makes one system call for what is written and one for what is read. It has answers cut apart but does not know
 //! what they should say, and reads no clock: each request carries the time that its owner gave it.
 
-use crate::framing::{Answer, Framing, Garbled};
+use crate::framing::{Answer, Garbled, Splitter};
 use mio::net::TcpStream;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -42,7 +42,6 @@ pub(crate) enum Broken {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    framing: Framing,
     pipeline: usize,
     flying: VecDeque<Flight>,
     /// Begins with an answer that is not whole; empty most of the time.
@@ -54,10 +53,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection of at most `pipeline` requests in flight over a stream that is connected and does not block.
-    pub(crate) fn new(stream: TcpStream, framing: Framing, pipeline: usize) -> Self {
+    pub(crate) fn new(stream: TcpStream, pipeline: usize) -> Self {
         let pipeline = pipeline.clamp(1, PIPELINE_MAX);
         let flying = VecDeque::with_capacity(pipeline);
-        Self { stream, framing, pipeline, flying, unread: Vec::new(), unsent: Vec::new(), written: 0 }
+        Self { stream, pipeline, flying, unread: Vec::new(), unsent: Vec::new(), written: 0 }
     }
 
     /// How many more requests may be in flight.
@@ -98,6 +97,7 @@ impl Connection {
     pub(crate) fn read(
         &mut self,
         buffer: &mut [u8],
+        splitter: &mut Splitter,
         mut take: impl FnMut(&Answer<'_>, Flight),
     ) -> Result<usize, Broken> {
         let mut total = 0;
@@ -111,11 +111,11 @@ impl Connection {
             };
             total += length;
             if self.unread.is_empty() {
-                let taken = split(self.framing, &mut self.flying, &buffer[..length], &mut take)?;
+                let taken = split(splitter, &mut self.flying, &buffer[..length], &mut take)?;
                 self.unread.extend_from_slice(&buffer[taken..length]);
             } else {
                 self.unread.extend_from_slice(&buffer[..length]);
-                let taken = split(self.framing, &mut self.flying, &self.unread, &mut take)?;
+                let taken = split(splitter, &mut self.flying, &self.unread, &mut take)?;
                 self.unread.drain(..taken);
             }
             if length < buffer.len() {
@@ -127,14 +127,14 @@ impl Connection {
 
 /// Takes every whole answer in `bytes`; how many bytes that were.
 fn split(
-    framing: Framing,
+    splitter: &mut Splitter,
     flying: &mut VecDeque<Flight>,
     bytes: &[u8],
     take: &mut impl FnMut(&Answer<'_>, Flight),
 ) -> Result<usize, Broken> {
     let mut taken = 0;
     while taken < bytes.len() {
-        let Some(answer) = framing.split(&bytes[taken..])? else { break };
+        let Some(answer) = splitter.split(&bytes[taken..])? else { break };
         let flight = flying.pop_front().ok_or(Broken::Unasked)?;
         take(&answer, flight);
         taken += answer.length;

@@ -3,6 +3,7 @@
 //! Three protocols are known: HTTP/1.1 with a Content-Length, redis' RESP, and memcached's text protocol. Nothing here
 //! knows what was asked for: whether a body is the right one is for the caller to judge. Bytes in, answers out.
 
+use crate::field::{Field, whole_number};
 use memchr::memmem;
 use std::str;
 use thiserror::Error;
@@ -73,54 +74,75 @@ impl Framing {
     ///
     /// # Errors
     /// When `bytes` begin with something that will never be an answer.
-    #[inline]
     pub fn split(self, bytes: &[u8]) -> Result<Option<Answer<'_>>, Garbled> {
-        match self {
-            Self::Http => http(bytes),
-            Self::Resp => resp(bytes),
-            Self::Memcached => memcached(bytes),
-        }
+        Splitter::new(self).split(bytes)
     }
 }
 
-fn http(bytes: &[u8]) -> Result<Option<Answer<'_>>, Garbled> {
-    let begin = b"HTTP/1.";
-    let seen = bytes.len().min(begin.len());
-    if bytes[..seen] != begin[..seen] {
-        return Err(Garbled::NotHttp);
+/// Cuts one answer after the other and remembers how their heads look. What it says does not depend on what it remembers.
+pub(crate) struct Splitter {
+    framing: Framing,
+    blank_line: memmem::Finder<'static>,
+    content_length: Field,
+}
+
+impl Splitter {
+    pub(crate) fn new(framing: Framing) -> Self {
+        let blank_line = memmem::Finder::new(b"\r\n\r\n");
+        Self { framing, blank_line, content_length: Field::new("\r\nContent-Length: ") }
     }
-    let Some(head_end) = memmem::find(bytes, b"\r\n\r\n") else { return unfinished(bytes, HEAD_MAX) };
-    let head = &bytes[..head_end];
-    let status = head.get(9..12).and_then(number).and_then(|status| u16::try_from(status).ok());
-    let status = status.ok_or(Garbled::NotHttp)?;
-    let length = content_length(head).ok_or(Garbled::NoLength)?;
-    if length > BODY_MAX {
-        return Err(Garbled::TooLong);
+
+    /// See [`Framing::split`].
+    #[inline]
+    pub(crate) fn split<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Answer<'a>>, Garbled> {
+        match self.framing {
+            Framing::Http => self.http(bytes),
+            Framing::Resp => resp(bytes),
+            Framing::Memcached => memcached(bytes),
+        }
     }
-    let verdict = match status {
-        200 => Verdict::Good,
-        _ if is_refusal(status) => Verdict::Refused,
-        _ => Verdict::Failed,
-    };
-    Ok(whole(bytes, verdict, status, head_end + 4, length, 0))
+
+    #[inline]
+    fn http<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Answer<'a>>, Garbled> {
+        let begin = b"HTTP/1.";
+        let seen = bytes.len().min(begin.len());
+        if bytes[..seen] != begin[..seen] {
+            return Err(Garbled::NotHttp);
+        }
+        let Some(head_end) = self.blank_line.find(bytes) else { return unfinished(bytes, HEAD_MAX) };
+        // With the end of its last line, so that every field ends alike.
+        let head = &bytes[..head_end + 2];
+        let status = head.get(9..12).and_then(whole_number).filter(|(_, digits)| *digits == 3);
+        let status = status.and_then(|(status, _)| u16::try_from(status).ok()).ok_or(Garbled::NotHttp)?;
+        let length = self.content_length(head).ok_or(Garbled::NoLength)?;
+        if length > BODY_MAX {
+            return Err(Garbled::TooLong);
+        }
+        let verdict = match status {
+            200 => Verdict::Good,
+            _ if is_refusal(status) => Verdict::Refused,
+            _ => Verdict::Failed,
+        };
+        Ok(whole(bytes, verdict, status, head_end + 4, length, 0))
+    }
+
+    /// The number in the Content-Length field of `head`, whichever way its name is written.
+    #[inline]
+    fn content_length(&mut self, head: &[u8]) -> Option<usize> {
+        if let Some(at) = self.content_length.after(head) {
+            let (length, digits) = whole_number(&head[at..])?;
+            return (head.get(at + digits) == Some(&b'\r')).then(|| usize::try_from(length).ok())?;
+        }
+        head.split(|byte| *byte == b'\n').find_map(|line| {
+            let (name, value) = line.split_at(memchr::memchr(b':', line)?);
+            name.eq_ignore_ascii_case(b"content-length").then(|| number(value[1..].trim_ascii()))?
+        })
+    }
 }
 
 /// Whether an HTTP status says "not now" or "not to you".
 pub(crate) const fn is_refusal(status: u16) -> bool {
     matches!(status, 401 | 403 | 429 | 503)
-}
-
-/// The number in the one Content-Length field of `head`, whichever way its name is written.
-fn content_length(head: &[u8]) -> Option<usize> {
-    let usual = memmem::find(head, b"ontent-Length: ").or_else(|| memmem::find(head, b"ontent-length: "));
-    if let Some(at) = usual {
-        let digits = &head[at + 15..];
-        return number(&digits[..memchr::memchr(b'\r', digits).unwrap_or(digits.len())]);
-    }
-    head.split(|byte| *byte == b'\n').find_map(|line| {
-        let (name, value) = line.split_at(memchr::memchr(b':', line)?);
-        name.eq_ignore_ascii_case(b"content-length").then(|| number(value[1..].trim_ascii()))?
-    })
 }
 
 fn resp(bytes: &[u8]) -> Result<Option<Answer<'_>>, Garbled> {

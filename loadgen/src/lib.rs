@@ -6,6 +6,7 @@
 
 mod connection;
 mod exchange;
+mod field;
 pub mod frame;
 pub mod framing;
 pub mod job;

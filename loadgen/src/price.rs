@@ -1,10 +1,9 @@
 //! What a price answer must say to be the right one: the asset asked for, a price, its currency, and how old it is.
 //!
 //! Two forms: the JSON object (over HTTP, and in a datagram) and the signed frame. Only what is checked is read; that the
-//! answer belongs to a request (order, id, signature) is known elsewhere. Fields of an object stand where they stood in
-//! the answer before, nearly always, so each is looked for there first.
+//! answer belongs to a request (order, id, signature) is known elsewhere.
 
-use memchr::memmem::Finder;
+use crate::field::Field;
 use shared::asset::{Symbol, resolve_alias};
 use shared::wire::ReplyFrame;
 use std::ops::Range;
@@ -33,55 +32,6 @@ pub(crate) enum Wrong {
     WentBack { sequence: u64, before: u64 },
     #[error("{age_ms} ms old; at most {age_max_ms} ms is allowed")]
     Old { age_ms: u64, age_max_ms: u64 },
-}
-
-/// Text that is looked for where it was found the last time, and only then everywhere.
-struct Field {
-    finder: Finder<'static>,
-    at: usize,
-}
-
-impl Field {
-    fn new(needle: &str) -> Self {
-        Self { finder: Finder::new(needle).into_owned(), at: 0 }
-    }
-
-    /// Where what follows the text begins.
-    #[inline]
-    fn after(&mut self, bytes: &[u8]) -> Option<usize> {
-        let needle = self.finder.needle();
-        let is_there = bytes.get(self.at..self.at + needle.len()).is_some_and(|there| there == needle);
-        if !is_there {
-            self.at = self.finder.find(bytes)?;
-        }
-        Some(self.at + needle.len())
-    }
-
-    /// The whole number that follows the text.
-    #[inline]
-    fn number(&mut self, bytes: &[u8]) -> Option<u64> {
-        whole_number(&bytes[self.after(bytes)?..])
-    }
-
-    /// Whether a string that is not empty follows the text, which ends with its quote.
-    #[inline]
-    fn has_text(&mut self, bytes: &[u8]) -> bool {
-        self.after(bytes).and_then(|at| bytes.get(at)).is_some_and(|first| *first != b'"')
-    }
-}
-
-/// The number that `bytes` begin with.
-#[inline]
-fn whole_number(bytes: &[u8]) -> Option<u64> {
-    let mut number = None;
-    for byte in bytes {
-        let digit = u64::from(byte.wrapping_sub(b'0'));
-        if digit > 9 {
-            break;
-        }
-        number = Some(number.unwrap_or(0_u64).checked_mul(10)?.checked_add(digit)?);
-    }
-    number
 }
 
 /// Reads price objects.

@@ -4,7 +4,7 @@
 //! right status and contains what was expected. Prices are not looked at more closely here; a level does that.
 
 use crate::connection::{Broken, Connection, Flight, READ_SIZE};
-use crate::framing::{Framing, Verdict};
+use crate::framing::{Framing, Splitter, Verdict};
 use crate::report::{LoadReport, Outcome};
 use memchr::memmem::Finder;
 use mio::net::TcpStream;
@@ -75,6 +75,7 @@ pub struct Clients<'a> {
     clients: Vec<Client>,
     /// Those with nothing in flight, in the order in which their turns come.
     resting: VecDeque<usize>,
+    splitter: Splitter,
     buffer: Vec<u8>,
 }
 
@@ -93,6 +94,7 @@ impl<'a> Clients<'a> {
             events: Events::with_capacity(1_024),
             resting: (0..clients.len()).collect(),
             clients,
+            splitter: Splitter::new(load.framing),
             buffer: vec![0; READ_SIZE],
         })
     }
@@ -103,7 +105,7 @@ impl<'a> Clients<'a> {
     /// # Errors
     /// When a connection breaks, or no answer comes for ten seconds.
     pub fn run(&mut self, at_once: usize, duration: Duration) -> io::Result<LoadReport> {
-        let Self { load, finders, poll, events, clients, resting, buffer } = self;
+        let Self { load, finders, poll, events, clients, resting, splitter, buffer } = self;
         let mut report = LoadReport::new();
         let begin = Instant::now();
         let mut busy = 0;
@@ -126,7 +128,7 @@ impl<'a> Clients<'a> {
                 let index = event.token().0;
                 let client = &mut clients[index];
                 let was_asking = !client.connection.flying().is_empty();
-                client.turn(event.is_readable(), finders, buffer, &mut report).map_err(io::Error::other)?;
+                client.turn(event.is_readable(), finders, splitter, buffer, &mut report).map_err(io::Error::other)?;
                 if !was_asking || !client.connection.flying().is_empty() {
                     continue;
                 }
@@ -152,7 +154,7 @@ fn connect(load: &TcpLoad, poll: &Poll) -> io::Result<Vec<Client>> {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        let connection = Connection::new(stream, load.framing, load.pipeline);
+        let connection = Connection::new(stream, load.pipeline);
         clients.push(Client { connection, next: index % load.requests.len() });
     }
     Ok(clients)
@@ -164,6 +166,7 @@ impl Client {
         &mut self,
         is_readable: bool,
         finders: &[Finder<'_>],
+        splitter: &mut Splitter,
         buffer: &mut [u8],
         report: &mut LoadReport,
     ) -> Result<(), Broken> {
@@ -172,7 +175,7 @@ impl Client {
             return Ok(());
         }
         let mut now = None;
-        self.connection.read(buffer, |answer, flight| {
+        self.connection.read(buffer, splitter, |answer, flight| {
             let outcome = match answer.verdict {
                 Verdict::Good if finders[flight.asked as usize].find(answer.body).is_some() => Outcome::Right,
                 Verdict::Refused => Outcome::Refused,

@@ -257,7 +257,7 @@ impl Lane for Datagrams<'_> {
         let counter = &mut counters[*target];
         let was_full = *next - *oldest >= slots.len() as u64;
         let mask = slots.len() - 1;
-        let mut refused = false;
+        let (mut refused, mut came_ns) = (false, None);
         // Until all is answered, or the socket has no more: an event comes for what arrives later.
         while *flying > 0 {
             let mut came = None;
@@ -280,9 +280,7 @@ impl Lane for Datagrams<'_> {
                 }
                 counter.answered(&slot.flight, now.mono_ns, bytes.len(), verdict, &job.assets[asked]);
             });
-            if was_full && let Some(now) = came {
-                *room_since_ns = now.mono_ns;
-            }
+            came_ns = came.map(|now| now.mono_ns).or(came_ns);
             match outcome {
                 Ok(Some(true)) => {}
                 Ok(_) => break,
@@ -293,11 +291,14 @@ impl Lane for Datagrams<'_> {
                 }
             }
         }
+        if was_full && let Some(now_ns) = came_ns {
+            *room_since_ns = now_ns;
+        }
         if refused {
             let socket = &mut sockets[index];
             socket.refused(&mut counters[socket.target]);
         }
-        true
+        came_ns.is_some()
     }
 
     fn send(&mut self, index: usize, now_ns: u64) {

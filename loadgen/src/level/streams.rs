@@ -8,7 +8,7 @@
 use super::count::{Counter, Seen, Verdict, Window};
 use super::lane::{self, Lane, LaneOutcome, Share, Turns};
 use crate::connection::{Broken, Connection, Flight, READ_SIZE};
-use crate::framing::{self, Answer, Framing};
+use crate::framing::{self, Answer, Framing, Splitter};
 use crate::job::{Job, Pace};
 use crate::outcome::behind_histogram;
 use crate::price::{PriceReader, Wrong, excerpt};
@@ -65,6 +65,7 @@ pub(crate) struct Streams<'a> {
     requests: Vec<Vec<Vec<u8>>>,
     streams: Vec<Stream>,
     counters: Vec<Counter>,
+    splitter: Splitter,
     reader: PriceReader,
     behind_ns: Histogram<u64>,
     buffer: Vec<u8>,
@@ -105,6 +106,7 @@ impl<'a> Streams<'a> {
             requests: addresses.iter().map(ask).collect(),
             streams: share.numbers().map(stream).collect(),
             counters: addresses.iter().map(|_| Counter::new(window)).collect(),
+            splitter: Splitter::new(Framing::Http),
             reader: PriceReader::new(&job.assets),
             turns: Turns::new(share),
             behind_ns: behind_histogram(),
@@ -156,7 +158,7 @@ impl<'a> Streams<'a> {
             Ok(()) => {
                 let link = std::mem::replace(&mut stream.link, Link::Waiting { until_ns: 0 });
                 if let Link::Connecting { stream: socket, .. } = link {
-                    stream.link = Link::Open(Connection::new(socket, Framing::Http, self.job.pipeline));
+                    stream.link = Link::Open(Connection::new(socket, self.job.pipeline));
                 }
                 stream.room_since_ns = mono_ns();
                 true
@@ -191,13 +193,13 @@ impl<'a> Streams<'a> {
 
     /// Takes what has come on an open connection; whether there may be room now.
     fn read(&mut self, index: usize) -> bool {
-        let Self { job, streams, counters, reader, buffer, .. } = self;
+        let Self { job, streams, counters, splitter, reader, buffer, .. } = self;
         let Stream { link, target, room_since_ns, sequences, failures, .. } = &mut streams[index];
         let Link::Open(connection) = link else { return false };
         let was_full = connection.room() == 0;
         let counter = &mut counters[*target];
         let mut came_ns = None;
-        let outcome = connection.read(buffer, |answer, flight| {
+        let outcome = connection.read(buffer, splitter, |answer, flight| {
             let now_ns = *came_ns.get_or_insert_with(mono_ns);
             let asked = flight.asked as usize;
             let verdict = judge(reader, answer, asked, &mut sequences[asked]);
