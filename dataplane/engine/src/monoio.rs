@@ -5,7 +5,6 @@
 //! decided in `rivals`, in one call. The runtime's epoll driver is not built in: where io_uring is denied this engine
 //! does not start. Its timers are not used, so that its wait has no time-out: housekeeping reads a timer of the kernel.
 
-use crate::limits::INPUT_FIRST_BYTES;
 use crate::rivals::{Next, Outgoing, READ_BYTES, RivalLoop};
 use crate::wiring::ShardLoop;
 use ::monoio::buf::IoBuf;
@@ -23,6 +22,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use tuning::ring_probe::{RING_ENTRIES, RingRefused};
+
+/// Bytes of a receive while a connection is quiet: 30 pipelined requests fit, and 16,384 silent connections hold 64 MiB.
+const RECEIVE_BYTES: usize = 4 * 1_024;
 
 /// The loop, for the tasks of its thread: borrowed for one call at a time, never across an await.
 type Shared = Rc<RefCell<RivalLoop>>;
@@ -149,7 +151,7 @@ async fn keep_house(shared: Shared, timer: File) {
 
 /// One connection, from its first byte to its end.
 async fn serve(shared: Shared, mut stream: TcpStream, token: StreamToken) {
-    let mut input = Vec::with_capacity(INPUT_FIRST_BYTES);
+    let mut input = Vec::with_capacity(RECEIVE_BYTES);
     let mut next = Next::Receive;
     loop {
         next = match next {
@@ -183,7 +185,7 @@ async fn told_or_readable(shared: &Shared, stream: &TcpStream, token: StreamToke
 /// The buffer for the next receive: the runtime holds one for as long as a connection is silent, so it is small, unless
 /// the last was filled.
 fn fitting(last: Vec<u8>) -> Vec<u8> {
-    let wanted = if last.len() == last.capacity() { READ_BYTES } else { INPUT_FIRST_BYTES };
+    let wanted = if last.len() == last.capacity() { READ_BYTES } else { RECEIVE_BYTES };
     if last.capacity() == wanted { last } else { Vec::with_capacity(wanted) }
 }
 
