@@ -19,6 +19,7 @@ use std::net::{Ipv4Addr, Shutdown};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tuning::core_plan::CorePlan;
+use tuning::steering::SteeringChoice;
 
 const KEY: &str = "tb_live_parity00000000000000000000000000";
 const SLOW_KEY: &str = "tb_live_slow0000000000000000000000000000";
@@ -47,6 +48,7 @@ impl Plane {
             shard_parameters: ShardParameters::default(),
             feed_parameters: FeedParameters::default(),
             simulated: false,
+            steering: SteeringChoice::Hash,
             connections_max: dataplane_engine::CONNECTIONS_MAX,
         })
         .expect("the data plane starts");

@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
+use tuning::steering::SteeringChoice;
 use venues::VenueSettings;
 
 /// What this process does.
@@ -85,6 +86,8 @@ pub struct Settings {
     pub shards: Option<usize>,
     /// `TB_CONTROL_CPUS`, ascending.
     pub control_cpus: Vec<usize>,
+    /// `TB_STEERING`.
+    pub steering: SteeringChoice,
     /// `TB_DATA_DIR`; `None`: nothing is kept on disk (a demo's default).
     pub data_dir: Option<PathBuf>,
     /// `CACHE_TTL_SECONDS`.

@@ -13,6 +13,11 @@ use crate::machine::Machine;
 use crate::ring_probe::{self, RingRefused, RingVerdict};
 use crate::settings::{self, Finding};
 use crate::sockets::{Limit, raise_nofile};
+use crate::steering::{Steering, SteeringChoice};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What a node is bound to unless told otherwise.
+const ANY_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What this machine permits.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -31,6 +36,8 @@ pub struct HostReport {
     pub nofile: Option<Limit>,
     /// Who would run where; `None` when it cannot be planned (see `warnings`).
     pub plan: Option<CorePlan>,
+    /// How flows would find their shards by `TB_STEERING=auto`, bound to all addresses; `None` without a plan.
+    pub steering: Option<Steering>,
     /// What stands in the way of a start or of the plan, one line each; empty when all is well.
     pub warnings: Vec<String>,
     /// Every setting that matters: its value, what is wanted and why, and what to do where it differs.
@@ -113,6 +120,7 @@ impl HostReport {
             memlock_bytes: memlock,
             nofile,
             settings: settings::examine(&machine),
+            steering: machine.plan.as_ref().map(|plan| Steering::decide(SteeringChoice::Auto, plan, ANY_ADDRESS)),
             plan: machine.plan,
             warnings,
         }

@@ -14,3 +14,4 @@ pub mod pin;
 pub mod ring_probe;
 pub mod settings;
 pub mod sockets;
+pub mod steering;

@@ -4,6 +4,7 @@
 
 use crate::card::Card;
 use crate::core_plan::CorePlan;
+use crate::cpus;
 use crate::sockets::Limit;
 use std::collections::BTreeMap;
 use std::io;
@@ -113,6 +114,35 @@ impl Machine {
     #[must_use]
     pub fn is_card(&self, interface: &str) -> bool {
         self.root.join(format!("sys/class/net/{interface}/device")).exists()
+    }
+
+    /// Names of an interface's receive queues.
+    #[must_use]
+    pub fn receive_queues(&self, interface: &str) -> Vec<String> {
+        let queues = self.names(&format!("sys/class/net/{interface}/queues")).into_iter();
+        queues.filter(|queue| queue.starts_with("rx-")).collect()
+    }
+
+    /// CPUs that the interrupts of an interface go to, in no order; `None` where they cannot be seen.
+    #[must_use]
+    pub fn interrupt_cpus(&self, interface: &str) -> Option<Vec<usize>> {
+        // A virtio card's interrupts are its parent's.
+        let lists = ["device/msi_irqs", "device/../msi_irqs"];
+        let lists = lists.map(|path| self.names(&format!("sys/class/net/{interface}/{path}")));
+        let of = |irq: &String| {
+            let list = |name: &str| self.text(&format!("proc/irq/{irq}/{name}")).filter(|list| !list.is_empty());
+            list("effective_affinity_list").or_else(|| list("smp_affinity_list"))
+        };
+        let lists: Vec<String> = lists.iter().find(|irqs| !irqs.is_empty())?.iter().filter_map(of).collect();
+        (!lists.is_empty()).then(|| lists.iter().flat_map(|list| cpus::numbers(list)).collect())
+    }
+
+    /// For each receive queue of an interface the mask of CPUs that software moves its packets to (RPS), as the kernel
+    /// writes it; queues whose mask cannot be read are left out.
+    #[must_use]
+    pub fn moving_masks(&self, interface: &str) -> Vec<String> {
+        let mask = |queue: &String| self.text(&format!("sys/class/net/{interface}/queues/{queue}/rps_cpus"));
+        self.receive_queues(interface).iter().filter_map(mask).collect()
     }
 
     /// A counter of `/proc/net/snmp` or `/proc/net/netstat`: lines of names and of values, both beginning with `section`.

@@ -63,6 +63,7 @@ pub async fn engine(State(state): Shared, headers: HeaderMap) -> Result<Json<Val
         "engine": engine.name(),
         "reason": reason,
         "core_plan": state.plane.core_plan(),
+        "steering": state.plane.steering(),
         "node": state.facts,
         "shards": shards,
     })))

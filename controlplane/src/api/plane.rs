@@ -10,6 +10,7 @@ use shared::asset::AssetId;
 use std::sync::Arc;
 use std::time::Duration;
 use tuning::core_plan::CorePlan;
+use tuning::steering::Steering;
 
 /// Longest the feed thread may take to say what venues contribute. It looks at its inputs many times a millisecond;
 /// a quarter of a second is a stall.
@@ -21,6 +22,8 @@ pub trait Plane: Send + Sync {
     fn engine(&self) -> (Engine, String);
     /// Who runs where.
     fn core_plan(&self) -> &CorePlan;
+    /// How flows find their shards.
+    fn steering(&self) -> Steering;
     /// What every shard published last.
     fn stats(&self) -> Vec<ShardStats>;
     /// The feed shard's counters.
@@ -44,6 +47,10 @@ impl Plane for RunningPlane {
 
     fn core_plan(&self) -> &CorePlan {
         &self.plan
+    }
+
+    fn steering(&self) -> Steering {
+        self.plane.steering().clone()
     }
 
     fn stats(&self) -> Vec<ShardStats> {

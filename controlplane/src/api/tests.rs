@@ -16,7 +16,7 @@ use bytemuck::Zeroable;
 use dataplane_core::access::hash_text;
 use dataplane_core::counters::ShardCounters;
 use dataplane_core::feed::{Exclusion, FeedCounters, VenueDetail};
-use dataplane_engine::{Engine, LagHistogram, ShardStats};
+use dataplane_engine::{Engine, ShardStats};
 use serde_json::{Value, json};
 use shared::asset::{AssetDirectory, AssetId, Symbol};
 use shared::code::Code;
@@ -28,7 +28,7 @@ use shared::venue::{Venue, VenueSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tower::ServiceExt;
-use tuning::core_plan::CorePlan;
+use tuning::{core_plan::CorePlan, steering::Steering};
 
 const KEY: &str = "tb_live_0123456789abcdefghijklmnopqrstuv";
 const EXPIRED: &str = "tb_live_expired";
@@ -50,25 +50,22 @@ impl Plane for SaidPlane {
         &self.plan
     }
 
+    fn steering(&self) -> Steering {
+        Steering { by_cpu: false, reason: "TB_STEERING=hash".to_owned() }
+    }
+
     fn stats(&self) -> Vec<ShardStats> {
         let mut counters = ShardCounters { http_requests: 7, ..ShardCounters::default() };
         counters.refuse(Code::RequestMalformed);
         vec![ShardStats {
-            index: 0,
             cpu: Some(0),
             connections: 3,
             accepted: 4,
-            closed_by_us: 0,
             parks: 5,
-            receive_buffers_short: 0,
-            completion_overflows: 0,
-            datagrams_unsent: 0,
-            datagrams_grouped: 0,
-            datagram_groups_refused: 0,
-            feed_lag: LagHistogram::default(),
             cpu_ns: 1_234_567_890,
             turned_mono_ms: tuning::clock::now().mono_ms() - self.turned_ms_ago,
             counters,
+            ..ShardStats::default()
         }]
     }
 
@@ -428,6 +425,7 @@ async fn administration_tells_engine_feeds_and_usage() {
     assert_eq!((status, &engine["engine"], &engine["reason"]), (200, &json!("epoll"), &json!("io_uring: EPERM")));
     assert_eq!(engine["shards"][0]["refused"], json!({ "request_malformed": 1 }));
     assert_eq!(engine["core_plan"]["shards"], json!([0]));
+    assert_eq!(engine["steering"], json!({"by_cpu": false, "reason": "TB_STEERING=hash"}));
     let (_, feeds) = ask_json(&router, "GET /admin/feeds", ADMIN).await;
     assert_eq!((&feeds["venues"][0]["venue"], &feeds["ticks"]), (&json!("kraken"), &json!(99)));
     assert_eq!((&feeds["venues"][0]["guard"]["quarantines"], &feeds["unlisted"]), (&json!(0), &json!(["RLY"])));

@@ -143,6 +143,12 @@ pub static TB_ENGINE: Setting = Setting::new("TB_ENGINE", "engine", "auto")
 /// How many shards.
 pub static TB_SHARDS: Setting = Setting::new("TB_SHARDS", "shards", "")
     .says("1 to 63; empty: one for each allowed vCPU that is not reserved", "how many serving shards");
+/// Which shard a flow meets.
+pub static TB_STEERING: Setting = Setting::new("TB_STEERING", "steering", "auto").says(
+    "auto, cpu or hash",
+    "which shard a new flow meets: that of the CPU that receives it, or one picked by hash; auto takes cpu where shards \
+     are pinned and every network card receives on all their CPUs, and hash on loopback",
+);
 /// CPUs kept from the shards.
 pub static TB_CONTROL_CPUS: Setting = Setting::new("TB_CONTROL_CPUS", "control-cpus", "")
     .says("CPU numbers and ranges, such as 0,2-3; empty: none", "CPUs kept for everything that is not a serving shard");
@@ -214,7 +220,7 @@ pub static REST_URL: [Setting; VENUE_COUNT] = [
 ];
 
 /// Every setting but the venues' own, in the order in which `config` shows them.
-static PLAIN: [&Setting; 21] = [
+static PLAIN: [&Setting; 22] = [
     &SERVER_TYPE,
     &BIND_ADDRESS,
     &TCP_PORT_LPO,
@@ -229,6 +235,7 @@ static PLAIN: [&Setting; 21] = [
     &TB_ENGINE,
     &TB_SHARDS,
     &TB_CONTROL_CPUS,
+    &TB_STEERING,
     &TB_DATA_DIR,
     &CACHE_TTL_SECONDS,
     &VENUES,

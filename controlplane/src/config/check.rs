@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use tracing::Level;
+use tuning::steering::SteeringChoice;
 use venues::VenueSettings;
 use venues::gemini::GeminiApi;
 
@@ -83,6 +84,7 @@ pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
         engine: take.take(&name::TB_ENGINE, EngineChoice::Auto, EngineChoice::from_name),
         shards: take.take(&name::TB_SHARDS, None, |text| optional(text, |text| count(text, 1..=SHARDS_MAX))),
         control_cpus: take.take(&name::TB_CONTROL_CPUS, Vec::new(), cpu_list),
+        steering: take.take(&name::TB_STEERING, SteeringChoice::Auto, SteeringChoice::from_name),
         data_dir: take.take(&name::TB_DATA_DIR, None, |text| optional(text, |text| PathBuf::from_str(text).ok())),
         fresh: take.seconds(&name::CACHE_TTL_SECONDS, 1..=300),
         venues: take.take(&name::VENUES, VenueSet::EMPTY, venue_set),

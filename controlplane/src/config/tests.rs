@@ -77,6 +77,7 @@ fn each_bad_value_is_refused() {
         ("ADMIN_KEY", &["short", "with a space in the middle"]),
         ("TB_ENGINE", &["kqueue", "EPOLL"]),
         ("TB_SHARDS", &["0", "64", "two"]),
+        ("TB_STEERING", &["rss", "CPU"]),
         ("TB_CONTROL_CPUS", &["1-", "3-1", "1,,2", "9999", "a"]),
         ("CACHE_TTL_SECONDS", &["0", "301", "9.5"]),
         ("GEMINI_API", &["v1"]),

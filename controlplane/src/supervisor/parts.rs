@@ -122,6 +122,7 @@ pub fn data_plane(
         tcp_port: settings.tcp_port_lpo,
         udp_port: settings.udp_port_lpo,
         plan: plan.clone(),
+        steering: settings.steering,
         connections_max: CONNECTIONS_MAX,
         assets,
         keys,
@@ -135,6 +136,7 @@ pub fn data_plane(
     } else {
         tracing::info!(engine, "serving on {engine}: {reason}");
     }
+    tracing::info!("flows find their shards {}", plane.steering());
     for warning in plane.warnings() {
         tracing::warn!("{warning}");
     }

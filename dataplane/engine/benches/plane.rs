@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tuning::clock;
 use tuning::core_plan::CorePlan;
+use tuning::steering::SteeringChoice;
 
 /// Assets usually priced: as many as the system being replaced had. Their symbols are of one length, so that all requests are.
 pub const ASSETS: usize = 150;
@@ -114,6 +115,7 @@ pub fn start(engine: EngineChoice, plan: CorePlan, size: Size) -> io::Result<Dat
         tcp_port: 0,
         udp_port: 0,
         plan,
+        steering: SteeringChoice::Hash,
         connections_max: CONNECTIONS_MAX,
         assets: Arc::new(assets),
         keys: Arc::new(keys),

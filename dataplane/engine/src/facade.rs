@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tuning::core_plan::CorePlan;
+use tuning::steering::{Steering, SteeringChoice};
 
 mod keys_in_use;
 mod start;
@@ -37,6 +38,8 @@ pub struct DataPlaneSetup {
     pub udp_port: u16,
     /// Who runs where.
     pub plan: CorePlan,
+    /// Which shard a new flow meets.
+    pub steering: SteeringChoice,
     /// TCP connections of one shard, 1 ..= `CONNECTIONS_MAX`; fewer where the open files limit is lower (see
     /// [`DataPlane::warnings`]).
     pub connections_max: usize,
@@ -89,6 +92,7 @@ pub struct DataPlane {
     engine: Engine,
     reason: String,
     warnings: Vec<String>,
+    steering: Steering,
     tcp: SocketAddr,
     udp: SocketAddr,
     shards: Vec<ShardHandle>,
@@ -128,6 +132,12 @@ impl DataPlane {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// How flows find their shards, and why so.
+    #[must_use]
+    pub fn steering(&self) -> &Steering {
+        &self.steering
     }
 
     /// Bound TCP address.

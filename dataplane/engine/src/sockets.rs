@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use tuning::sockets::{check_free, take_trains, tcp_listener, tell_asked_address, udp_socket};
+use tuning::steering::steer_by_cpu;
 
 /// Bound sockets.
 pub(crate) struct Sockets {
@@ -16,6 +17,20 @@ pub(crate) struct Sockets {
     pub(crate) tcp: SocketAddr,
     /// Where the datagram sockets listen.
     pub(crate) udp: SocketAddr,
+}
+
+impl Sockets {
+    /// Has the kernel give each flow to the shard of the CPU that receives it; `cpus`: the CPU of each shard.
+    ///
+    /// # Errors
+    /// What the kernel says; flows are then spread by hash.
+    pub(crate) fn steer_by_cpu(&self, cpus: &[usize]) -> io::Result<()> {
+        // They were bound, and began to listen, in the order of the shards. A program is the whole group's.
+        let Some((listener, datagrams)) = self.of_shards.first() else { return Ok(()) };
+        steer_by_cpu(datagrams.as_fd(), cpus)?;
+        // What it takes for the one it takes for the other, so they are never steered differently.
+        steer_by_cpu(listener.as_fd(), cpus)
+    }
 }
 
 /// Binds everything. Port 0 is decided once and used for all.

@@ -9,7 +9,7 @@ use shared::moment::Moment;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What one shard published at its last idle tick.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ShardStats {
     /// The shard.
     pub index: usize,

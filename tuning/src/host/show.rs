@@ -75,6 +75,7 @@ fn head(report: &HostReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     });
     writeln!(f, "CPUs allowed  {}", known(cpus))?;
     writeln!(f, "core plan     {}", known(report.plan.as_ref()))?;
+    writeln!(f, "steering      TB_STEERING=auto: {}", known(report.steering.as_ref()))?;
     let io_uring = match (report.io_uring.refused, report.io_uring.direct_descriptors) {
         (None, true) => "usable, with direct descriptors".to_owned(),
         (None, false) => "usable, with ordinary descriptors".to_owned(),

@@ -61,15 +61,10 @@ pub fn mtu(machine: &Machine) -> Vec<Reading> {
     each_interface(machine, |interface| Some(Reading::of_told(machine.told(&format!("sys/class/net/{interface}/mtu")))))
 }
 
-fn receive_queues(machine: &Machine, interface: &str) -> Vec<String> {
-    let queues = machine.names(&format!("sys/class/net/{interface}/queues")).into_iter();
-    queues.filter(|queue| queue.starts_with("rx-")).collect()
-}
-
 /// Receive queues, and how many the card can have.
 pub fn queues(machine: &Machine) -> Vec<Reading> {
     each_card(machine, |interface| {
-        let count = u64::try_from(receive_queues(machine, interface).len()).ok().filter(|count| *count > 0);
+        let count = u64::try_from(machine.receive_queues(interface).len()).ok().filter(|count| *count > 0);
         let most = machine.cards.get(interface).and_then(|card| card.queues_max);
         let of = most.map_or_else(String::new, |most| format!(" of {most} that it can have"));
         Some(Reading::judged(count.map(|count| (format!("{count}{of}"), count))))
@@ -81,23 +76,11 @@ pub fn queues(machine: &Machine) -> Vec<Reading> {
 pub fn interrupts(machine: &Machine) -> Vec<Reading> {
     each_card(machine, |interface| {
         let serving = machine.serving_cpus();
-        let queues = receive_queues(machine, interface).len();
+        let queues = machine.receive_queues(interface).len();
         if serving.is_empty() || queues < serving.len() {
             return None;
         }
-        let folder = |path: &str| machine.names(&format!("sys/class/net/{interface}/{path}"));
-        // A virtio card's interrupts are its parent's.
-        let irqs = Some(folder("device/msi_irqs")).filter(|irqs| !irqs.is_empty());
-        let irqs = irqs.unwrap_or_else(|| folder("device/../msi_irqs"));
-        let of = |irq: &String| {
-            let list = |name: &str| machine.text(&format!("proc/irq/{irq}/{name}")).filter(|list| !list.is_empty());
-            list("effective_affinity_list").or_else(|| list("smp_affinity_list"))
-        };
-        let lists: Vec<String> = irqs.iter().filter_map(of).collect();
-        if lists.is_empty() {
-            return Some(Reading::of_told(Told::Denied));
-        }
-        let reached: Vec<usize> = lists.iter().flat_map(|list| cpus::numbers(list)).collect();
+        let Some(reached) = machine.interrupt_cpus(interface) else { return Some(Reading::of_told(Told::Denied)) };
         let idle: Vec<usize> = serving.into_iter().filter(|cpu| !reached.contains(cpu)).collect();
         let text = if idle.is_empty() { "none".to_owned() } else { ranges(&idle) };
         Some(Reading::judged(Some((text, u64::try_from(idle.len()).unwrap_or(u64::MAX)))))
@@ -107,8 +90,7 @@ pub fn interrupts(machine: &Machine) -> Vec<Reading> {
 /// Receive queues whose packets software moves to other CPUs.
 pub fn moved_by_software(machine: &Machine) -> Vec<Reading> {
     each_card(machine, |interface| {
-        let mask = |queue: &String| machine.text(&format!("sys/class/net/{interface}/queues/{queue}/rps_cpus"));
-        let masks: Vec<String> = receive_queues(machine, interface).iter().filter_map(mask).collect();
+        let masks = machine.moving_masks(interface);
         let moved = masks.iter().filter(|mask| mask.chars().any(|digit| !matches!(digit, '0' | ','))).count();
         let text = format!("{moved} of {} queues", masks.len());
         Some(Reading::judged((!masks.is_empty()).then_some((text, u64::try_from(moved).unwrap_or(u64::MAX)))))

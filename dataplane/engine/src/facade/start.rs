@@ -19,9 +19,11 @@ use shared::limits::{SHARDS_MAX, TICK_RING_CAPACITY, USAGE_RING_CAPACITY};
 use shared::tick::{Tick, first_sequence};
 use shared::usage::UsageRecord;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use tuning::ring_probe::{RingRefused, RingVerdict};
+use tuning::steering::{Steering, SteeringChoice};
 
 /// Shards beside which the control plane's ring of ticks still fits the feed's 64-bit set of rings.
 const SERVING_SHARDS_MAX: usize = if SHARDS_MAX < 63 { SHARDS_MAX } else { 63 };
@@ -44,6 +46,7 @@ pub(super) fn start(
     let chosen = choose(setup.engine, probe)?;
     let connections_max = connections_max(setup, &chosen, files.soft, &mut warnings);
     let bound = sockets::bind(setup.bind, setup.tcp_port, setup.udp_port, shards)?;
+    let steering = steer(setup, |cpus| bound.steer_by_cpu(cpus), &mut warnings);
     let (tcp, udp) = (bound.tcp, bound.udp);
     let rings = Rings::new(shards);
     let (feed, received) = feed_thread::channel();
@@ -75,6 +78,7 @@ pub(super) fn start(
         engine: chosen.engine,
         reason: chosen.reason,
         warnings,
+        steering,
         tcp,
         udp,
         shards: handles,
@@ -103,6 +107,22 @@ fn connections_max(setup: &DataPlaneSetup, chosen: &Chosen, files: Option<u64>, 
         ));
     }
     granted.min(wanted)
+}
+
+/// Decides how flows find their shards, and sees to it. What was asked for and cannot be had is no reason not to serve.
+fn steer(
+    setup: &DataPlaneSetup,
+    attach: impl FnOnce(&[usize]) -> io::Result<()>,
+    warnings: &mut Vec<String>,
+) -> Steering {
+    let decided = Steering::decide(setup.steering, &setup.plan, setup.bind);
+    let cpus: Vec<usize> = setup.plan.shards.iter().copied().flatten().collect();
+    let attached = if decided.by_cpu { attach(&cpus) } else { Ok(()) };
+    let steering = attached.err().map_or_else(|| decided.clone(), |error| decided.refused(&error));
+    if !steering.by_cpu && (decided.by_cpu || setup.steering == SteeringChoice::Cpu) {
+        warnings.push(format!("flows are spread over the shards {steering}"));
+    }
+    steering
 }
 
 /// Every SPSC ring, split into its ends.
@@ -268,6 +288,7 @@ mod tests {
             tcp_port: 0,
             udp_port: 0,
             plan: CorePlan { shards: vec![None; shards], control: Vec::new() },
+            steering: SteeringChoice::Auto,
             connections_max,
             assets: Arc::default(),
             keys: Arc::default(),
@@ -294,6 +315,35 @@ mod tests {
         check(false, 4, Some(1_024), CONNECTIONS_MAX, 128);
         check(true, 4, Some(1_024), CONNECTIONS_MAX, CONNECTIONS_MAX);
         check(false, 1, Some(1_000_000), 0, 1);
+    }
+
+    #[test]
+    fn steering_that_is_refused_is_told_once_and_left() {
+        let pinned = CorePlan { shards: vec![Some(3), Some(5)], control: Vec::new() };
+        let setup = |steering, plan: &CorePlan| DataPlaneSetup {
+            steering,
+            plan: plan.clone(),
+            ..setup(EngineChoice::Epoll, 2, 1)
+        };
+        let mut warnings = Vec::new();
+        let asked = setup(SteeringChoice::Cpu, &pinned);
+        let refused = steer(&asked, |_| Err(io::ErrorKind::PermissionDenied.into()), &mut warnings);
+        assert!(!refused.by_cpu && warnings.len() == 1 && warnings[0].contains("refused"), "{warnings:?}");
+        let mut attached: Vec<usize> = Vec::new();
+        let attach = |cpus: &[usize]| {
+            attached.extend(cpus);
+            Ok(())
+        };
+        assert!(steer(&asked, attach, &mut warnings).by_cpu && warnings.len() == 1, "{warnings:?}");
+        assert_eq!(attached, [3, 5]);
+        let floating = CorePlan { shards: vec![None; 2], control: Vec::new() };
+        let never = |_: &[usize]| panic!("there is nothing to attach");
+        steer(&setup(SteeringChoice::Cpu, &floating), never, &mut warnings);
+        assert!(warnings.len() == 2 && warnings[1].contains("pinned"), "{warnings:?}");
+        // What was not asked for is not missed.
+        assert!(!steer(&setup(SteeringChoice::Auto, &pinned), never, &mut warnings).by_cpu);
+        assert!(!steer(&setup(SteeringChoice::Hash, &pinned), never, &mut warnings).by_cpu);
+        assert_eq!(warnings.len(), 2);
     }
 
     /// As on Linux 6.1 to 6.7, where a direct descriptor cannot be handed over: see `Chosen::direct_descriptors`.

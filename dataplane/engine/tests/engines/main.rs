@@ -5,5 +5,6 @@ mod bounds;
 mod datagrams;
 mod lifecycle;
 mod rig;
+mod steering;
 mod streams;
 mod ticks;

@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tuning::core_plan::CorePlan;
+use tuning::steering::SteeringChoice;
 
 /// The key that every request carries.
 pub const KEY: &str = "tb_test_0123456789abcdef";
@@ -64,6 +65,9 @@ pub struct Wish {
     pub connections_max: usize,
     pub parameters: ShardParameters,
     pub tcp_port: u16,
+    /// CPUs to pin shards to; empty: none is pinned.
+    pub cpus: Vec<usize>,
+    pub steering: SteeringChoice,
 }
 
 impl Wish {
@@ -74,10 +78,13 @@ impl Wish {
             connections_max: CONNECTIONS_MAX,
             parameters: ShardParameters::default(),
             tcp_port: 0,
+            cpus: Vec::new(),
+            steering: SteeringChoice::Hash,
         }
     }
 
     pub fn try_start(self) -> Result<Rig, StartRefused> {
+        let shards = (0..self.shards).map(|shard| self.cpus.get(shard).copied()).collect();
         let mut assets = AssetDirectory::new();
         for name in ASSETS {
             assets.add(Symbol::new(name.as_bytes()).expect("a symbol"), true, VenueSet::EMPTY.with(Venue::Kraken));
@@ -96,7 +103,8 @@ impl Wish {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tcp_port: self.tcp_port,
             udp_port: 0,
-            plan: CorePlan { shards: vec![None; self.shards], control: Vec::new() },
+            plan: CorePlan { shards, control: Vec::new() },
+            steering: self.steering,
             connections_max: self.connections_max,
             assets: Arc::new(assets),
             keys: Arc::new(KeyDirectory::build(vec![key], None, self.shards)),
