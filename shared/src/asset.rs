@@ -176,6 +176,27 @@ impl AssetDirectory {
         self.ids.get(symbol).copied()
     }
 
+    /// The asset whose symbol, in upper case, stands in front of `text` with a space behind it, and the symbol's length.
+    /// `None` says nothing about other ways of writing it. The symbol is not read for it: what is found needs no check.
+    #[inline]
+    #[must_use]
+    pub fn find_before_space(&self, text: &[u8; SYMBOL_MAX + 1]) -> Option<(AssetId, usize)> {
+        const ONES: u128 = u128::from_le_bytes([1; SYMBOL_MAX]);
+        const SPACES: u128 = u128::from_le_bytes([b' '; SYMBOL_MAX]);
+        let word = u128::from_le_bytes(*text.first_chunk()?);
+        // The lowest byte that is zero after the exclusive-or is the first space: of all bytes whose highest bit the
+        // subtraction sets, the lowest is always a true one.
+        let others = word ^ SPACES;
+        let found = others.wrapping_sub(ONES) & !others & ONES << 7;
+        let length = found.trailing_zeros() as usize / 8;
+        let symbol = match length {
+            SYMBOL_MAX if text[SYMBOL_MAX] == b' ' => word,
+            0 | SYMBOL_MAX.. => return None,
+            _ => word & ((1 << (8 * length)) - 1),
+        };
+        Some((self.find(&Symbol(symbol.to_le_bytes()))?, length))
+    }
+
     /// What is known of `id`.
     #[inline]
     #[must_use]
@@ -244,6 +265,40 @@ mod tests {
         assert_eq!(directory.find(&symbol("RENDER")), Some(render));
         assert_eq!(directory.entry(render).map(|entry| entry.symbol), Some(symbol("RENDER")));
         assert_eq!(directory.len(), 1);
+    }
+
+    #[test]
+    fn a_symbol_in_front_of_a_space_is_found_and_nothing_else() {
+        let mut directory = AssetDirectory::new();
+        for name in ["B", "BTC", "ZZZ", "ABCDEFGHIJKLMNOP", "RENDER"] {
+            directory.add(symbol(name), true, VenueSet::EMPTY).expect("room");
+        }
+        for length in 0..=SYMBOL_MAX + 1 {
+            for byte in 0..=u8::MAX {
+                for (at, filler) in (0..length).flat_map(|at| [(at, b'Z'), (at, b'!')]) {
+                    let mut text = [b' '; SYMBOL_MAX + 1];
+                    text[..length].fill(filler);
+                    text[at] = byte;
+                    let end = text.iter().position(|byte| *byte == b' ').unwrap_or(text.len());
+                    let expected = (text[..end] == *b"ZZZ").then(|| (directory.find(&symbol("ZZZ")).expect("it"), 3));
+                    let single = text[..end] == *b"B";
+                    assert!(single || directory.find_before_space(&text) == expected, "{text:?}");
+                }
+            }
+        }
+        for (text, name) in [
+            (b"B HTTP/1.1\r\nHost:", Some("B")),
+            (b"BTC HTTP/1.1\r\nHo:", Some("BTC")),
+            (b"ABCDEFGHIJKLMNOP ", Some("ABCDEFGHIJKLMNOP")),
+            (b"RNDR HTTP/1.1\r\nH:", Some("RENDER")),
+            (b"ABCDEFGHIJKLMNOPQ", None),
+            (b"btc HTTP/1.1\r\nHo:", None),
+            (b"BT HTTP/1.1\r\nHos:", None),
+            (b" BTC HTTP/1.1\r\nHo", None),
+        ] {
+            let found = directory.find_before_space(text).and_then(|(id, _)| directory.entry(id));
+            assert_eq!(found.map(|entry| entry.symbol.as_str()), name);
+        }
     }
 
     #[test]

@@ -24,9 +24,9 @@ use connection::{HttpConnection, Pending};
 use core::mem::MaybeUninit;
 use request::{FieldSpace, KeyText, Method, Request, Scanned};
 use route::{PriceQuery, Route};
-use shared::asset::Symbol;
+use shared::asset::{AssetDirectory, AssetId, Symbol};
 use shared::code::Code;
-use shared::limits::{ASSETS_PER_REQUEST_MAX, SYMBOL_MAX};
+use shared::limits::ASSETS_PER_REQUEST_MAX;
 use shared::moment::Moment;
 use shared::usage::Endpoint;
 
@@ -121,16 +121,23 @@ impl Shard {
         if output.room() < SMALL_REPLY_MAX {
             return Progress::NoRoom;
         }
-        if let Some((symbol, length)) = recognise(connection, rest)
+        if let Some((asset, symbol, length)) = recognise(&self.assets, connection, rest)
             && self.gate.is_current(&connection.memory.memo)
         {
             let admitted = self.gate.admit(&mut connection.memory.memo, now);
             let is_usual = admitted.refused.is_none() && !self.is_draining;
-            if is_usual && self.give_plainly(now, admitted.caller, &symbol, output).is_some() {
+            if is_usual && self.give_plainly(now, admitted.caller, asset, output).is_some() {
                 return Progress::Done(length);
             }
             let asked = Asked::plainly(self.is_draining, length);
-            return self.answer_price(now, connection, &asked, admitted, &Ok(PriceQuery::plain(symbol)), output);
+            return self.answer_price(
+                now,
+                connection,
+                &asked,
+                admitted,
+                &Ok(PriceQuery::plain(Symbol::new(symbol))),
+                output,
+            );
         }
         self.read_request(now, connection, rest, false, output)
     }
@@ -315,14 +322,19 @@ impl Shard {
 }
 
 /// The most frequent request by far, without reading it: `GET /price?asset=SYMBOL` with the very header block that the
-/// connection's last request had. Answers the symbol, and the length of the head.
+/// connection's last request had. Answers the asset, its symbol as it was written, and the length of the head.
 #[inline]
-fn recognise(connection: &HttpConnection, rest: &[u8]) -> Option<(Symbol, usize)> {
+fn recognise<'a>(
+    assets: &AssetDirectory,
+    connection: &HttpConnection,
+    rest: &'a [u8],
+) -> Option<(AssetId, &'a [u8], usize)> {
     const BEFORE: &[u8] = b"GET /price?asset=";
     const AFTER: &[u8] = b" HTTP/1.1\r\n";
     let text = rest.strip_prefix(BEFORE)?;
-    let end = text.iter().take(SYMBOL_MAX + 1).position(|byte| *byte == b' ')?;
+    // So many bytes always follow in a whole request.
+    let (asset, end) = assets.find_before_space(text.first_chunk()?)?;
     let (symbol, after) = text.split_at(end);
     let block = connection.memory.recognise(after.strip_prefix(AFTER)?)?;
-    Some((Symbol::new(symbol)?, BEFORE.len() + end + AFTER.len() + block))
+    Some((asset, symbol, BEFORE.len() + end + AFTER.len() + block))
 }

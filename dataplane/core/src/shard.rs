@@ -9,8 +9,9 @@ use crate::counters::ShardCounters;
 use crate::datagram::KnownKeys;
 use crate::http::long::LongBodies;
 use crate::limits::{METER_ENTRIES_MAX, TICKS_PER_DRAIN_MAX, WAITERS_MAX};
-use crate::render::date::{DateText, http_date};
+use crate::render::date::DateText;
 use crate::render::problem::Problem;
+use crate::render::ready::CommonHead;
 use crate::reply::ReplyBuffer;
 use crate::table::PriceTable;
 use crate::usage::{Outcome, UsageMeter};
@@ -124,9 +125,7 @@ pub struct Shard {
     pub(crate) is_waiting_over: bool,
     pub(crate) counters: ShardCounters,
     meter: UsageMeter,
-    pub(crate) date: DateText,
-    /// The second that `date` shows.
-    date_second: u64,
+    pub(crate) head: CommonHead,
     ticks: Consumer<Tick>,
     /// See [`Shard::frames_taken`].
     frames_taken: Vec<u64>,
@@ -163,8 +162,7 @@ impl Shard {
             is_waiting_over: false,
             counters: ShardCounters::default(),
             meter: UsageMeter::new(setup.index, setup.hash_seed),
-            date: http_date(0),
-            date_second: 0,
+            head: CommonHead::new(),
             ticks: setup.ticks,
             frames_taken: Vec::with_capacity(TICKS_PER_DRAIN_MAX),
             usage: setup.usage,
@@ -274,18 +272,8 @@ impl Shard {
 
     /// The `Date` field's text.
     pub(crate) fn date(&mut self, now: Moment) -> DateText {
-        self.renew_date(now);
-        self.date
-    }
-
-    /// Renders the `Date` field's text, once a second.
-    #[inline]
-    pub(crate) fn renew_date(&mut self, now: Moment) {
-        let second = now.wall_ms / 1_000;
-        if second != self.date_second {
-            self.date = http_date(now.wall_ms);
-            self.date_second = second;
-        }
+        self.head.keep_current(now.wall_ms);
+        self.head.date()
     }
 
     /// See [`find_price`].
@@ -310,7 +298,9 @@ impl Shard {
             tier: if answered.code.is_none() { answered.tier } else { Tier::Local as u8 },
             endpoint: answered.endpoint as u8,
         };
-        self.meter.count(outcome, now.wall_ms);
+        let mut nowhere = 0;
+        let hint = answered.asset.and_then(|asset| self.table.sum_hint(asset)).unwrap_or(&mut nowhere);
+        self.meter.count(outcome, now.wall_ms, hint);
         // A flush costs the same for few records as for many, so it waits until the ring can take a good part.
         if self.meter.is_crowded() && self.usage.slots() >= METER_ENTRIES_MAX / 4 {
             self.meter.flush(&mut self.usage, &self.assets);

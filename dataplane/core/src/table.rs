@@ -12,11 +12,16 @@ use shared::tick::Tick;
 
 /// One asset's newest tick, and the reply made of it.
 #[derive(Clone)]
+#[repr(C, align(64))]
 pub(crate) struct Row {
     /// All zero until the first tick.
     tick: Tick,
+    /// Where the meter found the sum of the last request for it; may be anything.
+    sum_hint: u16,
     reply: ReadyReply,
 }
+
+const _: () = assert!(size_of::<Row>() == 512, "eight cache lines");
 
 impl Row {
     const EMPTY: Self = Self {
@@ -38,6 +43,7 @@ impl Row {
             prompt: 0,
             reserved: 0,
         },
+        sum_hint: 0,
         reply: ReadyReply::EMPTY,
     };
 
@@ -97,6 +103,12 @@ impl PriceTable {
     #[inline]
     pub(crate) fn row(&self, asset: AssetId) -> Option<&Row> {
         self.rows.get(asset.index()).filter(|row| row.tick.sequence != 0)
+    }
+
+    /// Where the meter may write down a place that has to do with this asset, if it has had a price.
+    #[inline]
+    pub(crate) fn sum_hint(&mut self, asset: AssetId) -> Option<&mut u16> {
+        self.rows.get_mut(asset.index()).map(|row| &mut row.sum_hint)
     }
 
     /// The asset's row with its reply written; `None` while it has no price. `assets` knows what it is called.

@@ -54,16 +54,21 @@ pub(crate) struct Gate {
     /// Grows with each directory, so that memos of an older one are seen to be old.
     epoch: u32,
     shards: u32,
+    /// By what part of a key's limit leases are taken.
+    share: u32,
 }
 
 impl Gate {
     pub(crate) fn new(keys: Arc<KeyDirectory>, shards: u16) -> Self {
-        Self { keys, leases: Leases::new(), epoch: 1, shards: u32::from(shards).max(1) }
+        let shards = u32::from(shards).max(1);
+        let share = LEASE_SHARE * shards.max(keys.shards());
+        Self { keys, leases: Leases::new(), epoch: 1, shards, share }
     }
 
     /// Uses another directory from now on.
     pub(crate) fn replace(&mut self, keys: Arc<KeyDirectory>) {
         self.leases.give_all_back(&self.keys);
+        self.share = LEASE_SHARE * self.shards.max(keys.shards());
         self.keys = keys;
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
     }
@@ -99,6 +104,7 @@ impl Gate {
     }
 
     /// Whether the key still works; takes nothing.
+    #[inline]
     pub(crate) fn check(&self, memo: &KeyMemo, now: Moment) -> Admitted {
         match self.record(memo, now) {
             Some(record) => {
@@ -117,8 +123,7 @@ impl Gate {
             return checked;
         }
         let mut caller = checked.caller;
-        let share = LEASE_SHARE * self.shards.max(self.keys.shards());
-        let purse = Purse { slot: memo.slot, limit: caller.limit, lease: (caller.limit / share).max(1) };
+        let purse = Purse { slot: memo.slot, limit: caller.limit, share: self.share };
         let left = self.leases.take(&self.keys, purse, now.mono_ms(), &mut memo.lease_hint);
         caller.left = left.unwrap_or(0);
         Admitted { caller, refused: left.is_none().then_some(Code::RateLimitedSecond) }

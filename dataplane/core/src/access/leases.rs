@@ -44,8 +44,8 @@ pub(crate) struct Purse {
     pub(crate) slot: u32,
     /// Its limit per second.
     pub(crate) limit: u32,
-    /// Requests to lease at a time, at least 1.
-    pub(crate) lease: u32,
+    /// By what part of the limit to lease at a time, and by 1 at least.
+    pub(crate) share: u32,
 }
 
 /// All leases of one shard.
@@ -81,7 +81,8 @@ impl Leases {
         let lease = &mut self.places[place];
         if lease.tokens == 0 || lease.is_over(now_ms) {
             lease.tokens = 0;
-            let grant = allowance::take(keys.word(purse.slot)?, purse.limit, purse.lease, now_ms)?;
+            let wanted = (purse.limit / purse.share).max(1);
+            let grant = allowance::take(keys.word(purse.slot)?, purse.limit, wanted, now_ms)?;
             *lease =
                 Lease { slot: purse.slot, tokens: grant.granted, shared_left: grant.left, start_ms: grant.start_ms };
         }

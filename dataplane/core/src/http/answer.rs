@@ -11,7 +11,7 @@ use crate::render::head::{ConnectionField, Head, JSON, PROBLEM, RateFields};
 use crate::render::problem::Problem;
 use crate::reply::ReplyBuffer;
 use crate::shard::{Answered, Shard};
-use shared::asset::{AssetId, Symbol};
+use shared::asset::AssetId;
 use shared::code::Code;
 use shared::moment::Moment;
 use shared::tick::Tier;
@@ -137,17 +137,16 @@ impl Shard {
         &mut self,
         now: Moment,
         caller: Caller,
-        symbol: &Symbol,
+        asset: AssetId,
         output: &mut ReplyBuffer,
     ) -> Option<()> {
-        let asset = self.assets.find(symbol)?;
-        self.renew_date(now);
+        self.head.keep_current(now.wall_ms);
         let row = self.table.ready_row(asset, &self.assets)?;
         if row.tick().is_stale() || rate_fields(caller).is_some() {
             return None;
         }
         let tier = row.tick().tier;
-        row.reply().append_to(output, &self.date, row.age_ms(now)).then_some(())?;
+        row.reply().append_to(output, &self.head, row.age_ms(now)).then_some(())?;
         self.close_books(now, caller, Some(asset), 200, None, tier, Endpoint::Price);
         Some(())
     }

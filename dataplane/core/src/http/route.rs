@@ -60,8 +60,8 @@ pub(crate) struct PriceQuery {
 
 impl PriceQuery {
     /// Just this asset.
-    pub(crate) const fn plain(asset: Symbol) -> Self {
-        Self { asset: Some(asset), allow_stale: false, newer_than: None, wait_ms: 0, detail: false }
+    pub(crate) const fn plain(asset: Option<Symbol>) -> Self {
+        Self { asset, allow_stale: false, newer_than: None, wait_ms: 0, detail: false }
     }
 
     fn parse(query: &[u8]) -> Result<Self, Problem> {

@@ -1,6 +1,9 @@
-//! One asset's reply, written once per tick and sent many times: only date, age and length are patched into each copy.
+//! One asset's reply, written once per tick and sent many times: only age and length are patched into each copy.
+//!
+//! What all these replies have in common stands in one place that every request reads, so it stays in the cache; each
+//! asset keeps only what is its own, which is what a request for another asset has to fetch.
 
-use super::date::DateText;
+use super::date::{DateText, http_date};
 use super::head;
 use super::{Writer, push_after_age, push_before_age};
 use crate::limits::PRICE_REPLY_MAX;
@@ -14,36 +17,76 @@ const BEFORE_DATE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: private, max-age=1\r\nDate: ";
 const DATE_END: usize = BEFORE_DATE.len() + 29;
 const BEFORE_LENGTH: &[u8] = b"\r\nContent-Length: ";
-/// A body has three digits' worth of bytes: at least 160, at most `PRICE_BODY_MAX`.
-const LENGTH_AT: usize = DATE_END + BEFORE_LENGTH.len();
+/// Length of what all replies have in common: up to the length of the body. That is three digits: at least 160, at most
+/// `PRICE_BODY_MAX`.
+const COMMON: usize = DATE_END + BEFORE_LENGTH.len();
 
 /// Longest part of the body behind the age's digits: four fields and the brace, 64 bytes with a sequence of 20 digits.
 const AFTER_AGE_MAX: usize = 64;
 /// Digits of an age.
 const AGE_MAX: usize = 20;
 /// Room that is asked for to append a reply of any length.
-const APPEND_ROOM: usize = PRICE_REPLY_MAX + AGE_MAX + AFTER_AGE_MAX;
+const APPEND_ROOM: usize = COMMON + PRICE_REPLY_MAX + AGE_MAX + AFTER_AGE_MAX;
+
+/// What all ready replies begin with.
+pub(crate) struct CommonHead {
+    text: [u8; COMMON],
+    /// When the second began that the date shows, Unix ms.
+    second_ms: u64,
+}
+
+impl CommonHead {
+    /// With the date of 1970.
+    pub(crate) fn new() -> Self {
+        let mut text = [0; COMMON];
+        text[..BEFORE_DATE.len()].copy_from_slice(BEFORE_DATE);
+        text[DATE_END..].copy_from_slice(BEFORE_LENGTH);
+        let mut head = Self { text, second_ms: 0 };
+        head.renew(0);
+        head
+    }
+
+    /// Shows the present date. Rendered once a second.
+    #[inline]
+    pub(crate) fn keep_current(&mut self, wall_ms: u64) {
+        if wall_ms.wrapping_sub(self.second_ms) >= 1_000 {
+            self.renew(wall_ms);
+        }
+    }
+
+    #[cold]
+    fn renew(&mut self, wall_ms: u64) {
+        self.text[BEFORE_DATE.len()..DATE_END].copy_from_slice(&http_date(wall_ms));
+        self.second_ms = wall_ms - wall_ms % 1_000;
+    }
+
+    /// The date that it shows.
+    pub(crate) fn date(&self) -> DateText {
+        *self.text[BEFORE_DATE.len()..].first_chunk().unwrap_or(&[b' '; 29])
+    }
+}
 
 /// The reply of one asset. Empty until it is first asked for after a tick.
 #[derive(Clone)]
+#[repr(C)]
 pub(crate) struct ReadyReply {
-    /// Head and body up to the age's digits.
-    before_age: [u8; PRICE_REPLY_MAX],
-    after_age: [u8; AFTER_AGE_MAX],
     /// Where the body begins; 0 while the reply is empty.
     body_at: u16,
     before_length: u16,
     after_length: u16,
+    after_age: [u8; AFTER_AGE_MAX],
+    /// Head and body from the length's digits up to the age's. Last, because a short one leaves the end of it untouched.
+    before_age: [u8; PRICE_REPLY_MAX],
 }
 
 impl ReadyReply {
     /// None yet.
     pub(crate) const EMPTY: Self = Self {
-        before_age: [0; PRICE_REPLY_MAX],
-        after_age: [0; AFTER_AGE_MAX],
         body_at: 0,
         before_length: 0,
         after_length: 0,
+        after_age: [0; AFTER_AGE_MAX],
+        before_age: [0; PRICE_REPLY_MAX],
     };
 
     #[inline]
@@ -60,9 +103,6 @@ impl ReadyReply {
     /// Writes the reply of `tick`.
     pub(crate) fn fill(&mut self, symbol: &Symbol, tick: &Tick) {
         let mut writer = Writer::new(&mut self.before_age);
-        writer.push(BEFORE_DATE);
-        writer.push(&[b' '; 29]);
-        writer.push(BEFORE_LENGTH);
         writer.push(b"000");
         head::push_etag(&mut writer, tick.sequence);
         writer.push(b"\r\n\r\n");
@@ -83,11 +123,12 @@ impl ReadyReply {
     /// the next: copies of a length known beforehand are a few instructions each.
     #[inline]
     #[must_use]
-    pub(crate) fn append_to(&self, output: &mut ReplyBuffer, date: &DateText, age_ms: u64) -> bool {
+    pub(crate) fn append_to(&self, output: &mut ReplyBuffer, common: &CommonHead, age_ms: u64) -> bool {
         let Some(target) = output.tail().first_chunk_mut::<APPEND_ROOM>() else { return false };
+        let (head, target) = target.split_at_mut(COMMON);
+        head.copy_from_slice(&common.text);
         let (before, _) = self.before_age.split_at(usize::from(self.before_length).min(PRICE_REPLY_MAX));
         target[..before.len()].copy_from_slice(before);
-        target[BEFORE_DATE.len()..DATE_END].copy_from_slice(date);
         let age = write_age(age_ms, &mut target[before.len()..]);
         let end = before.len() + age;
         if let Some(after) = target[end..].first_chunk_mut::<AFTER_AGE_MAX>() {
@@ -95,10 +136,10 @@ impl ReadyReply {
         }
         let length = end + usize::from(self.after_length);
         let body = length - usize::from(self.body_at);
-        target[LENGTH_AT] = b'0' + (body / 100) as u8;
-        target[LENGTH_AT + 1] = b'0' + (body / 10 % 10) as u8;
-        target[LENGTH_AT + 2] = b'0' + (body % 10) as u8;
-        output.advance(length);
+        target[0] = b'0' + (body / 100) as u8;
+        target[1] = b'0' + (body / 10 % 10) as u8;
+        target[2] = b'0' + (body % 10) as u8;
+        output.advance(COMMON + length);
         true
     }
 
@@ -135,12 +176,21 @@ impl ReadyReply {
 /// Writes an age's digits to the front of `target` and answers how many there are.
 #[inline]
 fn write_age(age_ms: u64, target: &mut [u8]) -> usize {
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    // Nearly all ages are of less than a second.
+    if let (0..1_000, Some(place)) = (age_ms, target.first_chunk_mut::<3>()) {
+        let digits = [digit(age_ms / 100), digit(age_ms / 10), digit(age_ms)];
+        let (text, length) = match age_ms {
+            0..10 => ([digits[2], 0, 0], 1),
+            10..100 => ([digits[1], digits[2], 0], 2),
+            _ => (digits, 3),
+        };
+        *place = text;
+        return length;
+    }
     let mut digits = itoa::Buffer::new();
     let text = digits.format(age_ms).as_bytes();
-    // Most are short, and for those a loop is less than a call.
-    for (to, from) in target.iter_mut().zip(text) {
-        *to = *from;
-    }
+    target[..text.len()].copy_from_slice(text);
     text.len()
 }
 
@@ -172,6 +222,31 @@ mod tests {
         }
     }
 
+    /// Of the date in the specification's example.
+    fn common() -> CommonHead {
+        let mut common = CommonHead::new();
+        common.keep_current(784_111_777_999);
+        common
+    }
+
+    #[test]
+    fn the_common_head_keeps_to_the_second_both_ways() {
+        let mut common = common();
+        for (wall_ms, expected) in [(784_111_777_000, b"37"), (784_111_778_000, b"38"), (784_111_777_999, b"37")] {
+            common.keep_current(wall_ms);
+            assert_eq!(&common.date()[23..25], expected, "{wall_ms}");
+        }
+    }
+
+    #[test]
+    fn ages_are_written_as_numbers_are() {
+        for age_ms in (0..1_200).chain([9_999, 10_000, 123_456, u64::MAX]) {
+            let mut space = [b'x'; 32];
+            let length = write_age(age_ms, &mut space);
+            assert_eq!(core::str::from_utf8(&space[..length]).map(str::parse), Ok(Ok(age_ms)));
+        }
+    }
+
     #[track_caller]
     fn check(symbol: &str, tick: &Tick, age_ms: u64, expected: &str) {
         let mut reply = ReadyReply::EMPTY;
@@ -184,7 +259,7 @@ mod tests {
         assert_eq!(reply.body_length(age_ms), length);
 
         let mut output = ReplyBuffer::new();
-        assert!(reply.append_to(&mut output, b"Sun, 06 Nov 1994 08:49:37 GMT", age_ms));
+        assert!(reply.append_to(&mut output, &common(), age_ms));
         let whole = alloc::format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: private, max-age=1\r\n\
              Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: {length}\r\nETag: \"{}\"\r\n\r\n{expected}",
@@ -249,7 +324,7 @@ mod tests {
             reply.fill(&Symbol::new(symbol.as_bytes()).expect("a symbol"), &tick);
             let length = reply.body_length(age_ms);
             assert!((100..=PRICE_BODY_MAX).contains(&length), "{length}");
-            assert!(reply.append_to(&mut ReplyBuffer::new(), b"Sun, 06 Nov 1994 08:49:37 GMT", age_ms));
+            assert!(reply.append_to(&mut ReplyBuffer::new(), &common(), age_ms));
         }
     }
 
