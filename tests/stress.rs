@@ -120,6 +120,8 @@ fn short_levels_tell_the_same_in_every_form() {
                 for protocol in protocols {
                     check_columns(level, protocol);
                     let total = &level[protocol];
+                    // Half a second of the schedule, whatever became of it.
+                    assert_eq!(count(total, "due"), count(level, "offered_per_second") / 2, "{engine}: {total}");
                     assert!(count(total, "answered") > 0 && count(total, "latency_p50_ns") > 0, "{engine}: {total}");
                     assert_eq!((count(total, "wrong"), count(total, "refused")), (0, 0), "{engine}: {total}");
                 }
