@@ -4,6 +4,7 @@
 //! at the start. Once begun, a level always ends with an outcome: what dies under it is counted.
 
 mod count;
+mod course;
 mod datagrams;
 mod lane;
 mod probe;
@@ -15,8 +16,9 @@ use crate::job::{Job, Progress};
 use crate::outcome::{LevelOutcome, Tally, TargetOutcome, behind_histogram};
 use crate::plan::Level;
 use count::Window;
+use course::{Course, Share};
 use datagrams::Datagrams;
-use lane::{LaneOutcome, Share};
+
 use shared::asset::Symbol;
 use std::io;
 use std::net::SocketAddr;
@@ -191,7 +193,7 @@ fn worker<'a>(
 }
 
 /// Runs every thread's part, all by one clock. A thread whose connections cannot be opened keeps the others from beginning.
-fn drive(job: &Job, level: Level, progress: &Progress, threads: usize) -> io::Result<Vec<ThreadOutcome>> {
+fn drive<'a>(job: &'a Job, level: Level, progress: &'a Progress, threads: usize) -> io::Result<Vec<ThreadOutcome<'a>>> {
     thread::scope(|scope| {
         let (ready, all_ready) = sync_channel(threads);
         let (mut running, mut starts) = (Vec::new(), Vec::new());
@@ -231,7 +233,7 @@ fn drive(job: &Job, level: Level, progress: &Progress, threads: usize) -> io::Re
 }
 
 /// Adds up what the threads found.
-fn merge(job: &Job, level: Level, outcomes: Vec<ThreadOutcome>) -> LevelOutcome {
+fn merge(job: &Job, level: Level, outcomes: Vec<ThreadOutcome<'_>>) -> LevelOutcome {
     let blank = |target: &crate::job::Target| TargetOutcome {
         name: target.name.clone(),
         tcp: target.tcp.map(|_| Tally::default()),
@@ -251,7 +253,7 @@ fn merge(job: &Job, level: Level, outcomes: Vec<ThreadOutcome>) -> LevelOutcome 
         merged.generator_cpu += Duration::from_nanos(cpu_ns);
         merged.stopped |= stopped;
         let LevelOutcome { targets, behind_ns, .. } = &mut merged;
-        let mut add = |lane: Option<LaneOutcome>, tallies: Vec<&mut Tally>| {
+        let mut add = |lane: Option<Course<'_>>, tallies: Vec<&mut Tally>| {
             let Some(lane) = lane else { return };
             tallies.into_iter().zip(&lane.counters).for_each(|(tally, counter)| tally.add(&counter.tally));
             behind_ns.add(&lane.behind_ns).expect("the same bounds");

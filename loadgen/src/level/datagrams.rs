@@ -5,15 +5,14 @@
 //! came after its request was given up) changes no count. Where the kernel was told that nobody listens at a target, what
 //! was in flight there is lost in its time, and the socket goes on asking.
 
-use super::count::{Counter, Seen, Verdict, Window};
-use super::lane::{self, Lane, LaneOutcome, Share, Turns};
+use super::count::{Counter, Verdict, Window};
+use super::course::{Course, Share};
+use super::lane::Lane;
 use super::question::Question;
 use crate::connection::Flight;
 use crate::exchange::{BATCH, Exchange, Outbox};
 use crate::job::{Job, Pace};
-use crate::outcome::behind_histogram;
-use crate::schedule::Schedule;
-use hdrhistogram::Histogram;
+use crate::schedule::SECOND_NS;
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -58,18 +57,12 @@ struct Socket {
 
 /// See the top of the file.
 pub(crate) struct Datagrams<'a> {
-    job: &'a Job,
-    window: Window,
-    share: Share,
-    schedule: Option<Schedule>,
-    turns: Turns,
+    course: Course<'a>,
     train: usize,
     sockets: Vec<Socket>,
-    counters: Vec<Counter>,
     question: Question<'a>,
     exchange: Exchange,
     outbox: Outbox,
-    behind_ns: Histogram<u64>,
     /// The time that requests say; read at every sweep, because half a minute's difference is allowed.
     wall_ms: u64,
 }
@@ -111,79 +104,59 @@ impl<'a> Datagrams<'a> {
                 is_refused: false,
             });
         }
-        let counters = addresses.iter().map(|_| Counter::new(window)).collect();
-        let (turns, behind_ns) = (Turns::new(share), behind_histogram());
-        let outbox = Outbox::default();
-        Ok(Self {
-            job,
-            window,
-            share,
-            schedule: None,
-            turns,
-            train,
-            sockets,
-            counters,
-            question,
-            exchange,
-            outbox,
-            behind_ns,
-            wall_ms: clock::now().wall_ms,
-        })
+        let mut course = Course::new(job, window, share, addresses.len());
+        if let Some(refusal) = exchange.refusal() {
+            course.counters.iter_mut().for_each(|counter| counter.fault(|| refusal.to_owned()));
+        }
+        let (outbox, wall_ms) = (Outbox::default(), clock::now().wall_ms);
+        Ok(Self { course, train, sockets, question, exchange, outbox, wall_ms })
     }
 
     /// Puts the next request of a socket into the outbox if it is due and there is room; whether it did.
     fn queue(&mut self, index: usize, now_ns: u64) -> bool {
-        let (Some(schedule), pace) = (self.schedule, self.job.pace) else { return false };
-        let socket = &mut self.sockets[index];
-        let number = socket.next + self.outbox.len() as u64;
+        let Self { course, sockets, question, outbox, .. } = self;
+        let socket = &mut sockets[index];
+        let number = socket.next + outbox.len() as u64;
         socket.forget();
         if number - socket.oldest >= socket.slots.len() as u64 {
             return false;
         }
-        let due_ns = if pace == Pace::Open { schedule.due_ns(socket.number, number) } else { now_ns };
-        if due_ns > now_ns || due_ns >= self.window.end_ns {
-            return false;
-        }
-        let asked = lane::asset_of(socket.number, number, self.share.connections, self.job.assets.len());
+        let Some(due_ns) = course.due(socket.number, number, now_ns) else { return false };
+        let asked = course.asset_of(socket.number, number);
         let flight = Flight { asked: u32::try_from(asked).unwrap_or(0), due_ns, sent_ns: now_ns };
         let before = socket.sequences[asked];
         *socket.slot(number) = Slot { number: FREE, flight, before };
-        self.outbox.push(self.question.ask(asked, number, self.wall_ms));
+        outbox.push(question.ask(asked, number, self.wall_ms));
         true
     }
 
     /// Sends what is in the outbox; whether the kernel took it all.
     fn post(&mut self, index: usize, now_ns: u64) -> bool {
         let wanted = self.outbox.len();
-        let Self { job, sockets, counters, exchange, outbox, behind_ns, .. } = self;
+        let Self { course, sockets, exchange, outbox, .. } = self;
         let socket = &mut sockets[index];
         let mut outcome = exchange.send(&socket.socket, outbox);
         // The error is about a datagram before this one; sending this one is not done yet.
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
-            socket.refused(&mut counters[socket.target]);
+            socket.refused(&mut course.counters[socket.target]);
             outcome = exchange.send(&socket.socket, outbox);
         }
         outbox.clear();
-        let counter = &mut counters[socket.target];
         let sent = match outcome {
             Ok(sent) => sent,
             // No room in the kernel, or no way out for now: it stays due.
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => {
-                counter.fault(|| format!("a datagram was not sent: {error}"));
+                course.counters[socket.target].fault(|| format!("a datagram was not sent: {error}"));
                 0
             }
         };
         for _ in 0..sent {
             let number = socket.next;
-            let room_since_ns = socket.room_since_ns;
             let slot = socket.slot(number);
             slot.number = number;
             let due_ns = slot.flight.due_ns;
-            counter.sent(due_ns);
-            if job.pace == Pace::Open {
-                behind_ns.saturating_record((now_ns - due_ns.max(room_since_ns).min(now_ns)).max(1));
-            }
+            course.sent(socket.target, due_ns, socket.room_since_ns, now_ns);
             socket.next += 1;
             socket.flying += 1;
         }
@@ -193,7 +166,7 @@ impl<'a> Datagrams<'a> {
 
 /// How many requests a socket remembers, a power of two: what is due in the time until one is lost, and half more.
 fn slots(pace: Pace, rate: u64, lost_ns: u64, train: u64) -> usize {
-    let in_flight = u128::from(rate) * u128::from(lost_ns) / u128::from(crate::schedule::SECOND_NS);
+    let in_flight = u128::from(rate) * u128::from(lost_ns) / u128::from(SECOND_NS);
     let wanted = match pace {
         Pace::Open => u64::try_from(in_flight * 3 / 2).unwrap_or(u64::MAX).saturating_add(2 * train),
         Pace::Closed => train,
@@ -225,36 +198,20 @@ impl Socket {
     }
 }
 
-impl Lane for Datagrams<'_> {
+impl<'a> Lane<'a> for Datagrams<'a> {
+    fn course(&mut self) -> &mut Course<'a> {
+        &mut self.course
+    }
+
     fn len(&self) -> usize {
         self.sockets.len()
     }
 
-    fn is_connected(&self) -> bool {
-        true
-    }
-
-    fn begin(&mut self, schedule: Schedule, counted_from_ns: u64, end_ns: u64) {
-        self.schedule = Some(schedule);
-        self.window.from_ns = counted_from_ns;
-        self.turns.begin(schedule, end_ns, self.job.pace);
-        self.end_at(end_ns);
-        if let Some(refusal) = self.exchange.refusal() {
-            self.counters.iter_mut().for_each(|counter| counter.fault(|| refusal.to_owned()));
-        }
-    }
-
-    fn end_at(&mut self, end_ns: u64) {
-        self.window.end_ns = end_ns;
-        self.turns.end_at(end_ns);
-        self.counters.iter_mut().for_each(|counter| counter.window = self.window);
-    }
-
     fn happened(&mut self, index: usize, _event: &Event) -> bool {
-        let Self { job, sockets, counters, question, exchange, .. } = self;
+        let Self { course, sockets, question, exchange, .. } = self;
         let Socket { socket, target, next, oldest, flying, slots, sequences, room_since_ns, is_refused, .. } =
             &mut sockets[index];
-        let counter = &mut counters[*target];
+        let (counter, assets) = (&mut course.counters[*target], &course.job.assets);
         let was_full = *next - *oldest >= slots.len() as u64;
         let mask = slots.len() - 1;
         let (mut refused, mut came_ns) = (false, None);
@@ -278,7 +235,7 @@ impl Lane for Datagrams<'_> {
                 if let Verdict::Price { price, .. } = &verdict {
                     sequences[asked] = sequences[asked].max(price.sequence);
                 }
-                counter.answered(&slot.flight, now.mono_ns, bytes.len(), verdict, &job.assets[asked]);
+                counter.answered(&slot.flight, now.mono_ns, bytes.len(), verdict, &assets[asked]);
             });
             came_ns = came.map(|now| now.mono_ns).or(came_ns);
             match outcome {
@@ -296,24 +253,20 @@ impl Lane for Datagrams<'_> {
         }
         if refused {
             let socket = &mut sockets[index];
-            socket.refused(&mut counters[socket.target]);
+            socket.refused(&mut course.counters[socket.target]);
         }
         came_ns.is_some()
     }
 
     fn send(&mut self, index: usize, now_ns: u64) {
-        let Some(schedule) = self.schedule else { return };
-        if self.job.pace == Pace::Closed && self.sockets[index].flying > 0 {
+        let (socket, is_closed) = (&mut self.sockets[index], self.course.job.pace == Pace::Closed);
+        if is_closed && socket.flying > 0 {
             return;
         }
-        let socket = &mut self.sockets[index];
-        let lost_ns = self.window.lost_ns;
-        if self.job.pace == Pace::Open && schedule.due_ns(socket.number, socket.next).saturating_add(lost_ns) < now_ns {
-            socket.next = socket.next.max(schedule.due_before(socket.number, now_ns - lost_ns));
-        }
+        socket.next = self.course.worth_sending(socket.number, socket.next, now_ns);
         loop {
             while self.outbox.len() < self.train && self.queue(index, now_ns) {}
-            if self.outbox.len() == 0 || !self.post(index, now_ns) || self.job.pace == Pace::Closed {
+            if self.outbox.len() == 0 || !self.post(index, now_ns) || is_closed {
                 return;
             }
         }
@@ -327,12 +280,12 @@ impl Lane for Datagrams<'_> {
             while socket.oldest < socket.next {
                 let slot = *socket.slot(socket.oldest);
                 if slot.number == socket.oldest {
-                    if now_ns.saturating_sub(slot.flight.sent_ns) <= self.window.lost_ns {
+                    if now_ns.saturating_sub(slot.flight.sent_ns) <= self.course.window.lost_ns {
                         break;
                     }
                     socket.slot(socket.oldest).number = FREE;
                     socket.flying -= 1;
-                    self.counters[socket.target].lost(&slot.flight);
+                    self.course.counters[socket.target].lost(&slot.flight);
                 }
                 socket.oldest += 1;
             }
@@ -341,22 +294,13 @@ impl Lane for Datagrams<'_> {
         }
     }
 
-    fn turns(&mut self) -> &mut Turns {
-        &mut self.turns
-    }
-
-    fn seen(&self) -> Seen {
-        lane::seen(&self.counters)
-    }
-
-    fn finish(mut self, stopped: bool) -> LaneOutcome {
-        let due = self.sockets.iter().map(|socket| (socket.target, socket.number));
-        lane::count_unsent(&mut self.counters, self.job.pace, self.schedule, due);
+    fn finish(mut self, stopped: bool) -> Course<'a> {
+        self.course.count_unsent(self.sockets.iter().map(|socket| (socket.target, socket.number)));
         for socket in &self.sockets {
-            for slot in socket.slots.iter().filter(|slot| slot.number != FREE) {
-                self.counters[socket.target].unanswered(&slot.flight, stopped);
-            }
+            let counter = &mut self.course.counters[socket.target];
+            let flying = socket.slots.iter().filter(|slot| slot.number != FREE);
+            flying.for_each(|slot| counter.unanswered(&slot.flight, stopped));
         }
-        LaneOutcome { counters: self.counters, behind_ns: self.behind_ns }
+        self.course
     }
 }

@@ -2,18 +2,15 @@
 //!
 //! A connection that the server breaks costs the requests that were in flight on it, and is opened again after a pause
 //! that grows to [`PAUSE_NS_MAX`]. One whose oldest request is lost is given up and opened again too: over HTTP nothing
-//! else can be asked on it. A request that could not be sent until it would be lost anyway is not sent any more, so that
-//! a server that comes back is not asked for the past.
+//! else can be asked on it.
 
-use super::count::{Counter, Seen, Verdict, Window};
-use super::lane::{self, Lane, LaneOutcome, Share, Turns};
+use super::count::{Verdict, Window};
+use super::course::{Course, Share};
+use super::lane::Lane;
 use crate::connection::{Broken, Connection, Flight, READ_SIZE};
 use crate::framing::{self, Answer, Framing, Splitter};
 use crate::job::{Job, Pace};
-use crate::outcome::behind_histogram;
 use crate::price::{PriceReader, Wrong, excerpt};
-use crate::schedule::Schedule;
-use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -53,21 +50,15 @@ struct Stream {
 
 /// See the top of the file.
 pub(crate) struct Streams<'a> {
-    job: &'a Job,
-    window: Window,
+    course: Course<'a>,
     registry: Registry,
     token: fn(usize) -> Token,
-    share: Share,
-    schedule: Option<Schedule>,
-    turns: Turns,
     addresses: Vec<SocketAddr>,
     /// By target and asset: the bytes to send.
     requests: Vec<Vec<Vec<u8>>>,
     streams: Vec<Stream>,
-    counters: Vec<Counter>,
     splitter: Splitter,
     reader: PriceReader,
-    behind_ns: Histogram<u64>,
     buffer: Vec<u8>,
 }
 
@@ -103,26 +94,25 @@ impl<'a> Streams<'a> {
             failures: 0,
         };
         let mut lane = Self {
+            course: Course::new(job, window, share, addresses.len()),
             requests: addresses.iter().map(ask).collect(),
             streams: share.numbers().map(stream).collect(),
-            counters: addresses.iter().map(|_| Counter::new(window)).collect(),
             splitter: Splitter::new(Framing::Http),
             reader: PriceReader::new(&job.assets),
-            turns: Turns::new(share),
-            behind_ns: behind_histogram(),
             buffer: vec![0; READ_SIZE],
-            schedule: None,
-            job,
-            window,
             registry,
             token,
-            share,
             addresses,
         };
         for index in 0..lane.streams.len() {
             lane.connect(index, mono_ns())?;
         }
         Ok(lane)
+    }
+
+    /// Whether every connection is open, or was tried in vain.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.streams.iter().all(|stream| matches!(stream.link, Link::Open(_)) || stream.failures > 0)
     }
 
     fn connect(&mut self, index: usize, now_ns: u64) -> io::Result<()> {
@@ -158,7 +148,7 @@ impl<'a> Streams<'a> {
             Ok(()) => {
                 let link = std::mem::replace(&mut stream.link, Link::Waiting { until_ns: 0 });
                 if let Link::Connecting { stream: socket, .. } = link {
-                    stream.link = Link::Open(Connection::new(socket, self.job.pipeline));
+                    stream.link = Link::Open(Connection::new(socket, self.course.job.pipeline));
                 }
                 stream.room_since_ns = mono_ns();
                 true
@@ -167,7 +157,7 @@ impl<'a> Streams<'a> {
     }
 
     fn refused(&mut self, index: usize, now_ns: u64, error: &io::Error) {
-        let counter = &mut self.counters[self.streams[index].target];
+        let counter = &mut self.course.counters[self.streams[index].target];
         counter.broken(|| format!("no connection: {error}"));
         self.pause(index, now_ns);
     }
@@ -176,7 +166,7 @@ impl<'a> Streams<'a> {
     fn pause(&mut self, index: usize, now_ns: u64) {
         let stream = &mut self.streams[index];
         if let Link::Open(connection) = &stream.link {
-            let counter = &mut self.counters[stream.target];
+            let counter = &mut self.course.counters[stream.target];
             connection.flying().iter().for_each(|flight| counter.lost(flight));
         }
         let pause_ns = (PAUSE_NS << stream.failures.min(8)).min(PAUSE_NS_MAX);
@@ -187,23 +177,23 @@ impl<'a> Streams<'a> {
     }
 
     fn broke(&mut self, index: usize, why: &Broken) {
-        self.counters[self.streams[index].target].broken(|| why.to_string());
+        self.course.counters[self.streams[index].target].broken(|| why.to_string());
         self.pause(index, mono_ns());
     }
 
     /// Takes what has come on an open connection; whether there may be room now.
     fn read(&mut self, index: usize) -> bool {
-        let Self { job, streams, counters, splitter, reader, buffer, .. } = self;
+        let Self { course, streams, splitter, reader, buffer, .. } = self;
         let Stream { link, target, room_since_ns, sequences, failures, .. } = &mut streams[index];
         let Link::Open(connection) = link else { return false };
         let was_full = connection.room() == 0;
-        let counter = &mut counters[*target];
+        let (counter, assets) = (&mut course.counters[*target], &course.job.assets);
         let mut came_ns = None;
         let outcome = connection.read(buffer, splitter, |answer, flight| {
             let now_ns = *came_ns.get_or_insert_with(mono_ns);
             let asked = flight.asked as usize;
             let verdict = judge(reader, answer, asked, &mut sequences[asked]);
-            counter.answered(&flight, now_ns, answer.length, verdict, &job.assets[asked]);
+            counter.answered(&flight, now_ns, answer.length, verdict, &assets[asked]);
         });
         if let Some(now_ns) = came_ns {
             *failures = 0;
@@ -241,26 +231,13 @@ fn judge(reader: &mut PriceReader, answer: &Answer<'_>, asked: usize, sequence: 
     }
 }
 
-impl Lane for Streams<'_> {
+impl<'a> Lane<'a> for Streams<'a> {
+    fn course(&mut self) -> &mut Course<'a> {
+        &mut self.course
+    }
+
     fn len(&self) -> usize {
         self.streams.len()
-    }
-
-    fn is_connected(&self) -> bool {
-        self.streams.iter().all(|stream| matches!(stream.link, Link::Open(_)) || stream.failures > 0)
-    }
-
-    fn begin(&mut self, schedule: Schedule, counted_from_ns: u64, end_ns: u64) {
-        self.schedule = Some(schedule);
-        self.window.from_ns = counted_from_ns;
-        self.turns.begin(schedule, end_ns, self.job.pace);
-        self.end_at(end_ns);
-    }
-
-    fn end_at(&mut self, end_ns: u64) {
-        self.window.end_ns = end_ns;
-        self.turns.end_at(end_ns);
-        self.counters.iter_mut().for_each(|counter| counter.window = self.window);
     }
 
     fn happened(&mut self, index: usize, event: &Event) -> bool {
@@ -279,33 +256,21 @@ impl Lane for Streams<'_> {
     }
 
     fn send(&mut self, index: usize, now_ns: u64) {
-        let (Some(schedule), pace) = (self.schedule, self.job.pace) else { return };
-        let Stream { link, target, number, next, room_since_ns, .. } = &mut self.streams[index];
+        let Self { course, streams, requests, .. } = self;
+        let Stream { link, target, number, next, room_since_ns, .. } = &mut streams[index];
         let Link::Open(connection) = link else { return };
         // A closed loop refills when the last batch is answered, as a client that pipelines does.
-        if pace == Pace::Closed && !connection.flying().is_empty() {
+        if course.job.pace == Pace::Closed && !connection.flying().is_empty() {
             return;
         }
-        let counter = &mut self.counters[*target];
-        let mut room = connection.room();
-        while room > 0 {
-            let due_ns = if pace == Pace::Open { schedule.due_ns(*number, *next) } else { now_ns };
-            if due_ns > now_ns || due_ns >= self.window.end_ns {
-                break;
-            }
-            if due_ns.saturating_add(self.window.lost_ns) < now_ns {
-                *next = schedule.due_before(*number, now_ns - self.window.lost_ns).max(*next + 1);
-                continue;
-            }
-            let asked = lane::asset_of(*number, *next, self.share.connections, self.job.assets.len());
+        *next = course.worth_sending(*number, *next, now_ns);
+        for _ in 0..connection.room() {
+            let Some(due_ns) = course.due(*number, *next, now_ns) else { break };
+            let asked = course.asset_of(*number, *next);
             let flight = Flight { asked: u32::try_from(asked).unwrap_or(0), due_ns, sent_ns: now_ns };
-            connection.queue(&self.requests[*target][asked], flight);
-            counter.sent(due_ns);
-            if pace == Pace::Open {
-                self.behind_ns.saturating_record((now_ns - due_ns.max(*room_since_ns).min(now_ns)).max(1));
-            }
+            connection.queue(&requests[*target][asked], flight);
+            course.sent(*target, due_ns, *room_since_ns, now_ns);
             *next += 1;
-            room -= 1;
         }
         if let Err(why) = connection.flush() {
             self.broke(index, &why);
@@ -326,10 +291,10 @@ impl Lane for Streams<'_> {
                 }
                 Link::Open(connection) => {
                     let oldest = connection.flying().front();
-                    if oldest.is_some_and(|flight| now_ns.saturating_sub(flight.sent_ns) > self.window.lost_ns) {
-                        let lost_ms = self.window.lost_ns / 1_000_000;
+                    if oldest.is_some_and(|flight| now_ns.saturating_sub(flight.sent_ns) > self.course.window.lost_ns) {
+                        let lost_ms = self.course.window.lost_ns / 1_000_000;
                         let line = || format!("no answer within {lost_ms} ms: the connection was given up");
-                        self.counters[*target].fault(line);
+                        self.course.counters[*target].fault(line);
                         self.pause(index, now_ns);
                     }
                 }
@@ -338,24 +303,13 @@ impl Lane for Streams<'_> {
         }
     }
 
-    fn turns(&mut self) -> &mut Turns {
-        &mut self.turns
-    }
-
-    fn seen(&self) -> Seen {
-        lane::seen(&self.counters)
-    }
-
-    fn finish(mut self, stopped: bool) -> LaneOutcome {
-        let due = self.streams.iter().map(|stream| (stream.target, stream.number));
-        lane::count_unsent(&mut self.counters, self.job.pace, self.schedule, due);
+    fn finish(mut self, stopped: bool) -> Course<'a> {
+        self.course.count_unsent(self.streams.iter().map(|stream| (stream.target, stream.number)));
         for stream in &self.streams {
             let Link::Open(connection) = &stream.link else { continue };
-            let counter = &mut self.counters[stream.target];
-            for flight in connection.flying() {
-                counter.unanswered(flight, stopped);
-            }
+            let counter = &mut self.course.counters[stream.target];
+            connection.flying().iter().for_each(|flight| counter.unanswered(flight, stopped));
         }
-        LaneOutcome { counters: self.counters, behind_ns: self.behind_ns }
+        self.course
     }
 }

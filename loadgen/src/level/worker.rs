@@ -4,8 +4,9 @@
 //! kernel's finest kind, and where turns are rare its last stretch by looking again and again. The loop knows no protocol.
 
 use super::count::Seen;
+use super::course::Course;
 use super::datagrams::Datagrams;
-use super::lane::{Lane, LaneOutcome};
+use super::lane::Lane;
 use super::streams::Streams;
 use crate::job::{Job, Pace, Progress};
 use crate::plan::Level;
@@ -81,9 +82,9 @@ pub(super) struct Times {
 }
 
 /// What one thread found.
-pub(super) struct ThreadOutcome {
-    pub(super) tcp: Option<LaneOutcome>,
-    pub(super) udp: Option<LaneOutcome>,
+pub(super) struct ThreadOutcome<'a> {
+    pub(super) tcp: Option<Course<'a>>,
+    pub(super) udp: Option<Course<'a>>,
     pub(super) cpu_ns: u64,
     pub(super) counted_ns: u64,
     pub(super) stopped: bool,
@@ -123,7 +124,7 @@ impl<'a> Worker<'a> {
         Ok(Self { job, level, progress, poll, tcp, udp, alarm, events, ready, shown, next_sweep_ns: 0 })
     }
 
-    fn each(&mut self, mut act: impl FnMut(&mut dyn Lane)) {
+    fn each(&mut self, mut act: impl FnMut(&mut dyn Lane<'a>)) {
         self.tcp.iter_mut().for_each(|lane| act(lane));
         self.udp.iter_mut().for_each(|lane| act(lane));
     }
@@ -149,7 +150,7 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     /// When the kernel refuses to wait.
-    pub(super) fn run(mut self, times: Times) -> io::Result<ThreadOutcome> {
+    pub(super) fn run(mut self, times: Times) -> io::Result<ThreadOutcome<'a>> {
         self.begin(times);
         let (mut end_ns, mut drain_until_ns) = (times.end_ns, times.end_ns.saturating_add(self.lost_ns()));
         let (mut cpu_from, mut cpu_end, mut stopped) = (None, None, false);
@@ -162,7 +163,7 @@ impl<'a> Worker<'a> {
                 self.sweep(now_ns);
                 if self.progress.stopped() && !stopped && now_ns < end_ns {
                     (stopped, end_ns, drain_until_ns) = (true, now_ns, now_ns + STOPPED_NS);
-                    self.each(|lane| lane.end_at(now_ns));
+                    self.each(|lane| lane.course().end_at(now_ns));
                 } else if self.progress.stopped() {
                     stopped = true;
                     drain_until_ns = drain_until_ns.min(now_ns + STOPPED_NS);
@@ -195,11 +196,11 @@ impl<'a> Worker<'a> {
         let train = self.job.train.max(1) as u64;
         if let Some(lane) = &mut self.tcp {
             let schedule = Schedule { start_ns, rate, connections, train: 1 };
-            lane.begin(schedule, times.count_from_ns, times.end_ns);
+            lane.course().begin(schedule, times.count_from_ns, times.end_ns);
         }
         if let Some(lane) = &mut self.udp {
             let schedule = Schedule { start_ns, rate, connections, train };
-            lane.begin(schedule, times.count_from_ns, times.end_ns);
+            lane.course().begin(schedule, times.count_from_ns, times.end_ns);
         }
         if self.job.pace == Pace::Closed {
             self.each(|lane| (0..lane.len()).for_each(|index| lane.send(index, mono_ns())));
@@ -208,13 +209,13 @@ impl<'a> Worker<'a> {
 
     /// Sends what is due, but no more than may be sent before looking at what has come.
     fn take_turns(&mut self) {
-        let take = |lane: &mut dyn Lane| {
+        let take = |lane: &mut dyn Lane<'a>| {
             for _ in 0..TURNS_MAX {
                 let now_ns = mono_ns();
-                if lane.turns().due_ns() > now_ns {
+                if lane.course().turns.due_ns() > now_ns {
                     break;
                 }
-                let index = lane.turns().take();
+                let index = lane.course().turns.take();
                 lane.send(index, now_ns);
             }
         };
@@ -225,8 +226,8 @@ impl<'a> Worker<'a> {
     fn timeout(&mut self) -> io::Result<Duration> {
         let (mut due_ns, mut rate) = (u64::MAX, 0);
         self.each(|lane| {
-            due_ns = due_ns.min(lane.turns().due_ns());
-            rate += lane.turns().rate();
+            due_ns = due_ns.min(lane.course().turns.due_ns());
+            rate += lane.course().turns.rate();
         });
         let now_ns = mono_ns();
         let lead_ns = LEAD_NS.min(SECOND_NS / LEAD_PART / rate.max(1));
@@ -271,7 +272,7 @@ impl<'a> Worker<'a> {
 
     fn seen(&mut self) -> Seen {
         let mut seen = Seen::default();
-        self.each(|lane| seen = seen.plus(lane.seen()));
+        self.each(|lane| seen = seen.plus(lane.course().seen()));
         seen
     }
 
@@ -279,7 +280,7 @@ impl<'a> Worker<'a> {
     fn is_done(&mut self) -> bool {
         let seen = self.seen();
         let mut is_done = seen.sent == seen.answered + seen.failed;
-        self.each(|lane| is_done &= lane.turns().due_ns() == u64::MAX);
+        self.each(|lane| is_done &= lane.course().turns.due_ns() == u64::MAX);
         is_done
     }
 
@@ -294,14 +295,14 @@ impl<'a> Worker<'a> {
 }
 
 /// The lane that a token belongs to, and the connection's index in it.
-fn lane_of<'b>(
-    tcp: &'b mut Option<Streams<'_>>,
-    udp: &'b mut Option<Datagrams<'_>>,
+fn lane_of<'b, 'a>(
+    tcp: &'b mut Option<Streams<'a>>,
+    udp: &'b mut Option<Datagrams<'a>>,
     token: Token,
-) -> Option<(&'b mut dyn Lane, usize)> {
+) -> Option<(&'b mut dyn Lane<'a>, usize)> {
     let lane = match token.0 % 2 {
-        0 => tcp.as_mut().map(|lane| lane as &mut dyn Lane),
-        _ => udp.as_mut().map(|lane| lane as &mut dyn Lane),
+        0 => tcp.as_mut().map(|lane| lane as &mut dyn Lane<'a>),
+        _ => udp.as_mut().map(|lane| lane as &mut dyn Lane<'a>),
     };
     Some((lane?, token.0 / 2))
 }
