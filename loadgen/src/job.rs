@@ -98,6 +98,8 @@ pub struct Progress {
     pub failed: AtomicU64,
     /// Set by whoever wants the level to end early; what is counted until then is kept.
     stop: AtomicBool,
+    /// Set by whoever finds that a target is gone.
+    gone: AtomicBool,
 }
 
 impl Progress {
@@ -110,5 +112,17 @@ impl Progress {
     #[must_use]
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Tells the running level, and those after it, that a target is gone: nothing more is sent, but what is in flight is
+    /// waited for as at a level's end, and is lost where no answer comes.
+    pub fn target_gone(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a target is gone.
+    #[must_use]
+    pub fn is_target_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 }

@@ -123,7 +123,8 @@ pub fn probe(job: &Job) -> Result<(), LevelRefused> {
 }
 
 /// Drives one level. What `progress` says may be read meanwhile; when it is told to stop, the level ends within about
-/// 100 ms with what it has, leaving out what was in flight.
+/// 100 ms with what it has, leaving out what was in flight and would still have been in time; when it is told that a target
+/// is gone, what is in flight is waited for as at its end, and lost where no answer comes.
 ///
 /// # Errors
 /// When it could not be begun.

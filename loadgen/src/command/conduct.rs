@@ -264,8 +264,10 @@ fn one_level(
                 }
             }
             let failed = progress.failed.load(Ordering::Relaxed);
-            if interrupt.is_asked() || watch.look(failed).is_some() {
+            if interrupt.is_asked() {
                 progress.stop();
+            } else if watch.look(failed).is_some() {
+                progress.target_gone();
             }
             let ended = progress.answered.load(Ordering::Relaxed) + failed;
             meter.look(progress.sent.load(Ordering::Relaxed), ended);

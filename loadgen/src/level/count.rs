@@ -135,9 +135,10 @@ impl Counter {
         self.tally.lost += u64::from(self.window.counts(flight.due_ns));
     }
 
-    /// It is in flight when the count ends: lost, or, where the level was `stopped`, neither sent nor lost.
-    pub(crate) fn unanswered(&mut self, flight: &Flight, stopped: bool) {
-        if stopped {
+    /// It is in flight when the count ends: lost, or, where it was meant for `left_out_from_ns` or later, neither sent nor
+    /// lost.
+    pub(crate) fn unanswered(&mut self, flight: &Flight, left_out_from_ns: u64) {
+        if flight.due_ns >= left_out_from_ns {
             self.tally.sent -= u64::from(self.window.counts(flight.due_ns));
         } else {
             self.lost(flight);

@@ -294,12 +294,12 @@ impl<'a> Lane<'a> for Datagrams<'a> {
         }
     }
 
-    fn finish(mut self, stopped: bool) -> Course<'a> {
+    fn finish(mut self, left_out_from_ns: u64) -> Course<'a> {
         self.course.count_unsent(self.sockets.iter().map(|socket| (socket.target, socket.number)));
         for socket in &self.sockets {
             let counter = &mut self.course.counters[socket.target];
             let flying = socket.slots.iter().filter(|slot| slot.number != FREE);
-            flying.for_each(|slot| counter.unanswered(&slot.flight, stopped));
+            flying.for_each(|slot| counter.unanswered(&slot.flight, left_out_from_ns));
         }
         self.course
     }

@@ -23,8 +23,8 @@ pub(crate) trait Lane<'a> {
     /// Gives up what is lost, and mends what is broken. Called about twenty times a second.
     fn sweep(&mut self, now_ns: u64);
 
-    /// Ends the count: what is in flight is lost, or left out where the level was `stopped` before its time.
-    fn finish(self, stopped: bool) -> Course<'a>
+    /// Ends the count: what is in flight is lost, but what was meant for `left_out_from_ns` or later is left out.
+    fn finish(self, left_out_from_ns: u64) -> Course<'a>
     where
         Self: Sized;
 }

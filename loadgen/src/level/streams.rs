@@ -303,12 +303,12 @@ impl<'a> Lane<'a> for Streams<'a> {
         }
     }
 
-    fn finish(mut self, stopped: bool) -> Course<'a> {
+    fn finish(mut self, left_out_from_ns: u64) -> Course<'a> {
         self.course.count_unsent(self.streams.iter().map(|stream| (stream.target, stream.number)));
         for stream in &self.streams {
             let Link::Open(connection) = &stream.link else { continue };
             let counter = &mut self.course.counters[stream.target];
-            connection.flying().iter().for_each(|flight| counter.unanswered(flight, stopped));
+            connection.flying().iter().for_each(|flight| counter.unanswered(flight, left_out_from_ns));
         }
         self.course
     }

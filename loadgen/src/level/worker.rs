@@ -7,6 +7,7 @@ use super::count::Seen;
 use super::course::Course;
 use super::datagrams::Datagrams;
 use super::lane::Lane;
+use super::nanoseconds;
 use super::streams::Streams;
 use crate::job::{Job, Pace, Progress};
 use crate::plan::Level;
@@ -161,10 +162,12 @@ impl<'a> Worker<'a> {
             }
             if now_ns >= self.next_sweep_ns {
                 self.sweep(now_ns);
-                if self.progress.stopped() && !stopped && now_ns < end_ns {
-                    (stopped, end_ns, drain_until_ns) = (true, now_ns, now_ns + STOPPED_NS);
+                let (is_asked, is_gone) = (self.progress.stopped(), self.progress.is_target_gone());
+                if (is_asked || is_gone) && now_ns < end_ns {
+                    (stopped, end_ns, drain_until_ns) = (true, now_ns, now_ns.saturating_add(self.lost_ns()));
                     self.each(|lane| lane.course().end_at(now_ns));
-                } else if self.progress.stopped() {
+                }
+                if is_asked {
                     stopped = true;
                     drain_until_ns = drain_until_ns.min(now_ns + STOPPED_NS);
                 }
@@ -179,15 +182,20 @@ impl<'a> Worker<'a> {
             let timeout = self.timeout()?;
             self.wait(timeout, true)?;
         }
-        let cpu_ns = cpu_from.zip(cpu_end).map_or(0, |(from, end)| end - from);
+        let cpu_ns = cpu_from.zip(cpu_end).map_or(0, |(from, end)| end.saturating_sub(from));
         let counted_ns = end_ns.saturating_sub(times.count_from_ns);
         self.show();
-        let (tcp, udp) = (self.tcp.map(|lane| lane.finish(stopped)), self.udp.map(|lane| lane.finish(stopped)));
+        // Whoever stops a level owes no more patience than what would have been in time; a target that is gone does.
+        let is_cut = self.progress.stopped() && !self.progress.is_target_gone();
+        let left_out_from_ns =
+            if is_cut { mono_ns().saturating_sub(nanoseconds(self.job.late_after)) } else { u64::MAX };
+        let (tcp, udp) =
+            (self.tcp.map(|lane| lane.finish(left_out_from_ns)), self.udp.map(|lane| lane.finish(left_out_from_ns)));
         Ok(ThreadOutcome { tcp, udp, cpu_ns, counted_ns, stopped })
     }
 
     fn lost_ns(&self) -> u64 {
-        u64::try_from(self.job.lost_after.as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(self.job.lost_after)
     }
 
     fn begin(&mut self, times: Times) {
