@@ -10,7 +10,8 @@ pub const SYMBOL_MAX: usize = 16;
 /// Assets in one `/prices` request: 64 bodies of about 230 bytes fit the 16 KiB output buffer.
 pub const ASSETS_PER_REQUEST_MAX: usize = 64;
 
-/// Assets in one UDP request: 8 short forms of about 140 bytes fit the 1,200-byte reply.
+/// Assets in one UDP request. A short form is 140 to 180 bytes, so 6 usually fit the 1,200-byte reply; what does not fit is
+/// `reply_too_long`.
 pub const ASSETS_PER_DATAGRAM_MAX: usize = 8;
 
 /// Ticks a shard may lag before the feed conflates for it. 4,096 × 64 bytes = 256 KiB a shard; at 100,000
