@@ -93,11 +93,13 @@ impl Connection {
     }
 
     /// Takes every whole answer that has come; how many bytes have. A short read means that the socket is empty: the
-    /// next byte is a new event.
+    /// next byte is a new event. The end of the stream is not, where it came with the last bytes: so if the event says that
+    /// the stream `ends`, it is read to its end.
     pub(crate) fn read(
         &mut self,
         buffer: &mut [u8],
         splitter: &mut Splitter,
+        ends: bool,
         mut take: impl FnMut(&Answer<'_>, Flight),
     ) -> Result<usize, Broken> {
         let mut total = 0;
@@ -118,7 +120,7 @@ impl Connection {
                 let taken = split(splitter, &mut self.flying, &self.unread, &mut take)?;
                 self.unread.drain(..taken);
             }
-            if length < buffer.len() {
+            if length < buffer.len() && !ends {
                 return Ok(total);
             }
         }

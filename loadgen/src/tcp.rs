@@ -7,6 +7,7 @@ use crate::connection::{Broken, Connection, Flight, READ_SIZE};
 use crate::framing::{Framing, Splitter, Verdict};
 use crate::report::{LoadReport, Outcome};
 use memchr::memmem::Finder;
+use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
@@ -128,7 +129,7 @@ impl<'a> Clients<'a> {
                 let index = event.token().0;
                 let client = &mut clients[index];
                 let was_asking = !client.connection.flying().is_empty();
-                client.turn(event.is_readable(), finders, splitter, buffer, &mut report).map_err(io::Error::other)?;
+                client.turn(event, finders, splitter, buffer, &mut report).map_err(io::Error::other)?;
                 if !was_asking || !client.connection.flying().is_empty() {
                     continue;
                 }
@@ -164,18 +165,18 @@ impl Client {
     /// Does what an event asks for: sends what waited for room, and takes answers.
     fn turn(
         &mut self,
-        is_readable: bool,
+        event: &Event,
         finders: &[Finder<'_>],
         splitter: &mut Splitter,
         buffer: &mut [u8],
         report: &mut LoadReport,
     ) -> Result<(), Broken> {
         self.connection.flush()?;
-        if !is_readable {
+        if !event.is_readable() {
             return Ok(());
         }
         let mut now = None;
-        self.connection.read(buffer, splitter, |answer, flight| {
+        self.connection.read(buffer, splitter, event.is_read_closed(), |answer, flight| {
             let outcome = match answer.verdict {
                 Verdict::Good if finders[flight.asked as usize].find(answer.body).is_some() => Outcome::Right,
                 Verdict::Refused => Outcome::Refused,

@@ -182,14 +182,14 @@ impl<'a> Streams<'a> {
     }
 
     /// Takes what has come on an open connection; whether there may be room now.
-    fn read(&mut self, index: usize) -> bool {
+    fn read(&mut self, index: usize, ends: bool) -> bool {
         let Self { course, streams, splitter, reader, buffer, .. } = self;
         let Stream { link, target, room_since_ns, sequences, failures, .. } = &mut streams[index];
         let Link::Open(connection) = link else { return false };
         let was_full = connection.room() == 0;
         let (counter, assets) = (&mut course.counters[*target], &course.job.assets);
         let mut came_ns = None;
-        let outcome = connection.read(buffer, splitter, |answer, flight| {
+        let outcome = connection.read(buffer, splitter, ends, |answer, flight| {
             let now_ns = *came_ns.get_or_insert_with(mono_ns);
             let asked = flight.asked as usize;
             let verdict = judge(reader, answer, asked, &mut sequences[asked]);
@@ -250,7 +250,7 @@ impl<'a> Lane<'a> for Streams<'a> {
                     return false;
                 }
                 let is_readable = event.is_readable() || event.is_read_closed() || event.is_error();
-                is_readable && self.read(index)
+                is_readable && self.read(index, event.is_read_closed())
             }
         }
     }

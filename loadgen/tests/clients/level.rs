@@ -157,6 +157,18 @@ fn a_connection_that_is_closed_costs_what_was_in_flight_and_is_opened_again() {
 }
 
 #[test]
+fn an_end_that_comes_with_an_answer_is_seen_at_once() {
+    // Two requests at a time: the first is answered, the second ends the connection.
+    let script = |number: u64, asset: &str| {
+        if number.is_multiple_of(2) { Act::Close } else { Act::Say(http("200 OK", &price(asset, number, 0))) }
+    };
+    let begin = Instant::now();
+    let tally = against(|job| (job.pace, job.pipeline) = (Pace::Closed, 2), script);
+    assert!(tally.broken > 1 && tally.answered > 0 && tally.lost > 0, "{tally:?}");
+    assert!(begin.elapsed() < AGES, "what was in flight was waited for");
+}
+
+#[test]
 fn garbage_breaks_the_connection() {
     let tally = against(|_| {}, |_, _| Act::Say(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()));
     assert!(tally.broken > 1 && tally.lost == tally.sent, "{tally:?}");
