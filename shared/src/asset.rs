@@ -194,6 +194,10 @@ impl AssetDirectory {
             0 | SYMBOL_MAX.. => return None,
             _ => word & ((1 << (8 * length)) - 1),
         };
+        // A zero byte pads a symbol and is no part of one: at its end it would be taken for padding.
+        if symbol >> (8 * (length - 1)) == 0 {
+            return None;
+        }
         Some((self.find(&Symbol(symbol.to_le_bytes()))?, length))
     }
 

@@ -48,6 +48,21 @@ fn malformed(request: &str) {
     check(request, 400, "request_malformed");
 }
 
+/// What a connection remembers of the request before must not let a malformed one pass.
+#[test]
+fn malformed_lines_in_front_of_a_known_block() {
+    for target in ["BTC\0", "BTC\0\0\0", "\0BTC", "BTC\r", "BTC\n", "BTC\x7f", "BTC\u{e9}", "BT C", "BTC "] {
+        let mut world = World::new();
+        let mut connection = world.connect(1);
+        for _ in 0..3 {
+            let served = world.serve(&mut connection, get("/price?asset=BTC", KEY).as_bytes());
+            assert_eq!(served.reply().status, 200);
+        }
+        let outcome = world.serve(&mut connection, get(&format!("/price?asset={target}"), KEY).as_bytes());
+        assert_eq!((outcome.reply().status, outcome.step.then), (400, Then::WriteAndClose), "{target:?}");
+    }
+}
+
 #[test]
 fn good_heads() {
     for request in [

@@ -1,8 +1,8 @@
 //! The io_uring engine: one shard's loop over one ring.
 //!
-//! A turn takes every completion, drains the price ring, runs the protocol, queues at most one send for each
-//! connection, and goes back into the kernel with a single call that submits and waits. The wait has no time-out: ticks
-//! and commands come through an eventfd, housekeeping through a timer of the ring. What happens to one connection is in
+//! A turn takes every completion, drains the price ring, runs the protocol, keeps at most one send of each connection
+//! on its way, and goes back into the kernel with one call that submits and waits; a long turn submits in between as
+//! well. The wait has no time-out: ticks and commands come through an eventfd, housekeeping through a timer of the ring. What happens to one connection is in
 //! `streams`; what the bytes say is the shard's business.
 
 mod intake;
@@ -66,6 +66,8 @@ struct UringLoop<'ring> {
     dirty: Vec<StreamToken>,
     /// Connections whose replies leave with the next submission, all at once or not at all.
     launched: Vec<StreamToken>,
+    /// A submission in the middle of the turn was not taken whole: the turn must not end in sleep.
+    stranded: bool,
     /// Reply bytes written since the last submission.
     written: usize,
     /// Whether receives are held to one buffer each: see `Buffers::is_pressed`.
@@ -126,6 +128,7 @@ impl<'ring> UringLoop<'ring> {
             accepting: Accepting::Paused,
             dirty: Vec::with_capacity(COMPLETION_ENTRIES as usize),
             launched: Vec::with_capacity(OUTPUTS_MAX),
+            stranded: false,
             written: 0,
             pressed: false,
             serving: ReadyList::new().streams,
@@ -204,7 +207,9 @@ impl<'ring> UringLoop<'ring> {
             // A reply buffer that is on its way out now is what they wait for.
             || self.buffers.has_line() && !self.launched.is_empty()
             || matches!(self.accepting, Accepting::Draining { .. })
+            || self.stranded
             || self.stop;
+        self.stranded = false;
         if work || !self.setup.park() {
             // SAFETY: it points at nothing.
             unsafe { self.ring.push(&operation::nudge()) };
@@ -225,6 +230,8 @@ impl<'ring> UringLoop<'ring> {
         self.written = 0;
         self.ring.submit_now();
         self.land();
+        // Refused for now: who has more to serve behind such a send would be thought of only when it has left.
+        self.stranded = !self.launched.is_empty();
     }
 
     fn completed(&mut self, completion: Completion) {

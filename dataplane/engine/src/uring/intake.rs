@@ -20,7 +20,8 @@ impl UringLoop<'_> {
         if !completion.goes_on() {
             connection.io.watching = Watching::Off;
         }
-        if broken || completion.errno() == libc::ECANCELED {
+        // Whoever waits for the watch to end, or wants it armed anew, has to be told that it ended.
+        if broken || !completion.goes_on() {
             self.mark(token);
         }
     }

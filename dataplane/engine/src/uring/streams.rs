@@ -1,7 +1,7 @@
 //! What happens to one connection of the io_uring engine: received, served, sent, and what the shard then wants.
 //!
-//! Completions only note what happened and serve what can be served at once. `settle`, once a turn for each connection
-//! that was touched, compares what is with what should be and queues the difference.
+//! Completions only note what happened and serve what can be served at once. `settle`, before every submission for
+//! each connection that was touched, compares what is with what should be and queues the difference.
 
 use super::UringLoop;
 use super::operation::{self, File, Kind};
