@@ -3,6 +3,7 @@
 mod world;
 
 use shared::code::Code;
+use shared::key::KeyRecord;
 use shared::tick::{TICK_CONVERTED, TICK_SIMULATED};
 use world::{KEY, OLD_KEY, REPORT_KEY, SLOW_KEY, SPENT_KEY, START, World, binary, mac, record, secret, sign, tick};
 
@@ -287,4 +288,90 @@ fn a_replay_that_is_too_old_is_not_charged() {
         assert_eq!(read(&world.datagram(&old)).0, 10);
     }
     assert_eq!(read(&world.datagram(&binary(2, &secret(2), "BTC", START.wall_ms))).0, 0);
+}
+
+/// Status of the reply to this key's datagram, which must be signed with the same secret; `None` for silence.
+#[track_caller]
+fn status(world: &mut World, id: u32, secret: &[u8; 16]) -> Option<u8> {
+    let reply = world.datagram(&binary(id, secret, "BTC", world.now.wall_ms));
+    (!reply.is_empty()).then(|| {
+        let (status, _, tag) = read(&reply);
+        assert_eq!(tag, mac(secret, &reply[..56])[..8]);
+        status
+    })
+}
+
+/// Requests in the books since they were last read, by key.
+fn booked(world: &mut World) -> Vec<(u32, u64)> {
+    let mut booked = std::collections::BTreeMap::new();
+    world.usage().iter().for_each(|record| *booked.entry(record.key).or_default() += record.requests);
+    booked.into_iter().collect()
+}
+
+/// A key for prices with a limit that no test reaches, or with three a second.
+fn plain(id: u32) -> KeyRecord {
+    record(id, &format!("key {id}"), 10_000_000)
+}
+
+fn slow(id: u32) -> KeyRecord {
+    record(id, &format!("key {id}"), 3)
+}
+
+fn with_secret(id: u32, secret: [u8; 16]) -> KeyRecord {
+    KeyRecord { udp_secret: secret, ..plain(id) }
+}
+
+#[test]
+fn a_key_that_was_remembered_is_what_the_present_directory_says() {
+    let new = secret(1_000);
+    let check = |after: Vec<KeyRecord>, old_secret: Option<u8>, new_secret: Option<u8>, charged: &[(u32, u64)]| {
+        let mut world = World::with(vec![plain(1), plain(2)], 1, 0);
+        // Remembered, at its first datagram and at the next.
+        assert_eq!([(); 2].map(|()| status(&mut world, 1, &secret(1))), [Some(0); 2]);
+        assert_eq!(booked(&mut world), [(1, 2)]);
+        world.use_keys(after);
+        assert_eq!([(); 2].map(|()| status(&mut world, 1, &secret(1))), [old_secret; 2]);
+        assert_eq!([(); 2].map(|()| status(&mut world, 1, &new)), [new_secret; 2]);
+        assert_eq!(booked(&mut world), charged);
+    };
+    check(vec![plain(1), plain(2)], Some(0), None, &[(1, 2)]);
+    // Revoked; another key is in its slot, or none is.
+    check(vec![plain(2)], None, None, &[]);
+    check(vec![], None, None, &[]);
+    // A new secret.
+    check(vec![with_secret(1, new), plain(2)], None, Some(0), &[(1, 2)]);
+    // The same in another slot, its own now another's, whose month is used up.
+    let spent = KeyRecord { month_used_up: true, ..plain(2) };
+    check(vec![spent.clone(), plain(1)], Some(0), None, &[(1, 2)]);
+    check(vec![plain(3), plain(2), with_secret(1, new)], None, Some(0), &[(1, 2)]);
+    // What the new record says of the key itself holds at once.
+    check(vec![KeyRecord { id: plain(1).id, ..spent }], None, None, &[]);
+    check(vec![KeyRecord { month_used_up: true, ..plain(1) }], Some(6), None, &[(1, 2)]);
+    check(vec![KeyRecord { expires_at_ms: START.wall_ms - 1, ..plain(1) }], None, None, &[]);
+}
+
+#[test]
+fn a_key_that_expires_while_it_is_remembered_meets_silence() {
+    let mut world = World::with(vec![KeyRecord { expires_at_ms: START.wall_ms + 10, ..plain(1) }], 1, 0);
+    for (pass_ms, expected) in [(0, Some(0)), (10, Some(0)), (1, None), (0, None), (60_000, None)] {
+        world.pass_ms(pass_ms);
+        assert_eq!(status(&mut world, 1, &secret(1)), expected, "{} ms", world.now.wall_ms - START.wall_ms);
+    }
+    assert_eq!(booked(&mut world), [(1, 2)]);
+}
+
+#[test]
+fn keys_that_share_a_place_are_charged_each_for_its_own() {
+    // Numbers 64 apart are remembered at one place.
+    let mut world = World::with(vec![plain(1), plain(65), slow(129)], 1, 0);
+    for round in 0..5 {
+        assert_eq!(status(&mut world, 1, &secret(1)), Some(0));
+        assert_eq!(status(&mut world, 65, &secret(65)), Some(0));
+        assert_eq!(status(&mut world, 129, &secret(129)), Some(if round < 3 { 0 } else { 5 }));
+        // Nobody's datagrams, in between: neither answered nor in anybody's books, and those who follow are answered.
+        for (id, other) in [(1, 65), (65, 129), (129, 1), (193, 193)] {
+            assert_eq!(status(&mut world, id, &secret(other)), None);
+        }
+    }
+    assert_eq!(booked(&mut world), [(1, 5), (65, 5), (129, 5)]);
 }

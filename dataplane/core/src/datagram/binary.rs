@@ -47,12 +47,9 @@ impl Shard {
     /// Answers a datagram with the request magic.
     pub(crate) fn answer_binary(&mut self, now: Moment, bytes: &[u8], reply: &mut [u8]) -> DatagramStep {
         let Some(request) = Request::read(bytes) else { return self.stay_silent(Code::RequestMalformed) };
-        let Some(place) = self.know(request.key()) else { return self.stay_silent(Code::KeyInvalid) };
+        let Some(place) = self.prove(&request) else { return self.stay_silent(Code::KeyInvalid) };
         let known = self.known_keys.at(place);
         let mac = known.mac;
-        if !request.is_proven(mac.full(request.covered())) {
-            return self.stay_silent(Code::KeyInvalid);
-        }
         let fault = request.fault(now);
         let admitted = match fault {
             Some(_) => self.gate.check(&known.memo, now),
@@ -76,14 +73,24 @@ impl Shard {
         DatagramStep::Reply(FRAME_SIZE)
     }
 
-    /// The place where a key of the present directory is remembered from now on; `None` for an unknown number.
+    /// The place where the key of this request is remembered from now on; `None` for an unknown number or a wrong MAC,
+    /// either of which leaves that place as it was.
     #[inline]
-    fn know(&mut self, id: KeyId) -> Option<usize> {
+    fn prove(&mut self, request: &Request) -> Option<usize> {
+        let id = request.key();
         let place = KnownKeys::place(id);
         let known = self.known_keys.at(place);
+        let mut newcomer = None;
         if !(known.is(id) && self.gate.is_current(&known.memo)) {
             let (memo, record) = self.gate.identify_id(id)?;
-            *known = Known::new(id, memo, &record.udp_secret);
+            newcomer = Some(Known::new(id, memo, &record.udp_secret));
+        }
+        let mac = newcomer.as_ref().unwrap_or(known).mac;
+        if !request.is_proven(mac.full(request.covered())) {
+            return None;
+        }
+        if let Some(newcomer) = newcomer {
+            *known = newcomer;
         }
         Some(place)
     }

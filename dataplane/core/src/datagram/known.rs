@@ -1,8 +1,8 @@
 //! Keys that datagrams came under lately: where the key stands in the directory, and its MAC's beginning.
 //!
 //! A train of datagrams comes under one key, and most clients send nothing but trains; finding the key by its number,
-//! its lease and its secret anew for each would cost as much again as the answer. Only a key that the directory knows
-//! gets in, so strangers push nobody out. This file does not decide whether a key still works.
+//! its lease and its secret anew for each would cost as much again as the answer. A key gets in with a datagram that its
+//! secret has signed, so who only knows a key's number pushes nobody out. This file does not decide whether a key still works.
 
 use super::mac::MacKey;
 use crate::access::KeyMemo;
