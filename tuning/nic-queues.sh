@@ -3,6 +3,11 @@
 # not carried from one core's cache to another's. Unmeasured here: what is measured so far went over loopback, which has
 # no queues. Prints what it would do; does it with --apply (as root).
 #
+# Many cards choose the queue of a datagram by its addresses alone: one client's datagrams then all meet one queue and, with
+# TB_STEERING=cpu (or auto), one shard. See it with ethtool -n INTERFACE rx-flow-hash udp4; add the ports with
+#   ethtool -N INTERFACE rx-flow-hash udp4 sdfn    (and udp6)
+# or, where the card cannot, set TB_STEERING=hash.
+#
 # usage: nic-queues.sh INTERFACE CPU[,CPU…] [--apply]     e.g. nic-queues.sh eth0 0,1,2,3
 set -eu
 

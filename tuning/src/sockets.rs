@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Connections the kernel may hold that no shard has accepted yet; the kernel cuts it to `net.core.somaxconn`.
 /// One shard accepts tens of thousands a second, so 4,096 is a tenth of a second of a reconnecting crowd.
@@ -105,8 +105,19 @@ pub fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     // More is asked for than may be granted: the kernel gives what its limits allow, and that is no error.
     socket.set_recv_buffer_size(DATAGRAM_RECEIVE_BYTES)?;
     socket.set_send_buffer_size(DATAGRAM_SEND_BYTES)?;
+    send_whole(&socket, address)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Has datagrams leave in one piece or not at all, whatever a message says about the path: anybody can forge one that calls
+/// it narrow, and every reply to that peer would be cut into fragments from then on. Ours are short enough for any path.
+fn send_whole(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
+    }
+    // An IPv6 socket has both: this one is for its IPv4 peers.
+    set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
 }
 
 /// Has a datagram socket hand out trains whole (`UDP_GRO`): datagrams of one sender and one length that a sender or a card
@@ -134,19 +145,28 @@ pub fn tell_asked_address(socket: BorrowedFd<'_>, bound: IpAddr) -> io::Result<(
 /// Whether the kernel can cut one message into datagrams (`UDP_SEGMENT`, Linux 4.18).
 #[must_use]
 pub fn cuts_trains(socket: BorrowedFd<'_>) -> bool {
-    let (mut value, mut length) = (0, INT_BYTES);
-    let (fd, value): (_, *mut libc::c_int) = (socket.as_raw_fd(), &raw mut value);
-    // SAFETY: `value` is a live `int` and `length` says so; both are only written by the call.
-    unsafe { libc::getsockopt(fd, libc::SOL_UDP, libc::UDP_SEGMENT, value.cast(), &raw mut length) == 0 }
+    get(socket, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok()
 }
 
 const INT_BYTES: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
 
 fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: `on` is a live `int` that the call only reads.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), INT_BYTES) };
+    set(socket, level, option, 1)
+}
+
+fn set(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    // SAFETY: `value` is a live `int` that the call only reads.
+    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), INT_BYTES) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn get(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<libc::c_int> {
+    let (fd, mut value, mut length) = (socket.as_raw_fd(), 0, INT_BYTES);
+    let at: *mut libc::c_int = &raw mut value;
+    // SAFETY: `value` is a live `int` and `length` says so; both are only written by the call.
+    let result = unsafe { libc::getsockopt(fd, level, option, at.cast(), &raw mut length) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes sure that no other program has these addresses, not even another copy of this one: sharing a port is for
@@ -212,6 +232,21 @@ mod tests {
             assert!(check_free(address, any).is_err(), "a stranger gets no share");
             assert!(check_free(any, datagram_address).is_err(), "nor of the datagrams");
             check_free(any, any).expect("any port is free");
+        }
+    }
+
+    #[test]
+    fn datagrams_leave_whole_whatever_is_said_about_the_path() {
+        let v4 = (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+        let v6 = (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
+        for (bound, options) in [("127.0.0.1:0", vec![v4]), ("[::1]:0", vec![v6]), ("[::]:0", vec![v4, v6])] {
+            let Ok(socket) = udp_socket(bound.parse().expect("an address")) else {
+                assert!(bound.starts_with('['), "IPv4 loopback is always there");
+                continue;
+            };
+            for (level, option, expected) in options {
+                assert_eq!(get(socket.as_fd(), level, option).expect("an option"), expected, "{bound} {level}");
+            }
         }
     }
 
