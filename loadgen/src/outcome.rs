@@ -3,7 +3,7 @@
 use crate::plan::Level;
 use hdrhistogram::Histogram;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest latency that is told apart, ns: a minute.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -21,6 +21,9 @@ pub struct Tally {
     pub unsent: u64,
     /// Right answers in time.
     pub answered: u64,
+    /// Right answers in time that came in the counted time, whenever they were asked for: what a rate is told by. The
+    /// others came after it, or were asked for in the warm-up.
+    pub answered_within: u64,
     /// Right answers that took longer than allowed.
     pub late: u64,
     /// Answers that are not what was asked for: status, asset, id, signature, sequence gone back, or too old.
@@ -51,6 +54,7 @@ impl Default for Tally {
             sent: 0,
             unsent: 0,
             answered: 0,
+            answered_within: 0,
             late: 0,
             wrong: 0,
             refused: 0,
@@ -82,6 +86,7 @@ impl Tally {
         self.sent += other.sent;
         self.unsent += other.unsent;
         self.answered += other.answered;
+        self.answered_within += other.answered_within;
         self.late += other.late;
         self.wrong += other.wrong;
         self.refused += other.refused;
@@ -94,11 +99,11 @@ impl Tally {
         self.faults.extend(other.faults.iter().take(room).cloned());
     }
 
-    /// Right answers in time per hundred requests that were due; 0 when none was.
+    /// Right answers in time per hundred requests that were due; `None` when none was.
     #[must_use]
-    pub fn success_percent(&self) -> f64 {
+    pub fn success_percent(&self) -> Option<f64> {
         let due = self.sent + self.unsent;
-        if due == 0 { 0.0 } else { self.answered as f64 * 100.0 / due as f64 }
+        (due > 0).then(|| self.answered as f64 * 100.0 / due as f64)
     }
 }
 
@@ -118,6 +123,8 @@ pub struct TargetOutcome {
 pub struct LevelOutcome {
     /// Which.
     pub level: Level,
+    /// When the counted time began; later than now when it was stopped before.
+    pub counted_from: Instant,
     /// Time counted; shorter than asked for when it was stopped.
     pub elapsed: Duration,
     /// One for each target, in their order.
@@ -126,6 +133,9 @@ pub struct LevelOutcome {
     pub behind_ns: Histogram<u64>,
     /// CPU time the generator's threads used while counting.
     pub generator_cpu: Duration,
+    /// Time the generator's threads were ready to run while counting but had no CPU, over all of them; zero where the kernel
+    /// does not count it. What it makes of a latency shows nowhere else.
+    pub generator_delay: Duration,
     /// Stopped before its time.
     pub stopped: bool,
 }

@@ -116,6 +116,7 @@ fn generator(run: &Run, level: &LevelFinding) -> Value {
     let behind = &level.outcome.behind_ns;
     json!({
         "cores": level.generator_cores(),
+        "delay_cores": level.generator_delay_cores(),
         "cpu_per_request_us": level.generator_us_per_request(),
         "behind_p50_ns": quantile(behind, 0.5),
         "behind_p99_ns": quantile(behind, 0.99),
@@ -148,7 +149,7 @@ fn tally_of(level: &LevelFinding, tally: &Tally) -> Value {
         "unsent": tally.unsent,
         "broken": tally.broken,
         "success_percent": tally.success_percent(),
-        "answered_per_second": level.per_second(tally.answered),
+        "answered_per_second": level.per_second(tally),
         "latency_mean_ns": (!latency.is_empty()).then(|| latency.mean().round() as u64),
         "latency_p50_ns": quantile(latency, 0.5),
         "latency_p90_ns": quantile(latency, 0.9),

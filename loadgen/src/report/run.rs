@@ -100,8 +100,8 @@ pub struct ServerCpu {
     pub cpu: Duration,
     /// Within this time.
     pub over: Duration,
-    /// Requests that ended within it, however they ended.
-    pub requests: u64,
+    /// Requests that ended within it, however they ended; `None` when some went to a server that is not among these.
+    pub requests: Option<u64>,
 }
 
 impl ServerCpu {
@@ -111,10 +111,11 @@ impl ServerCpu {
         self.cpu.as_secs_f64() / self.over.as_secs_f64().max(f64::EPSILON)
     }
 
-    /// CPU time per request, µs; `None` when there was none.
+    /// CPU time per request, µs; `None` when there was none, or it is not known whose they were.
     #[must_use]
     pub fn us_per_request(&self) -> Option<f64> {
-        (self.requests > 0).then(|| self.cpu.as_secs_f64() * 1e6 / self.requests as f64)
+        let requests = self.requests.filter(|requests| *requests > 0)?;
+        Some(self.cpu.as_secs_f64() * 1e6 / requests as f64)
     }
 }
 
@@ -162,16 +163,22 @@ impl LevelFinding {
         })
     }
 
-    /// `count` per second of the counted time.
+    /// Right answers in time per second of the counted time, by when they came: what came after it is not of its rate.
     #[must_use]
-    pub fn per_second(&self, count: u64) -> f64 {
-        count as f64 / self.outcome.elapsed.as_secs_f64().max(f64::EPSILON)
+    pub fn per_second(&self, tally: &Tally) -> f64 {
+        tally.answered_within as f64 / self.outcome.elapsed.as_secs_f64().max(f64::EPSILON)
     }
 
     /// CPUs' worth of time that the generator used.
     #[must_use]
     pub fn generator_cores(&self) -> f64 {
         self.outcome.generator_cpu.as_secs_f64() / self.outcome.elapsed.as_secs_f64().max(f64::EPSILON)
+    }
+
+    /// CPUs' worth of time that the generator waited for, ready to run.
+    #[must_use]
+    pub fn generator_delay_cores(&self) -> f64 {
+        self.outcome.generator_delay.as_secs_f64() / self.outcome.elapsed.as_secs_f64().max(f64::EPSILON)
     }
 
     /// CPU time of the generator per request it sent, µs; `None` when it sent none.
@@ -184,7 +191,7 @@ impl LevelFinding {
     /// Why this level's figures are the generator's limit and not the server's; `None` when they are the server's.
     ///
     /// They are the generator's when it sent so late that half of the 99th percentile of a latency is its own doing, or
-    /// when its `threads` had no time left.
+    /// when its `threads` had no time left, because they used it all or others had their CPUs.
     #[must_use]
     pub fn generator_limit(&self, threads: usize) -> Option<String> {
         let behind_ns = self.outcome.behind_ns.value_at_quantile(0.99);
@@ -194,9 +201,12 @@ impl LevelFinding {
             return Some(format!("it sent {} late at p99 by its own schedule", super::figures::time(behind_ns)));
         }
         let busy_percent = self.generator_cores() * 100.0 / threads.max(1) as f64;
-        (busy_percent >= BUSY_PERCENT).then(|| {
+        let delay_percent = self.generator_delay_cores() * 100.0 / threads.max(1) as f64;
+        (busy_percent + delay_percent >= BUSY_PERCENT).then(|| {
             let plural = if threads == 1 { "" } else { "s" };
-            format!("its {threads} thread{plural} had no time left ({busy_percent:.0} % busy)")
+            let waited =
+                if delay_percent >= 1.0 { format!(", {delay_percent:.0} % waiting for a CPU") } else { String::new() };
+            format!("its {threads} thread{plural} had no time left ({busy_percent:.0} % busy{waited})")
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::outcome::{LevelOutcome, Tally, TargetOutcome, behind_histogram};
 use crate::plan::{LEVELS, Level};
 use shared::asset::Symbol;
 use std::net::SocketAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// A secret that must not show in any report.
 pub const SECRET: &str = "canary-key-5150";
@@ -50,6 +50,7 @@ fn tally(level: Level, targets: usize, protocol: Protocol) -> Tally {
         tally.answered -= 9;
         tally.faults.push("a connection broke: <connection reset>".to_owned());
     }
+    tally.answered_within = tally.answered;
     let slower = if protocol == Protocol::Udp { 1 } else { 2 };
     for step in 0..1_000_u64 {
         let tail = if step > 900 { (step - 900) * (step - 900) * 300 } else { step * 40 };
@@ -70,15 +71,17 @@ fn finding(level: Level, protocols: &[Protocol], targets: &[Target]) -> LevelFin
     behind_ns.saturating_record_n(4_000 * u64::from(level.number), 1_000);
     let outcome = LevelOutcome {
         level,
+        counted_from: Instant::now(),
         elapsed: Duration::from_secs(10),
         targets: targets.iter().map(target).collect(),
         behind_ns,
         generator_cpu: Duration::from_millis(200 + level.rate / 60),
+        generator_delay: Duration::ZERO,
         stopped: false,
     };
     let requests = level.rate * 11 * protocols.len() as u64;
     let cpu = Duration::from_millis(110) + Duration::from_nanos(requests * 2_600);
-    let server = ServerCpu { cpu, over: Duration::from_secs(11), requests };
+    let server = ServerCpu { cpu, over: Duration::from_secs(11), requests: Some(requests) };
     LevelFinding::new(outcome, Duration::from_secs(u64::from(level.number) * 12), Some(server))
 }
 

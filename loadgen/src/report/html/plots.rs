@@ -124,7 +124,7 @@ fn per_second(rate: f64) -> String {
 fn rates(run: &Run) -> Plot {
     let answered = |protocol: Protocol| {
         series(run, &format!("{protocol} answered"), &colour(protocol), Mark::Bars, per_second, |level| {
-            Some(level.per_second(level.total(protocol)?.answered))
+            Some(level.per_second(level.total(protocol)?))
         })
     };
     let mut all: Vec<Series> = run.protocols().map(answered).collect();
@@ -147,7 +147,7 @@ fn mark(run: &Run, protocol: Protocol) -> Mark {
 fn success(run: &Run) -> Plot {
     let of = |protocol: Protocol| {
         series(run, &protocol.to_string(), &colour(protocol), mark(run, protocol), percent, |level| {
-            Some(level.total(protocol)?.success_percent())
+            level.total(protocol)?.success_percent()
         })
     };
     let all: Vec<Series> = run.protocols().map(of).collect();
