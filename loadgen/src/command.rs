@@ -34,6 +34,13 @@ pub fn run() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
+            let is_closed = error.chain().any(|cause| {
+                cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+            });
+            // Whoever read our output has seen enough (`… | head`).
+            if is_closed {
+                return ExitCode::SUCCESS;
+            }
             if let Some(faults) = error.downcast_ref::<Faults>() {
                 tell(&faults.to_string());
                 return ExitCode::from(USAGE);
@@ -50,14 +57,11 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "trinity-stress: {line}");
 }
 
-/// Writes to stdout. Whoever reads it may have seen enough (`… | head`): that takes nothing from what else is written,
-/// nor from the exit code.
-fn print(bytes: &[u8]) -> io::Result<()> {
+/// Writes one text to stdout.
+fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
 }
 
 /// `--plan`: the levels, as a table or as JSON; nothing is sent.
@@ -73,7 +77,7 @@ fn print_plan(options: &Options) -> anyhow::Result<ExitCode> {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    print(plan_table(&levels).as_bytes())?;
+    print(&plan_table(&levels))?;
     Ok(ExitCode::SUCCESS)
 }
 

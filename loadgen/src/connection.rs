@@ -43,6 +43,8 @@ pub(crate) enum Broken {
 pub(crate) struct Connection {
     stream: TcpStream,
     pipeline: usize,
+    /// The server said that it answers no more requests on it.
+    is_closing: bool,
     flying: VecDeque<Flight>,
     /// Begins with an answer that is not whole; empty most of the time.
     unread: Vec<u8>,
@@ -56,12 +58,17 @@ impl Connection {
     pub(crate) fn new(stream: TcpStream, pipeline: usize) -> Self {
         let pipeline = pipeline.clamp(1, PIPELINE_MAX);
         let flying = VecDeque::with_capacity(pipeline);
-        Self { stream, pipeline, flying, unread: Vec::new(), unsent: Vec::new(), written: 0 }
+        Self { stream, pipeline, is_closing: false, flying, unread: Vec::new(), unsent: Vec::new(), written: 0 }
     }
 
     /// How many more requests may be in flight.
     pub(crate) fn room(&self) -> usize {
-        self.pipeline - self.flying.len().min(self.pipeline)
+        if self.is_closing { 0 } else { self.pipeline - self.flying.len().min(self.pipeline) }
+    }
+
+    /// Whether the server said that it answers no more, and owes nothing: the orderly end of a connection.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_closing && self.flying.is_empty()
     }
 
     /// What is in flight, the oldest first.
@@ -120,6 +127,7 @@ impl Connection {
                 let taken = split(splitter, &mut self.flying, &self.unread, &mut take)?;
                 self.unread.drain(..taken);
             }
+            self.is_closing |= splitter.closed();
             if length < buffer.len() && !ends {
                 return Ok(total);
             }
@@ -142,4 +150,39 @@ fn split(
         taken += answer.length;
     }
     Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::Framing;
+    use std::net::TcpListener;
+
+    /// What comes of an answer and the stream's end that are there at once.
+    #[track_caller]
+    fn check(ends: bool, head: &str, (is_closed, is_over): (bool, bool)) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let stream = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
+        let (mut server, _) = listener.accept().expect("the connection");
+        write!(server, "HTTP/1.1 200 OK\r\n{head}Content-Length: 2\r\n\r\nok").expect("sent");
+        drop(server);
+        // It is all there: nothing else was sent, and this waits for the first byte.
+        stream.peek(&mut [0]).expect("an answer");
+        stream.set_nonblocking(true).expect("set");
+        let mut connection = Connection::new(TcpStream::from_std(stream), 1);
+        connection.queue(b"", Flight { asked: 0, due_ns: 0, sent_ns: 0 });
+        let (mut answers, mut splitter) = (0, Splitter::new(Framing::Http));
+        let outcome = connection.read(&mut [0; 1_024], &mut splitter, ends, |_, _| answers += 1);
+        assert_eq!((answers, matches!(outcome, Err(Broken::Closed))), (1, is_closed), "{head}");
+        assert_eq!((connection.is_over(), connection.room()), (is_over, usize::from(!is_over)), "{head}");
+    }
+
+    #[test]
+    fn an_end_that_comes_with_an_answer_is_read_after_it() {
+        check(true, "", (true, false));
+        check(false, "", (false, false));
+        check(false, "Connection: close\r\n", (false, true));
+        check(true, "connection: Keep-Alive, Close\r\n", (true, true));
+        check(true, "X-Connection: close\r\nConnection: closer\r\n", (true, false));
+    }
 }

@@ -106,6 +106,7 @@ impl Exchange {
     fn give_up_trains(&mut self, socket: &UdpSocket, errno: Errno) {
         // A socket that knows no segments needs no unsetting: its refusal changes nothing.
         let _ = setsockopt(socket, UdpGsoSegment, &0);
+        let _ = setsockopt(socket, UdpGroSegment, &false);
         if self.segment > 0 {
             let why = format!("this kernel refuses datagram trains ({errno}): sent one by one with sendmmsg instead");
             self.refusal = Some(why);
@@ -156,7 +157,8 @@ impl Exchange {
         wanted: usize,
         take: impl FnMut(&[u8]),
     ) -> io::Result<Option<bool>> {
-        let outcome = if self.segment > 0 {
+        // Where trains were given up on the way, a socket that has sent nothing since may still be given trains.
+        let outcome = if self.segmented {
             self.receive_train(socket, take)
         } else if wanted <= 1 {
             self.receive_one(socket, take)

@@ -5,7 +5,7 @@
 
 use crate::field::{Field, whole_number};
 use memchr::memmem;
-use std::str;
+use std::{mem, str};
 use thiserror::Error;
 
 /// Longest head of an HTTP answer, and longest line of the others: 20 times what the price service sends.
@@ -84,12 +84,21 @@ pub(crate) struct Splitter {
     framing: Framing,
     blank_line: memmem::Finder<'static>,
     content_length: Field,
+    connection: memmem::Finder<'static>,
+    closed: bool,
 }
 
 impl Splitter {
     pub(crate) fn new(framing: Framing) -> Self {
         let blank_line = memmem::Finder::new(b"\r\n\r\n");
-        Self { framing, blank_line, content_length: Field::new("\r\nContent-Length: ") }
+        // Written with a small or a great first letter.
+        let connection = memmem::Finder::new(b"onnection:");
+        Self { framing, blank_line, content_length: Field::new("\r\nContent-Length: "), connection, closed: false }
+    }
+
+    /// Whether an answer since the last time this was asked said that it is the last one of its connection.
+    pub(crate) fn closed(&mut self) -> bool {
+        mem::take(&mut self.closed)
     }
 
     /// See [`Framing::split`].
@@ -123,7 +132,20 @@ impl Splitter {
             _ if is_refusal(status) => Verdict::Refused,
             _ => Verdict::Failed,
         };
-        Ok(whole(bytes, verdict, status, head_end + 4, length, 0))
+        let answer = whole(bytes, verdict, status, head_end + 4, length, 0);
+        self.closed |= answer.is_some() && self.says_close(head);
+        Ok(answer)
+    }
+
+    /// Whether `head` has a Connection field that says "close".
+    #[inline]
+    fn says_close(&self, head: &[u8]) -> bool {
+        self.connection.find_iter(head).any(|at| {
+            let is_field = at >= 2 && head[at - 2] == b'\n' && matches!(head[at - 1], b'C' | b'c');
+            let value = &head[at + b"onnection:".len()..];
+            let value = value.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            is_field && value.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"close"))
+        })
     }
 
     /// The number in the Content-Length field of `head`, whichever way its name is written.

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use streams::Streams;
 use thiserror::Error;
 use tuning::clock::mono_ns;
@@ -138,8 +138,8 @@ pub fn run(job: &Job, level: &Level, progress: &Progress) -> Result<LevelOutcome
         probe(job)?;
     }
     let threads = thread_count(job).min(connections);
-    let outcomes = drive(job, level, progress, threads).map_err(refused)?;
-    Ok(merge(job, level, outcomes))
+    let (counted_from, outcomes) = drive(job, level, progress, threads).map_err(refused)?;
+    Ok(merge(job, level, counted_from, outcomes))
 }
 
 /// Everything about a job that no target needs to be asked for.
@@ -193,8 +193,13 @@ fn worker<'a>(
     })
 }
 
-/// Runs every thread's part, all by one clock. A thread whose connections cannot be opened keeps the others from beginning.
-fn drive<'a>(job: &'a Job, level: Level, progress: &'a Progress, threads: usize) -> io::Result<Vec<ThreadOutcome<'a>>> {
+/// Runs every thread's part, all by one clock; also when the counted time began. A thread whose connections cannot be opened keeps the others from beginning.
+fn drive<'a>(
+    job: &'a Job,
+    level: Level,
+    progress: &'a Progress,
+    threads: usize,
+) -> io::Result<(Instant, Vec<ThreadOutcome<'a>>)> {
     thread::scope(|scope| {
         let (ready, all_ready) = sync_channel(threads);
         let (mut running, mut starts) = (Vec::new(), Vec::new());
@@ -223,18 +228,19 @@ fn drive<'a>(job: &'a Job, level: Level, progress: &'a Progress, threads: usize)
             all_ready.recv().map_err(io::Error::other)??;
         }
         let start_ns = mono_ns() + START_NS;
+        let counted_from = Instant::now() + Duration::from_nanos(START_NS) + job.warm_up;
         let count_from_ns = start_ns.saturating_add(nanoseconds(job.warm_up));
         let end_ns = count_from_ns.saturating_add(nanoseconds(job.duration));
         for start in starts {
             start.send(Times { start_ns, count_from_ns, end_ns }).map_err(io::Error::other)?;
         }
         let ended = running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        ended.filter_map(Result::transpose).collect()
+        Ok((counted_from, ended.filter_map(Result::transpose).collect::<io::Result<_>>()?))
     })
 }
 
 /// Adds up what the threads found.
-fn merge(job: &Job, level: Level, outcomes: Vec<ThreadOutcome<'_>>) -> LevelOutcome {
+fn merge(job: &Job, level: Level, counted_from: Instant, outcomes: Vec<ThreadOutcome<'_>>) -> LevelOutcome {
     let blank = |target: &crate::job::Target| TargetOutcome {
         name: target.name.clone(),
         tcp: target.tcp.map(|_| Tally::default()),
@@ -242,16 +248,19 @@ fn merge(job: &Job, level: Level, outcomes: Vec<ThreadOutcome<'_>>) -> LevelOutc
     };
     let mut merged = LevelOutcome {
         level,
+        counted_from,
         elapsed: Duration::ZERO,
         targets: job.targets.iter().map(blank).collect(),
         behind_ns: behind_histogram(),
         generator_cpu: Duration::ZERO,
+        generator_delay: Duration::ZERO,
         stopped: false,
     };
     for outcome in outcomes {
-        let ThreadOutcome { tcp, udp, cpu_ns, counted_ns, stopped } = outcome;
+        let ThreadOutcome { tcp, udp, used, counted_ns, stopped } = outcome;
         merged.elapsed = merged.elapsed.max(Duration::from_nanos(counted_ns));
-        merged.generator_cpu += Duration::from_nanos(cpu_ns);
+        merged.generator_cpu += Duration::from_nanos(used.cpu_ns);
+        merged.generator_delay += Duration::from_nanos(used.delay_ns);
         merged.stopped |= stopped;
         let LevelOutcome { targets, behind_ns, .. } = &mut merged;
         let mut add = |lane: Option<Course<'_>>, tallies: Vec<&mut Tally>| {

@@ -4,6 +4,8 @@
 //! answer belongs to a request (order, id, signature) is known elsewhere.
 
 use crate::field::Field;
+use crate::job::Credentials;
+use memchr::memmem::Finder;
 use shared::asset::{Symbol, resolve_alias};
 use shared::wire::ReplyFrame;
 use std::ops::Range;
@@ -36,6 +38,7 @@ pub(crate) enum Wrong {
 
 /// Reads price objects.
 pub(crate) struct PriceReader {
+    excerpts: Excerpts,
     assets: Vec<Field>,
     id: Field,
     status: Field,
@@ -46,10 +49,11 @@ pub(crate) struct PriceReader {
 }
 
 impl PriceReader {
-    /// For answers about `assets`, which are told apart by their position.
-    pub(crate) fn new(assets: &[Symbol]) -> Self {
+    /// For answers to `credentials` about `assets`, which are told apart by their position.
+    pub(crate) fn new(assets: &[Symbol], credentials: &Credentials) -> Self {
         let named = |asset: &Symbol| Field::new(&format!("\"asset\":\"{}\"", resolve_alias(*asset)));
         Self {
+            excerpts: Excerpts::new(credentials),
             assets: assets.iter().map(named).collect(),
             id: Field::new("\"id\":"),
             status: Field::new("\"status\":"),
@@ -64,7 +68,7 @@ impl PriceReader {
     #[inline]
     pub(crate) fn read(&mut self, body: &[u8], asked: usize) -> Result<Price, Wrong> {
         if self.assets[asked].after(body).is_none() {
-            return Err(Wrong::Asset(excerpt(body)));
+            return Err(Wrong::Asset(self.excerpts.of(body)));
         }
         if !self.price.has_text(body) {
             return Err(Wrong::Without("a price"));
@@ -75,6 +79,11 @@ impl PriceReader {
         let age_ms = self.age_ms.number(body).ok_or(Wrong::Without("age_ms"))?;
         let sequence = self.sequence.number(body).ok_or(Wrong::Without("a sequence"))?;
         Ok(Price { sequence, age_ms })
+    }
+
+    /// The beginning of an answer: see [`Excerpts::of`].
+    pub(crate) fn excerpt(&self, body: &[u8]) -> String {
+        self.excerpts.of(body)
     }
 
     /// The request id in a JSON datagram.
@@ -108,10 +117,32 @@ pub(crate) fn read_frame(frame: &ReplyFrame, wall_ms: u64) -> Result<Price, Wron
 /// Bytes of an answer that a fault line shows.
 const EXCERPT: Range<usize> = 0..80;
 
-/// The beginning of an answer, fit to be shown on one line.
-pub(crate) fn excerpt(bytes: &[u8]) -> String {
-    let part = &bytes[..bytes.len().min(EXCERPT.end)];
-    part.iter().map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' }).collect()
+/// Shows the beginnings of answers, but none of an answer that repeats what only the asker may know.
+pub(crate) struct Excerpts {
+    secrets: Vec<Finder<'static>>,
+}
+
+impl Excerpts {
+    /// For answers to `credentials`.
+    pub(crate) fn new(credentials: &Credentials) -> Self {
+        let hex = |upper: bool| -> String {
+            let digits = |byte: &u8| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") };
+            credentials.udp_secret.iter().map(digits).collect()
+        };
+        let texts = [credentials.key.clone().into_bytes(), hex(false).into_bytes(), hex(true).into_bytes()];
+        let secrets = texts.into_iter().chain([credentials.udp_secret.to_vec()]).filter(|secret| !secret.is_empty());
+        Self { secrets: secrets.map(|secret| Finder::new(&secret).into_owned()).collect() }
+    }
+
+    /// The beginning of an answer, fit to be shown on one line. All of it is searched for secrets, so that none is shown
+    /// in part either.
+    pub(crate) fn of(&self, bytes: &[u8]) -> String {
+        if self.secrets.iter().any(|secret| secret.find(bytes).is_some()) {
+            return "(not shown: it repeats the key or its secret)".to_owned();
+        }
+        let part = &bytes[..bytes.len().min(EXCERPT.end)];
+        part.iter().map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' }).collect()
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +155,7 @@ mod tests {
     #[track_caller]
     fn check(body: &str, expected: Result<(u64, u64), &str>) {
         let assets = ["ETH", "BTC", "RNDR"].map(|text| Symbol::new(text.as_bytes()).expect("a symbol"));
-        let mut reader = PriceReader::new(&assets);
+        let mut reader = PriceReader::new(&assets, &Credentials::default());
         // The second time, every field is where it is remembered to be, or is not there any more.
         for _ in 0..2 {
             let got = reader.read(body.as_bytes(), 1).map(|price| (price.sequence, price.age_ms));
@@ -152,14 +183,14 @@ mod tests {
 
     #[test]
     fn an_alias_is_answered_under_its_asset_s_name() {
-        let mut reader = PriceReader::new(&[Symbol::new(b"RNDR").expect("a symbol")]);
+        let mut reader = PriceReader::new(&[Symbol::new(b"RNDR").expect("a symbol")], &Credentials::default());
         assert!(reader.read(GOOD.replace("BTC", "RENDER").as_bytes(), 0).is_ok());
         assert!(reader.read(GOOD.replace("BTC", "RNDR").as_bytes(), 0).is_err());
     }
 
     #[test]
     fn a_datagram_says_which_and_whether() {
-        let mut reader = PriceReader::new(&[]);
+        let mut reader = PriceReader::new(&[], &Credentials::default());
         let error = br#"{"id":7,"status":404,"code":"asset_unknown"}"#;
         assert_eq!((reader.id(error), reader.status(error)), (Some(7), Some(404)));
         assert_eq!((reader.id(GOOD.as_bytes()), reader.status(GOOD.as_bytes())), (None, None));
@@ -182,7 +213,24 @@ mod tests {
 
     #[test]
     fn an_excerpt_is_one_line() {
-        assert_eq!(excerpt(b"a\r\n\x1b[31m\xff"), "a...[31m.");
-        assert_eq!(excerpt(&[b'x'; 500]).len(), EXCERPT.end);
+        let excerpts = Excerpts::new(&Credentials::default());
+        assert_eq!(excerpts.of(b"a\r\n\x1b[31m\xff"), "a...[31m.");
+        assert_eq!(excerpts.of(&[b'x'; 500]).len(), EXCERPT.end);
+    }
+
+    #[test]
+    fn an_answer_that_repeats_a_secret_is_not_shown() {
+        let credentials = Credentials { key: "canary-key".to_owned(), udp_key_id: 1, udp_secret: [0xab; 16] };
+        let excerpts = Excerpts::new(&credentials);
+        let secrets =
+            [b"canary-key".to_vec(), "ab".repeat(16).into_bytes(), "AB".repeat(16).into_bytes(), vec![0xab; 16]];
+        for secret in secrets {
+            // At the beginning, across the cut, and behind it.
+            for before in [0, EXCERPT.end - 3, 500] {
+                let body = [&vec![b'x'; before][..], &secret, b" and more"].concat();
+                assert!(excerpts.of(&body).starts_with("(not shown"), "{before}: {}", excerpts.of(&body));
+            }
+        }
+        assert_eq!(excerpts.of(b"canary"), "canary");
     }
 }

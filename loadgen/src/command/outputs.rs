@@ -86,7 +86,11 @@ impl Output {
                 }
                 file.write_all(bytes)
             }
-            None => super::print(bytes),
+            None => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()
+            }
         }
     }
 }

@@ -97,7 +97,7 @@ impl Counter {
             Verdict::Price { price: Price { age_ms, .. }, .. } if age_ms > age_max_ms => {
                 Wrong::Old { age_ms, age_max_ms }
             }
-            Verdict::Price { price, .. } => return self.right(counts, latency_ns, price.age_ms),
+            Verdict::Price { price, .. } => return self.right(counts, (now_ns, latency_ns), price.age_ms),
             Verdict::Refused(why) => {
                 self.seen.failed += 1;
                 self.tally.refused += u64::from(counts);
@@ -111,12 +111,13 @@ impl Counter {
     }
 
     #[inline]
-    fn right(&mut self, counts: bool, latency_ns: u64, age_ms: u64) {
+    fn right(&mut self, counts: bool, (now_ns, latency_ns): (u64, u64), age_ms: u64) {
         let is_late = latency_ns > self.window.late_ns;
         if is_late {
             self.seen.failed += 1;
         } else {
             self.seen.answered += 1;
+            self.tally.answered_within += u64::from(self.window.counts(now_ns));
         }
         if counts {
             if is_late {
@@ -212,6 +213,18 @@ mod tests {
         check(999, (0, 5), price(0, 0), "none");
         check(1_999, (500, 5), price(0, 0), "late");
         check(2_000, (0, 5), price(0, 0), "none");
+    }
+
+    #[test]
+    fn a_rate_is_of_what_came_in_the_counted_time() {
+        for (due_ns, answer_ns, within) in [(950, 49, 0), (950, 50, 1), (1_950, 49, 1), (1_950, 50, 0), (1_500, 101, 0)]
+        {
+            let mut counter = Counter::new(WINDOW);
+            let flight = Flight { asked: 0, due_ns, sent_ns: due_ns };
+            let asset = Symbol::new(b"BTC").expect("a symbol");
+            counter.answered(&flight, due_ns + answer_ns, 10, price(0, 0), &asset);
+            assert_eq!(counter.tally.answered_within, within, "{due_ns} {answer_ns}");
+        }
     }
 
     #[test]

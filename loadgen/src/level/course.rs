@@ -112,6 +112,7 @@ impl<'a> Course<'a> {
             counter.tally.unsent += schedule.due_before(number, counter.window.end_ns).saturating_sub(before);
         }
         for counter in &mut self.counters {
+            debug_assert!(counter.tally.sent <= counter.tally.unsent, "more was sent than was due");
             counter.tally.unsent = counter.tally.unsent.saturating_sub(counter.tally.sent);
         }
     }

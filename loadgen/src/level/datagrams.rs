@@ -191,10 +191,10 @@ impl Socket {
         if !self.is_refused {
             self.is_refused = true;
             counter.broken(|| "the target says that nobody listens for datagrams there".to_owned());
+            // Whoever answers next is another process: its sequences are its own.
+            self.sequences.fill(0);
+            self.slots.iter_mut().for_each(|slot| slot.before = 0);
         }
-        // Whoever answers next is another process: its sequences are its own.
-        self.sequences.fill(0);
-        self.slots.iter_mut().for_each(|slot| slot.before = 0);
     }
 }
 
@@ -295,6 +295,12 @@ impl<'a> Lane<'a> for Datagrams<'a> {
     }
 
     fn finish(mut self, left_out_from_ns: u64) -> Course<'a> {
+        // Unless it was told when the sockets were opened.
+        if let Some(refusal) = self.exchange.refusal() {
+            let untold =
+                self.course.counters.iter_mut().filter(|it| !it.tally.faults.iter().any(|line| line == refusal));
+            untold.for_each(|counter| counter.fault(|| refusal.to_owned()));
+        }
         self.course.count_unsent(self.sockets.iter().map(|socket| (socket.target, socket.number)));
         for socket in &self.sockets {
             let counter = &mut self.course.counters[socket.target];

@@ -9,7 +9,7 @@ use super::{LevelRefused, count::Verdict};
 use crate::exchange::Exchange;
 use crate::framing::Framing;
 use crate::job::{Job, Target};
-use crate::price::excerpt;
+use crate::price::Excerpts;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -69,7 +69,7 @@ fn status(job: &Job, target: &Target, status: u16, body: &[u8]) -> Result<(), Le
         404 => Err(LevelRefused::Asset { target, asset: job.assets[0] }),
         // Limits and missing prices pass; so does what is right.
         200 | 429 | 503 => Ok(()),
-        _ => Err(LevelRefused::Status { target, status, body: excerpt(body) }),
+        _ => Err(LevelRefused::Status { target, status, body: Excerpts::new(&job.credentials).of(body) }),
     }
 }
 

@@ -7,7 +7,7 @@ use super::count::Verdict;
 use crate::frame::UdpKey;
 use crate::framing::is_refusal;
 use crate::job::{DatagramFormat, Job};
-use crate::price::{PriceReader, Wrong, excerpt, read_frame};
+use crate::price::{PriceReader, Wrong, read_frame};
 use shared::code::Code;
 use shared::wire::{FRAME_SIZE, ReplyFrame};
 use std::iter;
@@ -55,7 +55,7 @@ impl<'a> Question<'a> {
             key: UdpKey { id: credentials.udp_key_id, secret: credentials.udp_secret },
             id_first,
             frame: [0; FRAME_SIZE],
-            reader: PriceReader::new(&job.assets),
+            reader: PriceReader::new(&job.assets, credentials),
         }
     }
 
@@ -133,8 +133,10 @@ impl<'a> Question<'a> {
         match self.reader.read(datagram, asked) {
             Ok(price) => Verdict::Price { price, before },
             Err(wrong) => match self.reader.status(datagram) {
-                Some(status) if is_refusal(status) => Verdict::Refused(Wrong::Status(status, excerpt(datagram))),
-                Some(status) => Verdict::Wrong(Wrong::Status(status, excerpt(datagram))),
+                Some(status) => {
+                    let why = Wrong::Status(status, self.reader.excerpt(datagram));
+                    if is_refusal(status) { Verdict::Refused(why) } else { Verdict::Wrong(why) }
+                }
                 None => Verdict::Wrong(wrong),
             },
         }

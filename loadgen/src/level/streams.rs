@@ -10,7 +10,7 @@ use super::lane::Lane;
 use crate::connection::{Broken, Connection, Flight, READ_SIZE};
 use crate::framing::{self, Answer, Framing, Splitter};
 use crate::job::{Job, Pace};
-use crate::price::{PriceReader, Wrong, excerpt};
+use crate::price::{PriceReader, Wrong};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -98,7 +98,7 @@ impl<'a> Streams<'a> {
             requests: addresses.iter().map(ask).collect(),
             streams: share.numbers().map(stream).collect(),
             splitter: Splitter::new(Framing::Http),
-            reader: PriceReader::new(&job.assets),
+            reader: PriceReader::new(&job.assets, &job.credentials),
             buffer: vec![0; READ_SIZE],
             registry,
             token,
@@ -201,11 +201,27 @@ impl<'a> Streams<'a> {
                 *room_since_ns = now_ns;
             }
         }
+        if connection.is_over() {
+            self.reopen(index);
+            return false;
+        }
         if let Err(why) = outcome {
             self.broke(index, &why);
             return false;
         }
         came_ns.is_some()
+    }
+
+    /// Opens a connection again that the server ended as it said it would, owing nothing.
+    fn reopen(&mut self, index: usize) {
+        let now_ns = mono_ns();
+        let stream = &mut self.streams[index];
+        stream.link = Link::Waiting { until_ns: now_ns };
+        // As after a pause.
+        stream.sequences.fill(0);
+        if let Err(error) = self.connect(index, now_ns) {
+            self.refused(index, now_ns, &error);
+        }
     }
 }
 
@@ -226,8 +242,8 @@ fn judge(reader: &mut PriceReader, answer: &Answer<'_>, asked: usize, sequence: 
             }
             Err(wrong) => Verdict::Wrong(wrong),
         },
-        framing::Verdict::Refused => Verdict::Refused(Wrong::Status(answer.status, excerpt(answer.body))),
-        framing::Verdict::Failed => Verdict::Wrong(Wrong::Status(answer.status, excerpt(answer.body))),
+        framing::Verdict::Refused => Verdict::Refused(Wrong::Status(answer.status, reader.excerpt(answer.body))),
+        framing::Verdict::Failed => Verdict::Wrong(Wrong::Status(answer.status, reader.excerpt(answer.body))),
     }
 }
 

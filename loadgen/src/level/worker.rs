@@ -82,11 +82,36 @@ pub(super) struct Times {
     pub(super) end_ns: u64,
 }
 
+/// What a thread has had of the CPUs, and waited for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Used {
+    pub(super) cpu_ns: u64,
+    /// Ready to run, but not running: someone else had the CPU. 0 where the kernel does not count it.
+    pub(super) delay_ns: u64,
+}
+
+impl Used {
+    /// By the calling thread, until now.
+    fn read() -> Self {
+        // Time on the CPU, time waiting for one, and turns.
+        let counted = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let delay_ns = counted.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
+        Self { cpu_ns: thread_cpu_ns(), delay_ns }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            delay_ns: self.delay_ns.saturating_sub(earlier.delay_ns),
+        }
+    }
+}
+
 /// What one thread found.
 pub(super) struct ThreadOutcome<'a> {
     pub(super) tcp: Option<Course<'a>>,
     pub(super) udp: Option<Course<'a>>,
-    pub(super) cpu_ns: u64,
+    pub(super) used: Used,
     pub(super) counted_ns: u64,
     pub(super) stopped: bool,
 }
@@ -158,14 +183,16 @@ impl<'a> Worker<'a> {
         loop {
             let now_ns = mono_ns();
             if now_ns >= times.count_from_ns && cpu_from.is_none() {
-                cpu_from = Some(thread_cpu_ns());
+                cpu_from = Some(Used::read());
             }
             if now_ns >= self.next_sweep_ns {
                 self.sweep(now_ns);
                 let (is_asked, is_gone) = (self.progress.stopped(), self.progress.is_target_gone());
                 if (is_asked || is_gone) && now_ns < end_ns {
-                    (stopped, end_ns, drain_until_ns) = (true, now_ns, now_ns.saturating_add(self.lost_ns()));
-                    self.each(|lane| lane.course().end_at(now_ns));
+                    // What is due at this very moment may be sent already, and counts.
+                    (stopped, end_ns) = (true, now_ns + 1);
+                    drain_until_ns = end_ns.saturating_add(self.lost_ns());
+                    self.each(|lane| lane.course().end_at(end_ns));
                 }
                 if is_asked {
                     stopped = true;
@@ -173,7 +200,7 @@ impl<'a> Worker<'a> {
                 }
             }
             if now_ns >= end_ns {
-                cpu_end.get_or_insert_with(thread_cpu_ns);
+                cpu_end.get_or_insert_with(Used::read);
                 if now_ns >= drain_until_ns || self.is_done() {
                     break;
                 }
@@ -182,7 +209,7 @@ impl<'a> Worker<'a> {
             let timeout = self.timeout()?;
             self.wait(timeout, true)?;
         }
-        let cpu_ns = cpu_from.zip(cpu_end).map_or(0, |(from, end)| end.saturating_sub(from));
+        let used = cpu_from.zip(cpu_end).map_or(Used::default(), |(from, end)| end.since(from));
         let counted_ns = end_ns.saturating_sub(times.count_from_ns);
         self.show();
         // Whoever stops a level owes no more patience than what would have been in time; a target that is gone does.
@@ -191,7 +218,7 @@ impl<'a> Worker<'a> {
             if is_cut { mono_ns().saturating_sub(nanoseconds(self.job.late_after)) } else { u64::MAX };
         let (tcp, udp) =
             (self.tcp.map(|lane| lane.finish(left_out_from_ns)), self.udp.map(|lane| lane.finish(left_out_from_ns)));
-        Ok(ThreadOutcome { tcp, udp, cpu_ns, counted_ns, stopped })
+        Ok(ThreadOutcome { tcp, udp, used, counted_ns, stopped })
     }
 
     fn lost_ns(&self) -> u64 {

@@ -17,6 +17,8 @@ pub enum Act {
     Ignore,
     Pause(Duration, Vec<u8>),
     Close,
+    /// The answer, and then the end.
+    Last(Vec<u8>),
 }
 
 /// What a connection is told to do with each request, by its text.
@@ -46,6 +48,10 @@ pub fn serve(mut stream: TcpStream, end: &str, script: &Script) {
                     stream.write_all(&answer)
                 }
                 Act::Close => return,
+                Act::Last(answer) => {
+                    let _ = stream.write_all(&answer);
+                    return;
+                }
             };
             if said.is_err() {
                 return;

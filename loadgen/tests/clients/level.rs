@@ -168,6 +168,39 @@ fn an_end_that_comes_with_an_answer_is_seen_at_once() {
     assert!(begin.elapsed() < AGES, "what was in flight was waited for");
 }
 
+/// An answer that says it is the last of its connection.
+fn last(asset: &str) -> Act {
+    let answer = String::from_utf8(http("200 OK", &price(asset, 1, 0))).expect("text");
+    Act::Last(answer.replacen("\r\n", "\r\nconnection: Close\r\n", 1).into_bytes())
+}
+
+#[test]
+fn an_end_that_was_announced_costs_nothing() {
+    let tally = against(|job| job.pipeline = 1, |_, asset| last(asset));
+    assert_eq!((tally.answered, tally.unsent, tally.broken), (DUE, 0, 0), "{tally:?}");
+    // What was sent behind the last request that is answered has no answer.
+    let tally = against(|job| (job.pace, job.pipeline) = (Pace::Closed, 2), |_, asset| last(asset));
+    assert!(tally.answered > 0 && tally.lost > 0 && tally.broken > 0, "{tally:?}");
+}
+
+#[test]
+fn a_key_that_an_answer_repeats_is_not_told() {
+    const CANARY: &str = "tb_canary_0123456789";
+    let wanted = |job: &mut Job| job.credentials.key = CANARY.to_owned();
+    let echo = |request: &str| {
+        let body = format!("{} you said: {request}", "x".repeat(20));
+        // To the probe nothing is told.
+        Act::Say(http("429 Too Many Requests", &body))
+    };
+    let mut job = job(&[fakes::tcp(END, echo)]);
+    wanted(&mut job);
+    let tally = run(&job).targets.remove(0).tcp.expect("driven");
+    assert!(tally.refused > 0 && tally.faults[0].contains("not shown"), "{:?}", tally.faults);
+    job.targets[0].tcp = Some(fakes::tcp(END, |request| Act::Say(http("418 Teapot", request))));
+    let refused = level::run(&job, &LEVEL, &Progress::default()).expect_err("no level").to_string();
+    assert!(refused.contains("418") && !format!("{refused} {:?}", tally.faults).contains(CANARY), "{refused}");
+}
+
 #[test]
 fn garbage_breaks_the_connection() {
     let tally = against(|_| {}, |_, _| Act::Say(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()));
@@ -224,7 +257,7 @@ fn a_target_that_comes_back_is_met_again() {
 }
 
 /// The outcome of a level while which `meanwhile` was done.
-fn while_running(job: &Job, progress: &Progress, meanwhile: impl FnOnce()) -> LevelOutcome {
+pub fn while_running(job: &Job, progress: &Progress, meanwhile: impl FnOnce()) -> LevelOutcome {
     thread::scope(|scope| {
         let level = scope.spawn(|| level::run(job, &LEVEL, progress).expect("a level"));
         meanwhile();
@@ -233,7 +266,7 @@ fn while_running(job: &Job, progress: &Progress, meanwhile: impl FnOnce()) -> Le
 }
 
 #[track_caller]
-fn wait_until(is_so: impl Fn() -> bool) {
+pub fn wait_until(is_so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < AGES, "it never came");
@@ -288,6 +321,31 @@ fn a_level_that_is_stopped_keeps_what_it_has() {
     adds_up(tally);
     assert!(tally.answered >= 20 && tally.lost == 0, "{tally:?}");
     assert!(progress.sent.load(Relaxed) >= progress.answered.load(Relaxed));
+}
+
+#[test]
+fn a_level_that_is_stopped_while_it_warms_up_counted_nothing() {
+    // Stopped long before the warm-up ends, and so near its end that the count would begin while answers are waited for.
+    for warm_up in [Duration::from_secs(600), Duration::from_millis(60)] {
+        let asked = AtomicU64::new(0);
+        let silent = fakes::tcp(END, move |request| match asked.fetch_add(1, Relaxed) {
+            0 => right(request),
+            _ => Act::Ignore,
+        });
+        let mut wanted = job(&[silent]);
+        (wanted.warm_up, wanted.duration) = (warm_up, Duration::from_secs(600));
+        let progress = Progress::default();
+        let outcome = while_running(&wanted, &progress, || {
+            wait_until(|| progress.sent.load(Relaxed) > 0);
+            progress.stop();
+        });
+        let tally = outcome.targets[0].tcp.as_ref().expect("driven");
+        adds_up(tally);
+        assert!(outcome.stopped, "{tally:?}");
+        if warm_up > AGES {
+            assert_eq!((tally.sent, tally.unsent, outcome.elapsed), (0, 0, Duration::ZERO), "{tally:?}");
+        }
+    }
 }
 
 #[test]
