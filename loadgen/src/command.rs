@@ -34,13 +34,6 @@ pub fn run() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            let is_closed = error.chain().any(|cause| {
-                cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
-            });
-            // Whoever read our output has seen enough (`… | head`).
-            if is_closed {
-                return ExitCode::SUCCESS;
-            }
             if let Some(faults) = error.downcast_ref::<Faults>() {
                 tell(&faults.to_string());
                 return ExitCode::from(USAGE);
@@ -57,11 +50,14 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "trinity-stress: {line}");
 }
 
-/// Writes one text to stdout.
-fn print(text: &str) -> anyhow::Result<()> {
+/// Writes to stdout. Whoever reads it may have seen enough (`… | head`): that takes nothing from what else is written,
+/// nor from the exit code.
+fn print(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    Ok(stdout.flush()?)
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// `--plan`: the levels, as a table or as JSON; nothing is sent.
@@ -77,7 +73,7 @@ fn print_plan(options: &Options) -> anyhow::Result<ExitCode> {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    print(&plan_table(&levels))?;
+    print(plan_table(&levels).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -99,11 +99,11 @@ impl Tally {
         self.faults.extend(other.faults.iter().take(room).cloned());
     }
 
-    /// Right answers in time per hundred requests that were due; 0 when none was.
+    /// Right answers in time per hundred requests that were due; `None` when none was.
     #[must_use]
-    pub fn success_percent(&self) -> f64 {
+    pub fn success_percent(&self) -> Option<f64> {
         let due = self.sent + self.unsent;
-        if due == 0 { 0.0 } else { self.answered as f64 * 100.0 / due as f64 }
+        (due > 0).then(|| self.answered as f64 * 100.0 / due as f64)
     }
 }
 

@@ -28,8 +28,11 @@ use tuning::noise;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the machine is listened to before a run: rates over it mean something, and nobody minds the wait.
 const LISTENED: Duration = Duration::from_millis(500);
-/// Descriptors besides the connections: standard streams, reports, polls, `/proc`.
+/// Descriptors besides the connections and the threads' own: standard streams, reports, signals, `/proc`, questions
+/// whether the targets are there.
 const DESCRIPTORS_BESIDE: u64 = 64;
+/// Descriptors of a generating thread: its poll, a copy of it for each protocol, and one under `/proc`.
+const DESCRIPTORS_PER_THREAD: u64 = 4;
 
 /// Runs the load test.
 ///
@@ -48,12 +51,18 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if run.levels.is_empty() {
         return match run.ending {
             Ending::Failed(why) => Err(anyhow!(why)),
-            Ending::Stopped | Ending::Complete => Err(anyhow!("stopped before a level had begun: nothing is written")),
+            Ending::Stopped | Ending::Complete => {
+                Err(anyhow!("stopped before anything was counted: nothing is written"))
+            }
         };
     }
     run.verdicts = condition::judge(&settings.conditions, &run);
-    write(&run, &mut outputs, settings.quiet)?;
-    Ok(verdict(&run))
+    let unwritten = write(&run, &mut outputs, settings.quiet);
+    for error in &unwritten {
+        tell(&format!("{error:#}"));
+    }
+    let code = verdict(&run);
+    Ok(if unwritten.is_empty() { code } else { ExitCode::FAILURE })
 }
 
 /// Tells what failed; the exit code.
@@ -73,27 +82,33 @@ fn verdict(run: &Run) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn write(run: &Run, outputs: &mut Outputs, quiet: bool) -> anyhow::Result<()> {
-    if !quiet && !outputs.is_stdout(JSON) {
-        print(&format!("\n{}", table::render(run)))?;
-    }
-    if outputs.has(JSON) {
-        outputs.write(JSON, format!("{:#}\n", json::render(run)).as_bytes())?;
-    }
+/// Writes every report, whatever becomes of the others, and what goes to stdout last; what could not be written.
+fn write(run: &Run, outputs: &mut Outputs, quiet: bool) -> Vec<anyhow::Error> {
+    let mut written = Vec::new();
     if outputs.has(HTML) {
-        outputs.write(HTML, html::render(run).as_bytes())?;
+        written.push(outputs.write(HTML, html::render(run).as_bytes()));
     }
     if outputs.has(HDR) {
-        outputs.write(HDR, &hdr::render(run).context("cannot write the histograms down")?)?;
+        let log = hdr::render(run).context("cannot write the histograms down");
+        written.push(log.and_then(|log| outputs.write(HDR, &log)));
     }
-    Ok(())
+    if outputs.has(JSON) {
+        written.push(outputs.write(JSON, format!("{:#}\n", json::render(run)).as_bytes()));
+    }
+    if !quiet && !outputs.is_stdout(JSON) {
+        let tables = print(format!("\n{}", table::render(run)).as_bytes());
+        written.push(tables.context("cannot print the tables: give --json FILE and --quiet"));
+    }
+    written.into_iter().filter_map(Result::err).collect()
 }
 
 /// Makes sure that the biggest level's connections can be open at once.
 fn check_descriptors(settings: &Settings) -> anyhow::Result<()> {
     let protocols = u64::from(settings.driven.tcp) + u64::from(settings.driven.udp);
     let connections = settings.levels.iter().map(|level| level.connections as u64).max().unwrap_or(0);
-    let needed = connections * protocols + DESCRIPTORS_BESIDE;
+    let cpus = AllowedCpus::read().map_or(1, |allowed| allowed.cpus.len());
+    let threads = settings.threads.unwrap_or(cpus.max(settings.cpus.len())) as u64;
+    let needed = connections * protocols + threads * DESCRIPTORS_PER_THREAD + DESCRIPTORS_BESIDE;
     // What it could be raised to is what counts; a refusal shows there.
     let _ = tuning::sockets::raise_nofile();
     let limit = tuning::sockets::Limit::nofile().ok().and_then(|limit| limit.soft).unwrap_or(u64::MAX);
@@ -118,7 +133,8 @@ fn prepare(settings: &Settings, live: &Live) -> anyhow::Result<(Run, Servers)> {
         (true, Some(address)) => ask_assets(settings, address, live)?,
         _ => settings.assets.clone(),
     };
-    let servers = if settings.pids.is_empty() { Servers::listening(&targets) } else { Servers::given(&settings.pids)? };
+    let servers =
+        if settings.pids.is_empty() { Servers::listening(&targets) } else { Servers::given(&settings.pids, &targets)? };
     let cpus = AllowedCpus::read().map(|allowed| allowed.cpus).unwrap_or_default();
     let is_local = !servers.is_empty() || targets.iter().any(is_loopback);
     let threads = settings.threads.unwrap_or(if is_local { cpus.len() / 2 } else { cpus.len() }).max(1);
@@ -209,11 +225,17 @@ fn levels(run: &mut Run, servers: &Servers, interrupt: &Interrupt, live: &mut Li
                 break;
             }
         };
-        let stopped = outcome.stopped;
+        let (stopped, elapsed) = (outcome.stopped, outcome.elapsed);
         let began_after = outcome.counted_from.saturating_duration_since(began);
+        if stopped && elapsed.is_zero() {
+            // It was still warming up: nothing of it was counted.
+            live.end(None);
+            run.ending = seen.gone.map_or(Ending::Stopped, Ending::Failed);
+            break;
+        }
         let finding = LevelFinding::new(outcome, began_after, seen.server);
         live.end(Some(&finding));
-        let at_its_end = || if stopped { None } else { alive::gone(&run.job, &finding) };
+        let at_its_end = || if stopped { None } else { alive::gone(&run.job, &finding, interrupt) };
         let gone = seen.gone.or_else(at_its_end);
         run.levels.push(finding);
         if let Some(why) = gone {

@@ -80,13 +80,14 @@ pub struct Options {
     #[arg(long, value_name = "LIST", conflicts_with = "threads", help_heading = "How hard")]
     pub cpus: Option<String>,
 
-    /// An answer that took longer is late, ms: 1 to 60000
+    /// An answer that came longer than this after its request was due (--closed: was sent) is late, ms: 1 to 60000
     #[arg(long, value_name = "MS", default_value = "1000", help_heading = "What counts")]
     pub late_ms: String,
-    /// An answer that has not come by then is lost, ms: --late-ms to 60000
+    /// An answer that has not come so long after its request was sent is lost, ms: --late-ms to 60000
     #[arg(long, value_name = "MS", default_value = "2000", help_heading = "What counts")]
     pub lost_ms: String,
-    /// A price that says it is older is a wrong answer, ms: 1 to 86400000
+    /// A price that is older is a wrong answer, ms: 1 to 86400000. JSON tells its age; for a binary reply it is this machine's
+    /// clock less the time at which the server received the price
     #[arg(long, value_name = "MS", default_value = "60000", help_heading = "What counts")]
     pub age_max_ms: String,
     /// What must be reached, such as 'success>=99.9,p99<=5ms' (see below): each condition that is not met is a line on stderr and makes the exit code 1
@@ -94,7 +95,7 @@ pub struct Options {
     pub require: Option<String>,
 
     /// Processes of servers on this machine, whose CPU time is told [default: the ready file's, or whoever listens where
-    /// a target on a loopback address is]
+    /// a target on a loopback address is]; their CPU time per request is told where every target has its process here
     #[arg(long, value_name = "PID,…", value_delimiter = ',', help_heading = "What is told")]
     pub server_pid: Vec<String>,
     /// Everything, as JSON; - is stdout, instead of the tables
@@ -124,5 +125,5 @@ Try it on this machine:
   trinity-beast demo --ready-file ready.json &
   trinity-stress --ready-file ready.json --protocol both --levels 1-5 --html report.html
 
-Ctrl-C ends the run and keeps what was found; a second one ends it at once.
+Ctrl-C ends the run and keeps what was found (exit code 1 when nothing was counted yet); a second one ends it at once.
 Exit codes: 0 done; 1 failed, or a condition not met; 2 wrong usage.";

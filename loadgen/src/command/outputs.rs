@@ -86,11 +86,7 @@ impl Output {
                 }
                 file.write_all(bytes)
             }
-            None => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(bytes)?;
-                stdout.flush()
-            }
+            None => super::print(bytes),
         }
     }
 }

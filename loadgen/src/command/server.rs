@@ -16,42 +16,68 @@ const LISTENING: &str = "0A";
 
 /// The servers' processes.
 #[derive(Debug, Default)]
-pub struct Servers(Vec<u32>);
+pub struct Servers {
+    pids: Vec<u32>,
+    /// They are the whole of what is driven: each target has its process among them. Where one has not, what the others
+    /// used says nothing about a request, for all targets' requests are counted together.
+    are_all: bool,
+}
 
 impl Servers {
-    /// Those with these ids.
+    /// Those with these ids. They are all when there is one for each target, or when they hold every target's sockets.
     ///
     /// # Errors
     /// When one is not there.
-    pub fn given(pids: &[u32]) -> anyhow::Result<Self> {
+    pub fn given(pids: &[u32], targets: &[Target]) -> anyhow::Result<Self> {
         for &pid in pids {
             clock::process_cpu_ns_of(pid)
                 .with_context(|| format!("no process {pid} on this machine: check --server-pid or the ready file"))?;
         }
-        Ok(Self(pids.to_vec()))
+        let mut pids = pids.to_vec();
+        pids.sort_unstable();
+        pids.dedup();
+        let are_all = pids.len() >= targets.len() || {
+            let sockets = sockets_of(targets);
+            let mut owners = owners(&sockets);
+            owners.retain(|(pid, _)| pids.contains(pid));
+            hold_all(&owners, &sockets)
+        };
+        Ok(Self { pids, are_all })
     }
 
     /// Whoever listens at the targets' loopback addresses, as far as this user may see it.
     pub fn listening(targets: &[Target]) -> Self {
-        let mut inodes = HashSet::new();
-        for target in targets {
-            let tcp = target.tcp.into_iter().flat_map(|address| inodes_at(address, ["tcp", "tcp6"], Some(LISTENING)));
-            let udp = target.udp.into_iter().flat_map(|address| inodes_at(address, ["udp", "udp6"], None));
-            inodes.extend(tcp.chain(udp));
-        }
-        Self(if inodes.is_empty() { Vec::new() } else { owners(&inodes) })
+        let sockets = sockets_of(targets);
+        let owners = owners(&sockets);
+        Self { are_all: hold_all(&owners, &sockets), pids: owners.into_iter().map(|(pid, _)| pid).collect() }
     }
 
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pids.is_empty()
     }
 
     /// CPU time that all of them have used; `None` when there is none, or one is gone.
     pub fn cpu(&self) -> Option<Duration> {
-        let ns = self.0.iter().map(|pid| clock::process_cpu_ns_of(*pid).ok()).sum::<Option<u64>>()?;
-        (!self.0.is_empty()).then(|| Duration::from_nanos(ns))
+        let ns = self.pids.iter().map(|pid| clock::process_cpu_ns_of(*pid).ok()).sum::<Option<u64>>()?;
+        (!self.pids.is_empty()).then(|| Duration::from_nanos(ns))
     }
+}
+
+/// Inodes of the sockets behind each driven address; none for one that is not a loopback one.
+fn sockets_of(targets: &[Target]) -> Vec<Vec<u64>> {
+    let of = |target: &Target| {
+        let tcp = target.tcp.map(|address| inodes_at(address, ["tcp", "tcp6"], Some(LISTENING)));
+        let udp = target.udp.map(|address| inodes_at(address, ["udp", "udp6"], None));
+        [tcp, udp]
+    };
+    targets.iter().flat_map(of).flatten().collect()
+}
+
+/// Whether every address has sockets, and these processes hold each of them.
+fn hold_all(owners: &[(u32, HashSet<u64>)], sockets: &[Vec<u64>]) -> bool {
+    let is_held = |inode: &u64| owners.iter().any(|(_, held)| held.contains(inode));
+    sockets.iter().all(|inodes| !inodes.is_empty() && inodes.iter().all(is_held))
 }
 
 /// Inodes of the sockets that take what is sent to `address`, a loopback one.
@@ -90,18 +116,21 @@ fn read_ip(hex: &str) -> Option<IpAddr> {
     Some(Ipv6Addr::from(bytes).into())
 }
 
-/// Processes that hold one of these sockets; others' processes are not seen without privilege.
-fn owners(inodes: &HashSet<u64>) -> Vec<u32> {
+/// Processes that hold some of these sockets, and which; others' processes are not seen without privilege.
+fn owners(sockets: &[Vec<u64>]) -> Vec<(u32, HashSet<u64>)> {
+    let inodes: HashSet<u64> = sockets.iter().flatten().copied().collect();
+    if inodes.is_empty() {
+        return Vec::new();
+    }
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let holds = |pid: &u32| {
+    let held = |pid: u32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| {
-            let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-            inode.is_some_and(|inode: u64| inodes.contains(&inode))
-        })
+        let inode = |link: &Path| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+        let held = descriptors.filter_map(|entry| inode(&fs::read_link(entry.path()).ok()?));
+        (pid, held.filter(|inode| inodes.contains(inode)).collect::<HashSet<u64>>())
     };
-    pids.filter(|pid| *pid != std::process::id()).filter(holds).collect()
+    pids.filter(|pid| *pid != std::process::id()).map(held).filter(|(_, held)| !held.is_empty()).collect()
 }
 
 /// Measures the servers from the first request of a level to its last: connecting before, and waiting for what is lost
@@ -147,7 +176,10 @@ impl<'a> Meter<'a> {
         let (from, to) = (self.from?, self.to?);
         let over = to.at - from.at;
         let cpu = to.cpu.saturating_sub(from.cpu);
-        (!over.is_zero()).then(|| ServerCpu { cpu, over, requests: to.ended.saturating_sub(from.ended) })
+        (!over.is_zero()).then(|| {
+            let requests = self.servers.are_all.then(|| to.ended.saturating_sub(from.ended));
+            ServerCpu { cpu, over, requests }
+        })
     }
 }
 
@@ -185,20 +217,46 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_is_told() {
-        assert!(Servers::given(&[u32::MAX]).is_err());
-        let own = Servers::given(&[std::process::id()]).expect("this process");
+        assert!(Servers::given(&[u32::MAX], &[]).is_err());
+        let own = Servers::given(&[std::process::id()], &[]).expect("this process");
         assert!(own.cpu().is_some_and(|cpu| !cpu.is_zero()));
         assert_eq!(Servers::default().cpu(), None);
     }
 
     #[test]
     fn a_meter_runs_from_the_first_request_to_the_last() {
-        let own = Servers::given(&[std::process::id()]).expect("this process");
+        let own = Servers::given(&[std::process::id()], &[]).expect("this process");
         let mut meter = Meter::new(&own);
         assert_eq!(meter.read(), None);
         for (sent, ended) in [(0, 0), (0, 0), (10, 8), (20, 18), (20, 20)] {
             meter.look(sent, ended);
         }
-        assert_eq!(meter.read().map(|seen| seen.requests), Some(18));
+        assert_eq!(meter.read().map(|seen| seen.requests), Some(Some(18)));
+    }
+
+    #[test]
+    fn a_process_for_some_targets_says_nothing_about_a_request() {
+        let target = |address: &str| Target { name: address.to_owned(), tcp: address.parse().ok(), udp: None };
+        for (targets, expected) in [(1, Some(5)), (2, None)] {
+            let targets = vec![target("192.0.2.1:8080"); targets];
+            let own = Servers::given(&[std::process::id(); 2], &targets).expect("this process");
+            let mut meter = Meter::new(&own);
+            meter.look(0, 0);
+            meter.look(5, 5);
+            assert_eq!(meter.read().map(|seen| seen.requests), Some(expected), "{} targets", targets.len());
+        }
+    }
+
+    #[test]
+    fn every_socket_of_every_address_must_be_held() {
+        let owners = [(7, HashSet::from([1, 2])), (8, HashSet::from([3]))];
+        let check = |sockets: &[&[u64]], expected: bool| {
+            let sockets: Vec<Vec<u64>> = sockets.iter().map(|inodes| inodes.to_vec()).collect();
+            assert_eq!(hold_all(&owners, &sockets), expected, "{sockets:?}");
+        };
+        check(&[&[1, 2], &[3]], true);
+        check(&[&[1, 2], &[4]], false);
+        check(&[&[1, 4]], false);
+        check(&[&[1], &[]], false);
     }
 }

@@ -11,7 +11,9 @@ use loadgen::report::condition::{self, Condition};
 use loadgen::report::run::Protocol;
 use shared::asset::Symbol;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
+use tuning::cpus::AllowedCpus;
 
 /// Servers driven at once: each has a row in every table.
 const TARGETS_MAX: usize = 64;
@@ -65,11 +67,13 @@ pub struct Settings {
 /// Reads the options.
 ///
 /// # Errors
-/// With all [`Faults`] at once; or when the ready file cannot be read.
+/// With all [`Faults`] at once.
 pub fn read(options: &Options) -> anyhow::Result<Settings> {
-    let ready = options.ready_file.as_deref().map(ReadyFile::read).transpose()?;
-    let mut reader = Reader { options, ready, faults: Faults::default() };
+    let mut reader = Reader { options, ready: None, is_ready_unread: false, faults: Faults::default() };
+    reader.ready();
     let settings = reader.settings();
+    reader.files();
+    reader.connections(&settings);
     reader.faults.or_none()?;
     Ok(settings)
 }
@@ -77,10 +81,50 @@ pub fn read(options: &Options) -> anyhow::Result<Settings> {
 struct Reader<'a> {
     options: &'a Options,
     ready: Option<ReadyFile>,
+    /// There is one that could not be read: what it may hold is not missing.
+    is_ready_unread: bool,
     faults: Faults,
 }
 
 impl Reader<'_> {
+    fn ready(&mut self) {
+        let Some(path) = self.options.ready_file.as_deref() else { return };
+        match ReadyFile::read(path) {
+            Ok(ready) => self.ready = Some(ready),
+            Err(error) => {
+                self.is_ready_unread = true;
+                self.faults.add("--ready-file", &path.display().to_string(), &format!("{error:#}"));
+            }
+        }
+    }
+
+    /// A fault: something is not given that the ready file could have held.
+    fn missing(&mut self, name: &'static str, bound: &str) {
+        if !self.is_ready_unread {
+            self.faults.add(name, "", &format!("is missing: {bound}"));
+        }
+    }
+
+    /// Stdout takes one thing: the tables, or the JSON instead.
+    fn files(&mut self) {
+        for (name, path) in [("--html", &self.options.html), ("--hdr", &self.options.hdr)] {
+            if path.as_deref().is_some_and(|path| path == Path::new("-")) {
+                self.faults.add(name, "-", "a file; only --json may be stdout");
+            }
+        }
+    }
+
+    /// Each target must have a connection, or it would never be asked.
+    fn connections(&mut self, settings: &Settings) {
+        let targets = settings.places.len();
+        for Level { number, connections, .. } in settings.levels.iter().filter(|it| it.connections < targets) {
+            let bound = format!(
+                "a connection for each of {targets} targets: pick other levels (--levels, --level), or fewer targets"
+            );
+            self.faults.add("--target", &format!("in level {number} with {connections} connections"), &bound);
+        }
+    }
+
     fn settings(&mut self) -> Settings {
         let options = self.options;
         let driven = self.driven();
@@ -167,7 +211,7 @@ impl Reader<'_> {
         let udp_port = self.number("--udp-port", &options.udp_port, 1..=u16::MAX);
         if options.target.is_empty() {
             let Some(ready) = &self.ready else {
-                self.faults.add("--target", "", &format!("is missing: {}; or give --ready-file", target::FORM));
+                self.missing("--target", &format!("{}; or give --ready-file", target::FORM));
                 return Vec::new();
             };
             return vec![Place::of(ready.tcp(), ready.udp(), driven)];
@@ -192,39 +236,42 @@ impl Reader<'_> {
     fn credentials(&mut self, driven: Driven, format: DatagramFormat) -> Credentials {
         let options = self.options;
         let ready = self.ready.as_ref();
+        let key = options.key.clone().or_else(|| ready?.stress_key.clone());
+        let id = ready.and_then(|ready| ready.udp_key_id);
+        let secret = options.udp_secret.clone().or_else(|| ready?.udp_secret.clone());
         let mut credentials = Credentials::default();
         let binary = driven.udp && format == DatagramFormat::Binary;
         let wants_key = driven.tcp || (driven.udp && format == DatagramFormat::Json);
-        let key = options.key.clone().or_else(|| ready?.stress_key.clone());
         match key.unwrap_or_default() {
-            key if key.bytes().all(|byte| byte.is_ascii_graphic()) && (!key.is_empty() || !wants_key) => {
-                credentials.key = key
+            key if key.is_empty() && wants_key => {
+                self.missing("--key", "the API key, here, in TRINITY_KEY or in --ready-file");
             }
-            key if key.is_empty() => {
-                self.faults.add("--key", "", "is missing: the API key, here, in TRINITY_KEY or in --ready-file");
+            key if key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\') => {
+                credentials.key = key;
             }
-            _ => self.faults.add("--key", "", "letters, digits and signs of ASCII, no space"),
+            _ => self.faults.add(
+                "--key",
+                "",
+                "letters, digits and signs of ASCII, no space, quotation mark or backslash",
+            ),
         }
         if !binary {
             return credentials;
         }
-        match (&options.udp_key_id, ready.and_then(|ready| ready.udp_key_id)) {
+        match (&options.udp_key_id, id) {
             (Some(text), _) => credentials.udp_key_id = self.number("--udp-key-id", text, 1..=u32::MAX),
             (None, Some(id)) => credentials.udp_key_id = id,
-            (None, None) => self.faults.add(
+            (None, None) => self.missing(
                 "--udp-key-id",
-                "",
-                "is missing: the number of the key, here or in --ready-file; --udp-format json needs none",
+                "the number of the key, here or in --ready-file; --udp-format json needs none",
             ),
         }
-        let ready = self.ready.as_ref();
-        match options.udp_secret.clone().or_else(|| ready?.udp_secret.clone()).map(|text| from_hex(&text)) {
+        match secret.map(|text| from_hex(&text)) {
             Some(Some(secret)) => credentials.udp_secret = secret,
             Some(None) => self.faults.add("--udp-secret", "", "32 hex digits"),
-            None => self.faults.add(
+            None => self.missing(
                 "--udp-secret",
-                "",
-                "is missing: 32 hex digits, here, in TRINITY_UDP_SECRET or in --ready-file; --udp-format json needs none",
+                "32 hex digits, here, in TRINITY_UDP_SECRET or in --ready-file; --udp-format json needs none",
             ),
         }
         credentials
@@ -244,7 +291,14 @@ impl Reader<'_> {
     fn cpus(&mut self) -> Vec<usize> {
         let Some(text) = &self.options.cpus else { return Vec::new() };
         match levels::numbers(text, 0, CPU_MAX) {
-            Some(cpus) if cpus.len() <= THREADS_MAX => cpus,
+            Some(cpus) if cpus.len() <= THREADS_MAX => {
+                // Where it is not told which there are, the clients find out.
+                let allowed = AllowedCpus::read().map_or_else(|_| cpus.clone(), |allowed| allowed.cpus);
+                if cpus.iter().any(|cpu| !allowed.contains(cpu)) {
+                    self.faults.add("--cpus", text, &format!("CPUs that this process may use: {allowed:?}"));
+                }
+                cpus
+            }
             _ => {
                 let bound =
                     format!("numbers and ranges from 0 to {CPU_MAX}, at most {THREADS_MAX} CPUs, such as 2,4-7");
@@ -349,7 +403,10 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
         check(&[], &[]);
-        check(&["--duration=0.5", "--warm-up=0", "--cpus=0,2-3", "--require=success>=99.9,L3:tcp:p99<5ms"], &[]);
+        let cpus = AllowedCpus::read().expect("the CPUs that this test may use").cpus;
+        check(&[&format!("--cpus={}", cpus[0])], &[]);
+        check(&["--cpus=8191"], &["--cpus 8191: CPUs that this process may use: ["]);
+        check(&["--duration=0.5", "--warm-up=0", "--require=success>=99.9,L3:tcp:p99<5ms"], &[]);
         check(&["--pipeline=0", "--train=65", "--duration=nan"], &["--pipeline 0", "--train 65", "--duration nan"]);
         check(&["--protocol=icmp", "--udp-format=xml"], &["--protocol icmp", "--udp-format xml"]);
         check(&["--late-ms=100", "--lost-ms=99"], &["--lost-ms 99: a whole number from 100 to"]);
@@ -361,6 +418,11 @@ mod tests {
         check(&["--protocol=udp"], &["--udp-key-id: is missing", "--udp-secret: is missing"]);
         check(&["--protocol=udp", "--udp-format=json"], &[]);
         check(&["--protocol=udp", "--udp-key-id=0", "--udp-secret=canary"], &["--udp-key-id 0", "--udp-secret: 32"]);
+        check(&["--key=canary\"2"], &["--key: letters"]);
+        check(&["--key=canary\\2"], &["--key: letters"]);
+        check(&["--html=-", "--hdr=-", "--json=-"], &["--html -: a file", "--hdr -: a file"]);
+        check(&["--target=a,b", "--level=2@9", "--level=3@9"], &["--target in level 1 with 2 connections"]);
+        check(&["--ready-file=/no/such", "--train=0"], &["--ready-file /no/such: cannot", "--train 0"]);
         check(&["--key=canary 2", "--target=a:b"], &["--target a:b", "--key: letters"]);
         check(&["--server-pid=0", "--threads=0"], &["--threads 0", "--server-pid 0"]);
     }
@@ -386,6 +448,8 @@ mod tests {
         let explicit = good(&[&file, "--key=mine", "--target=127.0.0.2"]);
         assert_eq!((explicit.credentials.key.as_str(), explicit.places[0].name.as_str()), ("mine", "127.0.0.2"));
         assert!(explicit.pids.is_empty());
-        assert!(settings(&["--ready-file=/no/such/file"]).is_err());
+        let unread =
+            settings(&["--ready-file=/no/such/file", "--protocol=both"]).map(|_| ()).expect_err("no such file");
+        assert!(!unread.to_string().contains("missing"), "{unread}");
     }
 }

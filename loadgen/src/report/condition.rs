@@ -124,6 +124,10 @@ impl Condition {
         let mut verdicts = Vec::new();
         for level in run.levels.iter().filter(|level| self.level.is_none_or(|it| it == level.outcome.level.number)) {
             for (protocol, tally) in level.totals().filter(|(it, _)| self.protocol.is_none_or(|own| own == *it)) {
+                if tally.success_percent().is_none() {
+                    // Nothing was due: there is nothing to judge.
+                    continue;
+                }
                 let found = self.figure.found(level, tally);
                 verdicts.push(Verdict {
                     condition: self.text.clone(),
@@ -164,7 +168,7 @@ impl Figure {
             (!histogram.is_empty()).then(|| value() * unit)
         };
         match self {
-            Self::Success => Some(tally.success_percent()),
+            Self::Success => tally.success_percent(),
             Self::Rate => Some(level.per_second(tally)),
             Self::Latency(permille) => quantile(&tally.latency_ns, permille, 1.0),
             Self::Age(permille) => quantile(&tally.age_ms, permille, 1e6),
@@ -192,7 +196,7 @@ impl Figure {
 pub struct Verdict {
     /// As it was written.
     pub condition: String,
-    /// Level and protocol; `None` when nothing that it is about ran.
+    /// Level and protocol; `None` when nothing that it is about was asked.
     pub place: Option<(u32, Protocol)>,
     /// What was found there; `None` when nothing was answered.
     pub found: Option<String>,
@@ -208,7 +212,7 @@ impl fmt::Display for Verdict {
             Some((level, protocol)) => {
                 write!(f, " at level {level} {protocol}: {}", found.as_deref().unwrap_or("nothing was answered"))
             }
-            None => f.write_str(": nothing that it speaks of was run"),
+            None => f.write_str(": nothing that it speaks of was asked"),
         }
     }
 }
@@ -270,7 +274,18 @@ mod tests {
         check("L2:udp:max<1ns", &run, &[false]);
         check("wrong=0", &run, &[true; 4]);
         let absent = check("L9:wrong=0", &run, &[false]);
-        assert_eq!(absent[0].to_string(), "L9:wrong=0 failed: nothing that it speaks of was run");
+        assert_eq!(absent[0].to_string(), "L9:wrong=0 failed: nothing that it speaks of was asked");
+    }
+
+    #[test]
+    fn where_nothing_was_due_there_is_nothing_to_judge() {
+        let mut run = sample::run(&[1, 2], &[Protocol::Tcp], 1);
+        let mut outcome = run.levels[1].outcome.clone();
+        outcome.targets[0].tcp = Some(Tally::default());
+        run.levels[1] = LevelFinding::new(outcome, std::time::Duration::ZERO, None);
+        check("success>=90", &run, &[true]);
+        check("rate>0", &run, &[true]);
+        check("L2:wrong=0", &run, &[false]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Programs read the JSON, where every figure has one unit, which its name tells.
 
+use crate::outcome::Tally;
+
 /// A count, its digits in groups of three: `1,234,567`.
 #[must_use]
 pub fn count(number: u64) -> String {
@@ -54,6 +56,12 @@ pub fn percent(value: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// How much of what was due succeeded; `-` where nothing was.
+#[must_use]
+pub fn success(tally: &Tally) -> String {
+    tally.success_percent().map_or_else(|| "-".to_owned(), percent)
+}
+
 /// CPUs' worth of time.
 #[must_use]
 pub fn cores(value: f64) -> String {
@@ -95,6 +103,14 @@ mod tests {
         ];
         for (ns, text) in table {
             assert_eq!(time(ns), text, "{ns}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_was_due_there_is_no_success() {
+        for (sent, unsent, text) in [(0, 0, "-"), (4, 0, "75 %"), (3, 3, "50 %"), (0, 3, "0 %")] {
+            let tally = Tally { sent, unsent, answered: sent.min(3), ..Tally::default() };
+            assert_eq!(success(&tally), text, "{sent} sent, {unsent} unsent");
         }
     }
 

@@ -208,8 +208,10 @@ fn footer(run: &Run, out: &mut String) {
     };
     let _ = writeln!(
         out,
-        "<footer><p>{how}Success is right answers in time per request that was due. Answers are checked: asset, request \
-         id or order, sequence not going back, age. CPU per request is that of the whole process, its feeds included.</p>\
+        "<footer><p>{how}Success is right answers in time per request that was due. Answers are checked: asset \
+         (a binary reply names none), request id or order, sequence not going back, age (of a binary reply: by this \
+         machine's clock, from when the server received the price). CPU per request is told where all servers run on \
+         this machine; it is that of the whole process, its feeds included.</p>\
          <p>trinity-stress {}</p></footer>",
         env!("CARGO_PKG_VERSION")
     );

@@ -100,8 +100,8 @@ pub struct ServerCpu {
     pub cpu: Duration,
     /// Within this time.
     pub over: Duration,
-    /// Requests that ended within it, however they ended.
-    pub requests: u64,
+    /// Requests that ended within it, however they ended; `None` when some went to a server that is not among these.
+    pub requests: Option<u64>,
 }
 
 impl ServerCpu {
@@ -111,10 +111,11 @@ impl ServerCpu {
         self.cpu.as_secs_f64() / self.over.as_secs_f64().max(f64::EPSILON)
     }
 
-    /// CPU time per request, µs; `None` when there was none.
+    /// CPU time per request, µs; `None` when there was none, or it is not known whose they were.
     #[must_use]
     pub fn us_per_request(&self) -> Option<f64> {
-        (self.requests > 0).then(|| self.cpu.as_secs_f64() * 1e6 / self.requests as f64)
+        let requests = self.requests.filter(|requests| *requests > 0)?;
+        Some(self.cpu.as_secs_f64() * 1e6 / requests as f64)
     }
 }
 

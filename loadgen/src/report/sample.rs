@@ -81,7 +81,7 @@ fn finding(level: Level, protocols: &[Protocol], targets: &[Target]) -> LevelFin
     };
     let requests = level.rate * 11 * protocols.len() as u64;
     let cpu = Duration::from_millis(110) + Duration::from_nanos(requests * 2_600);
-    let server = ServerCpu { cpu, over: Duration::from_secs(11), requests };
+    let server = ServerCpu { cpu, over: Duration::from_secs(11), requests: Some(requests) };
     LevelFinding::new(outcome, Duration::from_secs(u64::from(level.number) * 12), Some(server))
 }
 

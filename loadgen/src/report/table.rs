@@ -2,7 +2,7 @@
 //! each target by itself.
 
 use super::condition::Verdict;
-use super::figures::{cores, count, percent, rounded, time, us};
+use super::figures::{cores, count, rounded, success, time, us};
 use super::run::{LevelFinding, Protocol, Run};
 use crate::job::Pace;
 use crate::outcome::Tally;
@@ -111,7 +111,7 @@ fn latencies(run: &Run) -> Table {
 
 /// Sent, answered, success and rate.
 fn answers(level: &LevelFinding, tally: &Tally) -> [String; 4] {
-    [count(tally.sent), count(tally.answered), percent(tally.success_percent()), rounded(level.per_second(tally))]
+    [count(tally.sent), count(tally.answered), success(tally), rounded(level.per_second(tally))]
 }
 
 /// What did not succeed, by reason.

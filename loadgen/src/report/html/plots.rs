@@ -147,7 +147,7 @@ fn mark(run: &Run, protocol: Protocol) -> Mark {
 fn success(run: &Run) -> Plot {
     let of = |protocol: Protocol| {
         series(run, &protocol.to_string(), &colour(protocol), mark(run, protocol), percent, |level| {
-            Some(level.total(protocol)?.success_percent())
+            level.total(protocol)?.success_percent()
         })
     };
     let all: Vec<Series> = run.protocols().map(of).collect();

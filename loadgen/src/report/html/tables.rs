@@ -3,7 +3,7 @@
 use super::escape::escape;
 use crate::job::Pace;
 use crate::outcome::Tally;
-use crate::report::figures::{cores, count, percent, rounded, time, us};
+use crate::report::figures::{cores, count, rounded, success, time, us};
 use crate::report::run::{LevelFinding, Protocol, Run};
 use hdrhistogram::Histogram;
 use std::fmt::Write;
@@ -48,7 +48,7 @@ fn row(is_first: bool, level: u32, protocol: Protocol, out: &mut String) {
 fn answers(level: &LevelFinding, tally: &Tally, out: &mut String) {
     cell(&count(tally.sent), out);
     cell(&count(tally.answered), out);
-    cell(&percent(tally.success_percent()), out);
+    cell(&success(tally), out);
     cell(&rounded(level.per_second(tally)), out);
 }
 

@@ -3,8 +3,8 @@
 use super::escape::escape;
 use crate::job::Pace;
 use crate::outcome::Tally;
-use crate::report::figures::{cores, count, percent, rounded, time, us};
-use crate::report::run::{LevelFinding, Protocol, Run};
+use crate::report::figures::{cores, count, rounded, success, time, us};
+use crate::report::run::{LevelFinding, Protocol, Run, ServerCpu};
 use std::fmt::Write;
 
 /// Success from which a level counts as carried.
@@ -54,7 +54,7 @@ fn highest(run: &Run, protocol: Protocol) -> Tile {
         Some((level, tally)) if tally.answered > 0 => Tile {
             label,
             value: rounded(level.per_second(tally)),
-            detail: format!("level {}, {} success", level.outcome.level.number, percent(tally.success_percent())),
+            detail: format!("level {}, {} success", level.outcome.level.number, success(tally)),
             class: "",
         },
         _ => Tile { label, value: "none".to_owned(), detail: "nothing was answered".to_owned(), class: "bad" },
@@ -63,7 +63,8 @@ fn highest(run: &Run, protocol: Protocol) -> Tile {
 
 fn carried(run: &Run, protocol: Protocol) -> Tile {
     let label = format!("{protocol} at {CARRIED_PERCENT} % success");
-    let carried = levels(run, protocol).filter(|(_, tally)| tally.success_percent() >= CARRIED_PERCENT);
+    let carried =
+        levels(run, protocol).filter(|(_, tally)| tally.success_percent().is_some_and(|it| it >= CARRIED_PERCENT));
     match carried.max_by_key(|(level, _)| level.outcome.level.rate) {
         Some((level, tally)) => Tile {
             label,
@@ -97,9 +98,9 @@ fn wrong(run: &Run) -> Tile {
 }
 
 fn server(run: &Run) -> Option<Tile> {
-    let busiest = run.levels.iter().filter_map(|level| Some((level, level.server?)));
-    let (level, server) =
-        busiest.max_by_key(|(_, server)| server.requests * 1_000 / server.over.as_millis().max(1) as u64)?;
+    let per_second = |server: &ServerCpu| Some(server.requests? * 1_000 / server.over.as_millis().max(1) as u64);
+    let known = run.levels.iter().filter_map(|level| Some((level, level.server?, per_second(&level.server?)?)));
+    let (level, server, _) = known.max_by_key(|(_, _, per_second)| *per_second)?;
     Some(Tile {
         label: "Server CPU per request".to_owned(),
         value: us(server.us_per_request()),
