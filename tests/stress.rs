@@ -71,16 +71,30 @@ fn list<'a>(object: &'a Value, name: &str) -> &'a Vec<Value> {
     object[name].as_array().unwrap_or_else(|| panic!("no list {name} in {object}"))
 }
 
-/// Every request that was due is in exactly one column, for all targets together and for each of them.
+/// Every request is in exactly one column, for all targets together and for each of them.
 #[track_caller]
 fn check_columns(level: &Value, protocol: &str) {
     let total = &level[protocol];
     let ended: u64 = ["answered", "late", "wrong", "refused", "lost"].iter().map(|name| count(total, name)).sum();
     assert_eq!(ended, count(total, "sent"), "{total}");
-    assert_eq!(count(total, "sent") + count(total, "unsent"), count(total, "due"), "{total}");
     let targets = || list(level, "targets").iter().map(|target| &target[protocol]);
     for name in ["due", "sent", "answered", "late", "wrong", "refused", "lost", "unsent", "broken", "answer_bytes"] {
         assert_eq!(sum(targets(), name), count(total, name), "{name}: {level}");
+    }
+}
+
+/// Requests whose time came, by the schedule: the level's rate over the time that was counted.
+#[track_caller]
+fn check_due(level: &Value, protocol: &str) {
+    let (rate, counted_ms) = (count(level, "offered_per_second"), count(level, "elapsed_ms"));
+    let accounted = count(&level[protocol], "sent") + count(&level[protocol], "unsent");
+    // The counted time is told in whole ms, and its ends may fall on either side of a request.
+    let due = rate * counted_ms / 1_000..=rate * (counted_ms + 1) / 1_000 + 1;
+    if level["stopped"] == true {
+        // Stopped, it leaves out what could still have been answered.
+        assert!(accounted <= *due.end(), "{due:?}: {level}");
+    } else {
+        assert!(due.contains(&accounted), "{due:?}: {level}");
     }
 }
 
@@ -121,7 +135,9 @@ fn short_levels_tell_the_same_in_every_form() {
                     check_columns(level, protocol);
                     let total = &level[protocol];
                     // Half a second of the schedule, whatever became of it.
-                    assert_eq!(count(total, "due"), count(level, "offered_per_second") / 2, "{engine}: {total}");
+                    let accounted = count(total, "sent") + count(total, "unsent");
+                    assert_eq!(accounted, count(level, "offered_per_second") / 2, "{engine}: {total}");
+                    assert_eq!(count(total, "due"), accounted, "{engine}: {total}");
                     assert!(count(total, "answered") > 0 && count(total, "latency_p50_ns") > 0, "{engine}: {total}");
                     assert_eq!((count(total, "wrong"), count(total, "refused")), (0, 0), "{engine}: {total}");
                 }
@@ -178,14 +194,19 @@ fn with_shared_key(engine: &str, folder: &Path) -> Service {
     service
 }
 
-/// Starts a long run against both services and waits until both answer.
-fn long_run(services: [&Service; 2], json: &Path) -> Child {
+/// A run that drives both services over both protocols.
+fn on_both(services: [&Service; 2], json: &Path, more: &[&str]) -> Command {
     let place = |service: &Service| format!("{}/{}", service.address("lpo_tcp"), service.address("lpo_udp").port());
     let targets = format!("--target={},{}", place(services[0]), place(services[1]));
     let json = format!("--json={}", json.display());
-    let mut command = command(&[&targets, "--protocol=both", "--udp-key-id", SHARED_ID, &json, "--level=4@400"]);
-    command.args(["--duration=60", "--warm-up=0", "--threads=1", "--assets=BTC,ETH"]);
-    command.env("TRINITY_KEY", SHARED_KEY).env("TRINITY_UDP_SECRET", SHARED_SECRET);
+    let mut command = command(&[&targets, "--protocol=both", "--udp-key-id", SHARED_ID, &json, "--assets=BTC,ETH"]);
+    command.args(more).env("TRINITY_KEY", SHARED_KEY).env("TRINITY_UDP_SECRET", SHARED_SECRET);
+    command
+}
+
+/// Starts a long run against both services and waits until both answer.
+fn long_run(services: [&Service; 2], json: &Path, warm_up: &str) -> Child {
+    let mut command = on_both(services, json, &["--level=4@400", "--duration=60", "--threads=1", warm_up]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
     for service in services {
         harness::eventually("requests to be answered", || {
@@ -211,7 +232,7 @@ fn each_of_two_targets_is_told_until_one_of_them_dies() {
     let folder = tempfile::tempdir().expect("a folder");
     let services = ENGINES.map(|engine| with_shared_key(engine, folder.path()));
     let json = folder.path().join("report.json");
-    let child = long_run([&services[0], &services[1]], &json);
+    let child = long_run([&services[0], &services[1]], &json, "--warm-up=0");
     services[1].signal("KILL");
     let (code, told, object) = ended(child, &json);
     let dead = services[1].address("lpo_tcp").to_string();
@@ -221,6 +242,7 @@ fn each_of_two_targets_is_told_until_one_of_them_dies() {
     let level = &list(&object, "levels")[0];
     for protocol in ["tcp", "udp"] {
         check_columns(level, protocol);
+        check_due(level, protocol);
     }
     let targets = list(level, "targets");
     assert_eq!(targets.len(), 2);
@@ -230,6 +252,74 @@ fn each_of_two_targets_is_told_until_one_of_them_dies() {
     assert!(count(&targets[0]["udp"], "answered") > 0, "{level}");
     assert_eq!(count(&targets[0]["tcp"], "broken"), 0, "{level}");
     assert!(count(&targets[1]["tcp"], "broken") > 0, "{level}");
+    // What was in flight when it died was never answered, and is not left out.
+    assert!(count(&targets[1]["udp"], "lost") > 0, "{level}");
+}
+
+fn interrupt(child: &Child) {
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+}
+
+#[test]
+fn an_interrupt_before_anything_is_counted_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = ENGINES.map(|engine| with_shared_key(engine, folder.path()));
+    let json = folder.path().join("report.json");
+    let child = long_run([&services[0], &services[1]], &json, "--warm-up=60");
+    interrupt(&child);
+    check_refused(&child.wait_with_output().expect("its end"), 1, &["before anything was counted"]);
+    assert!(!json.exists(), "a report without a figure");
+}
+
+#[test]
+fn cpu_per_request_is_told_where_every_target_s_process_is_known() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = ENGINES.map(|engine| with_shared_key(engine, folder.path()));
+    let json = folder.path().join("report.json");
+    let one = format!("--server-pid={}", services[0].pid());
+    for (more, is_told) in [(&[][..], true), (&[one.as_str()], false)] {
+        let arguments = [&SHORT[..], more].concat();
+        let output = on_both([&services[0], &services[1]], &json, &arguments).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let object: Value = serde_json::from_slice(&std::fs::read(&json).expect("a report")).expect("JSON");
+        for level in list(&object, "levels") {
+            assert!(level["server"]["cores"].is_number(), "{more:?}: {level}");
+            assert_eq!(level["server"]["cpu_per_request_us"].is_number(), is_told, "{more:?}: {level}");
+            assert_eq!(level["server"]["requests"].is_null(), !is_told, "{more:?}: {level}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_is_gone_takes_no_report_and_no_verdict_with_it() {
+    let service = Service::demo("auto");
+    service.await_price("BTC", 2);
+    let folder = tempfile::tempdir().expect("a folder");
+    let ready = ready_file(&service, folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (html, hdr) = (format!("--html={}", path("html")), format!("--hdr={}", path("hdr")));
+    let json = format!("--json={}", path("json"));
+    for (arguments, code, words) in
+        [(&[json.as_str(), "--require=max<1ns"][..], 1, &["max<1ns"][..]), (&["--json=-", "--require=wrong=0"], 0, &[])]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let all = [&[ready.as_str(), &html, &hdr], &SHORT[3..], &["--level=2@100"], arguments].concat();
+        let output = command(&all).stdout(writer).output().expect("it runs");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        for word in words {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        for name in ["html", "hdr"] {
+            let written = std::fs::read(path(name)).unwrap_or_default();
+            assert!(!written.is_empty(), "{name} is not written: {told}");
+            std::fs::remove_file(path(name)).expect("removed");
+        }
+    }
+    let object: Value = serde_json::from_slice(&std::fs::read(path("json")).expect("a report")).expect("JSON");
+    assert_eq!(object["ended"], "complete");
 }
 
 #[test]
@@ -237,16 +327,18 @@ fn an_interrupt_keeps_what_was_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let services = ["auto", "epoll"].map(|engine| with_shared_key(engine, folder.path()));
     let json = folder.path().join("report.json");
-    let child = long_run([&services[0], &services[1]], &json);
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(killed.expect("kill runs").success());
+    let child = long_run([&services[0], &services[1]], &json, "--warm-up=0");
+    interrupt(&child);
     let (code, told, object) = ended(child, &json);
     assert_eq!((code, &object["ended"]), (Some(0), &Value::from("stopped")), "{told}");
     assert!(told.contains("stopped"), "{told}");
     let level = &list(&object, "levels")[0];
     assert_eq!(level["stopped"], true);
     assert!(count(&level["tcp"], "answered") > 0 && count(level, "elapsed_ms") < 60_000, "{level}");
-    check_columns(level, "tcp");
+    for protocol in ["tcp", "udp"] {
+        check_columns(level, protocol);
+        check_due(level, protocol);
+    }
 }
 
 #[test]
@@ -277,6 +369,7 @@ fn who_asks_too_much_is_refused_in_a_column_of_its_own() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let level = &list(&object, "levels")[0];
     check_columns(level, "tcp");
+    check_due(level, "tcp");
     assert!(count(&level["tcp"], "refused") > 0, "{level}");
     assert!(level["server"]["cores"].is_number(), "the server is found by its listening socket: {level}");
 }
