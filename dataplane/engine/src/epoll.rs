@@ -121,7 +121,9 @@ impl EpollLoop {
     /// One turn; whether there is to be another.
     fn turn(&mut self) -> io::Result<bool> {
         // Work that is left over from the last turn must not be slept on.
-        let idle = self.ready.streams.is_empty() && !matches!(self.accepting, Accepting::Draining { .. });
+        let idle = self.ready.streams.is_empty()
+            && !self.datagrams.holds()
+            && !matches!(self.accepting, Accepting::Draining { .. });
         let sleep = idle && self.setup.park();
         self.counters.parks += u64::from(sleep);
         let happened = self.watch.wait(sleep);
@@ -131,8 +133,16 @@ impl EpollLoop {
         let orders = self.setup.take_commands();
         self.setup.drain_feed(now, &mut self.ready);
         self.serve_ready(now);
+        // Of these the watch does not tell: the socket may be empty.
+        let mut datagrams_wait = self.datagrams.holds();
         for index in 0..happened {
-            self.happened(now, self.watch.event(index))?;
+            match self.watch.event(index) {
+                Event { token: DATAGRAMS, .. } => datagrams_wait = true,
+                event => self.happened(now, event),
+            }
+        }
+        if datagrams_wait {
+            self.serve_datagrams(now)?;
         }
         self.serve_ready(now);
         self.call_line(now);
@@ -145,21 +155,23 @@ impl EpollLoop {
         Ok(!orders.stop)
     }
 
-    fn happened(&mut self, now: Moment, event: Event) -> io::Result<()> {
+    fn happened(&mut self, now: Moment, event: Event) {
         match event.token {
-            // Both are level-triggered: what is left over is told again.
+            // Level-triggered: what is left over is told again.
             LISTENER if self.accepting == Accepting::Yes => {
                 let _more = self.accept(now);
             }
             LISTENER => {}
-            DATAGRAMS => {
-                let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
-                let _more = self.datagrams.serve(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now)?;
-            }
             WAKE => self.setup.wake.clear(),
             TIMER => self.keep_house(now),
             token => self.on_stream(now, StreamToken(token), event),
         }
+    }
+
+    fn serve_datagrams(&mut self, now: Moment) -> io::Result<()> {
+        let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+        // What is left in the socket is told again.
+        let _more = self.datagrams.serve(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now)?;
         Ok(())
     }
 

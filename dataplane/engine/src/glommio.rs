@@ -142,7 +142,7 @@ fn admit(shared: &Shared, stream: TcpStream) {
 async fn serve_datagrams(shared: Shared, mut socket: TcpStream) {
     loop {
         let looked = socket.peek(&mut [0]).await;
-        let goes_on = shared.turn.borrow_mut().serve_datagrams();
+        let goes_on = serve_all_that_came(&shared).await;
         if !goes_on {
             break;
         }
@@ -156,6 +156,20 @@ async fn serve_datagrams(shared: Shared, mut socket: TcpStream) {
     }
     drop(socket);
     shared.turn.borrow_mut().task_ends();
+}
+
+/// Serves what was received, turn by turn, others' turns in between; whether to go on.
+async fn serve_all_that_came(shared: &Shared) -> bool {
+    loop {
+        let (goes_on, holds) = {
+            let mut turn = shared.turn.borrow_mut();
+            (turn.serve_datagrams(), turn.holds_datagrams())
+        };
+        if !(goes_on && holds) {
+            return goes_on;
+        }
+        executor().yield_task_queue_now().await;
+    }
 }
 
 async fn keep_house(shared: Shared, timer: BufferedFile) {

@@ -126,8 +126,12 @@ fn admit(shared: &Shared, stream: TcpStream) {
 /// Awaits datagrams through the ring; they are then taken and answered as in every engine.
 async fn serve_datagrams(shared: Shared, socket: UdpSocket) {
     loop {
-        // What an error says about the socket the system calls say too.
-        let _ = socket.readable(true).await;
+        if shared.borrow().holds_datagrams() {
+            let_others_run().await;
+        } else {
+            // What an error says about the socket the system calls say too.
+            let _ = socket.readable(true).await;
+        }
         let goes_on = shared.borrow_mut().serve_datagrams();
         if !goes_on {
             break;
@@ -135,6 +139,19 @@ async fn serve_datagrams(shared: Shared, socket: UdpSocket) {
     }
     drop(socket);
     shared.borrow_mut().task_ends();
+}
+
+/// Goes to the end of the tasks that can run. The runtime looks at its ring in between, however many there are.
+async fn let_others_run() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn keep_house(shared: Shared, timer: File) {

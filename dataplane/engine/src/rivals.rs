@@ -258,7 +258,12 @@ impl RivalLoop {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Serves one batch of datagrams; whether to await more.
+    /// Whether datagrams were received that the socket tells nothing of any more: served before any is awaited.
+    pub(crate) const fn holds_datagrams(&self) -> bool {
+        self.datagrams.holds()
+    }
+
+    /// Serves a turn's worth of datagrams; whether to go on.
     pub(crate) fn serve_datagrams(&mut self) -> bool {
         if self.stopping {
             return false;

@@ -2,13 +2,12 @@
 //!
 //! Replies to one peer that are equally long (the last may be shorter) leave as one send, which the kernel, or the card,
 //! cuts into datagrams (`UDP_SEGMENT`): the way through the stack is paid once. To the peer it is all the same. Where a
-//! route does not permit it the same replies leave one by one. The order of what one peer gets is kept; between peers
+//! peer's route does not permit it the same replies leave one by one, his alone. The order of what one peer gets is kept; between peers
 //! there is none.
 
 use super::control::Told;
 use super::inbox::Inbox;
 use shared::limits::DATAGRAM_OUT_MAX;
-use shared::moment::Moment;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -28,10 +27,6 @@ const SEGMENTS_MAX: usize = 64;
 
 /// Bytes of one send at most: what an IPv4 datagram may hold.
 const SEND_BYTES_MAX: usize = 65_507;
-
-/// How long replies leave one by one after a grouped send was refused, ms. What refuses is a route (a tunnel, a small
-/// MTU), which may be that of one peer alone, and may change. A refused send in ten seconds costs nothing.
-const SINGLY_MS: u64 = 10_000;
 
 /// Places to find a peer's group by its hash: twice as many as groups, so that one is always free and the way to it short.
 const PLACES: usize = 2 * GROUPS_MAX;
@@ -112,8 +107,6 @@ pub(super) struct Outbox {
     told: Vec<Told>,
     /// The last group of a peer, plus one, by its hash; 0: none.
     places: [u8; PLACES],
-    /// When replies may be grouped again, monotonic ms.
-    grouping_from_ms: u64,
     /// Whether the kernel knows grouped sends at all: asked before the first.
     is_known: Option<bool>,
     pub(super) counts: SendCounts,
@@ -135,7 +128,6 @@ impl Outbox {
             headers: vec![header; GROUPS_MAX],
             told: vec![Told::NOTHING; GROUPS_MAX],
             places: [0; PLACES],
-            grouping_from_ms: 0,
             is_known: None,
             counts: SendCounts::default(),
         }
@@ -156,11 +148,11 @@ impl Outbox {
 
     /// Adds the reply of `length` bytes that was written there.
     #[inline]
-    pub(super) fn add(&mut self, to: &mut Recipient<'_>, length: usize, now: Moment) {
+    pub(super) fn add(&mut self, to: &mut Recipient<'_>, length: usize) {
         let length = length.min(DATAGRAM_OUT_MAX);
         let index = match to.group {
             Some(group) if self.groups[group].takes(length) => group,
-            _ => self.join(to, length, now),
+            _ => self.join(to, length),
         };
         to.group = Some(index);
         let group = &mut self.groups[index];
@@ -183,23 +175,23 @@ impl Outbox {
 
     /// The recipient's last group, if a reply of this length may join it; else a new one.
     #[inline]
-    fn join(&mut self, to: &Recipient<'_>, length: usize, now: Moment) -> usize {
+    fn join(&mut self, to: &Recipient<'_>, length: usize) -> usize {
         let place = self.place(to);
         if let Some(group) = usize::from(self.places[place]).checked_sub(1)
             && self.groups[group].takes(length)
         {
             return group;
         }
-        // While replies leave one by one none may follow.
-        let is_closed = !self.may_group(now);
+        // Where replies leave one by one none may follow.
+        let is_closed = !self.may_group();
         self.groups.push(Group { slot: to.slot, segment: length, replies: 0, bytes: 0, pieces: 0, is_closed });
         self.places[place] = self.groups.len() as u8;
         self.groups.len() - 1
     }
 
     #[inline]
-    const fn may_group(&self, now: Moment) -> bool {
-        now.mono_ms() >= self.grouping_from_ms
+    fn may_group(&self) -> bool {
+        self.is_known != Some(false)
     }
 
     /// The place of whoever sent the same to the same address of ours, or the free one where he would be.
@@ -218,20 +210,18 @@ impl Outbox {
     }
 
     /// Sends everything. A reply the kernel refuses is passed over; when it has no room, the rest goes.
-    pub(super) fn send(&mut self, inbox: &Inbox, socket: BorrowedFd<'_>, now: Moment) {
+    pub(super) fn send(&mut self, inbox: &Inbox, socket: BorrowedFd<'_>) {
         if self.groups.is_empty() {
             return;
         }
         if self.is_known.is_none() && self.groups.iter().any(|group| group.replies > 1) {
             // An older kernel would not refuse the control message but overlook it, and send one long datagram.
-            let is_known = tuning::sockets::cuts_trains(socket);
-            self.is_known = Some(is_known);
-            self.grouping_from_ms = if is_known { 0 } else { u64::MAX };
+            self.is_known = Some(tuning::sockets::cuts_trains(socket));
         }
         self.link(inbox);
         let mut sent = 0;
         while sent < self.groups.len() {
-            sent += match self.send_from(sent, inbox, socket, now) {
+            sent += match self.send_from(sent, inbox, socket) {
                 Some(groups) => groups,
                 None => {
                     self.counts.unsent += self.groups[sent..].iter().map(|group| group.replies as u64).sum::<u64>();
@@ -288,10 +278,10 @@ impl Outbox {
     }
 
     /// Sends groups from `first` on with one system call; how many are dealt with, `None` when there is no room.
-    fn send_from(&mut self, first: usize, inbox: &Inbox, socket: BorrowedFd<'_>, now: Moment) -> Option<usize> {
+    fn send_from(&mut self, first: usize, inbox: &Inbox, socket: BorrowedFd<'_>) -> Option<usize> {
         let is_plain = |group: &Group| group.replies == 1;
         let mut count = self.groups.len() - first;
-        if !self.may_group(now) {
+        if !self.may_group() {
             count = self.groups[first..].iter().take_while(|group| is_plain(group)).count();
             if count == 0 {
                 return self.send_singly(first, inbox, socket).then_some(1);
@@ -316,9 +306,10 @@ impl Outbox {
             Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP | libc::ENOPROTOOPT)
                 if !is_plain(&self.groups[first]) =>
             {
+                // The route to this peer (a tunnel, a very small MTU): no reason to send to others one by one. Nor is it
+                // remembered, since it may change, and a refused call costs less than one of those that follow it.
                 self.counts.groups_refused += 1;
-                self.grouping_from_ms = now.mono_ms() + SINGLY_MS;
-                Some(0)
+                self.send_singly(first, inbox, socket).then_some(1)
             }
             // No route to that peer, or a packet filter.
             _ => {

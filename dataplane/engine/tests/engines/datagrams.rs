@@ -6,6 +6,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use shared::asset::Symbol;
 use shared::wire::{FRAME_SIZE, ReplyFrame};
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of every JSON request here.
 const JSON_BYTES: usize = 160;
@@ -128,5 +129,38 @@ fn a_client_that_takes_trains_gets_whole_ones() {
         let length = client.recv(&mut replies).expect("replies");
         let ids: Vec<u64> = replies[..length].chunks(FRAME_SIZE).map(id_of).collect();
         assert_eq!(ids, (0..16).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_flood_of_trains_is_answered_and_connections_meanwhile() {
+    // Together more than one turn of a shard serves, sent before any reply is read.
+    const CLIENTS: usize = 12;
+    const TRAIN: u64 = 64;
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let clients: Vec<UdpSocket> = (0..CLIENTS).map(|_| rig.datagrams()).collect();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut rounds = 0;
+                while rounds < 3 || !is_over.load(Ordering::Relaxed) {
+                    for client in &clients {
+                        send_train(client, &(100..100 + TRAIN).map(json).collect::<Vec<_>>());
+                    }
+                    clients.iter().for_each(|client| expect(client, 100..100 + TRAIN));
+                    rounds += 1;
+                }
+            });
+            let mut client = rig.connect();
+            for turn in 0..100 {
+                assert_eq!(client.price(ASSETS[turn % ASSETS.len()]).status, 200);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        // Nothing is left behind that only the next datagram would bring out.
+        rig.await_stats("counted", |stats| stats.counters.datagram_replies >= 3 * CLIENTS as u64 * TRAIN);
+        let stats = rig.stats();
+        assert_eq!((stats.counters.datagrams_silent, stats.datagrams_unsent), (0, 0));
     });
 }
