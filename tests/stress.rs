@@ -320,6 +320,10 @@ fn a_reader_that_is_gone_takes_no_report_and_no_verdict_with_it() {
     }
     let object: Value = serde_json::from_slice(&std::fs::read(path("json")).expect("a report")).expect("JSON");
     assert_eq!(object["ended"], "complete");
+    let full = run(&[&[ready.as_str(), "--html=/dev/full", &hdr], &SHORT[3..], &["--level=2@100"]].concat());
+    check_refused(&full, 1, &["cannot write /dev/full"]);
+    assert!(std::fs::metadata(path("hdr")).is_ok_and(|file| file.len() > 0), "one full disk loses the other report");
+    assert!(text(&full.stdout).contains("ANSWERED"), "{}", text(&full.stdout));
 }
 
 #[test]
