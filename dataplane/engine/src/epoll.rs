@@ -1,6 +1,6 @@
 //! The epoll engine: one shard's loop over plain system calls.
 //!
-//! Level-triggered: one read and one write per connection and turn, straight between the socket and the shard; room to
+//! Level-triggered: one read and one write per connection and turn, some reads first and then their writes; room to
 //! write is only watched for while a client does not read. The wait has no time-out: an eventfd tells of ticks and
 //! commands, a timer of housekeeping. This file knows what a loop turn is; what happens to one connection is in
 //! `streams`, and what the bytes say is the shard's business.
@@ -31,6 +31,10 @@ const TIMER: u64 = 4 << TOKEN_BITS;
 /// Bytes of one read. 16 KiB hold a hundred pipelined requests, whose replies fill the reply buffer three times over;
 /// more would only be copied aside.
 const READ_BYTES: usize = 16 * 1_024;
+
+/// Replies sent in one go: for the second and those after it the kernel's way of sending lies in the cache, and what they
+/// wait for each other is a few microseconds.
+const SENDS_TOGETHER: usize = 16;
 
 /// What the engine knows of a connection.
 struct Peer {
@@ -63,6 +67,8 @@ struct EpollLoop {
     datagrams: Datagrams,
     counters: LoopCounters,
     accepting: Accepting,
+    /// Connections whose replies are written and not yet sent.
+    served: Vec<StreamToken>,
     /// Connections whose waiting request can be answered.
     ready: ReadyList,
     /// The list above while it is worked off; kept for its memory.
@@ -109,6 +115,7 @@ impl EpollLoop {
             datagrams: Datagrams::new(),
             counters: LoopCounters::default(),
             accepting: Accepting::Yes,
+            served: Vec::with_capacity(SENDS_TOGETHER),
             ready: ReadyList::default(),
             serving: Vec::new(),
             overdue: Vec::new(),
@@ -140,7 +147,11 @@ impl EpollLoop {
                 Event { token: DATAGRAMS, .. } => datagrams_wait = true,
                 event => self.happened(now, event),
             }
+            if self.served.len() == SENDS_TOGETHER {
+                self.send_served(now);
+            }
         }
+        self.send_served(now);
         if datagrams_wait {
             self.serve_datagrams(now)?;
         }

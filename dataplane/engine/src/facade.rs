@@ -200,7 +200,7 @@ impl DataPlane {
         for shard in &self.shards {
             // It can only fail when the shard has ended, which `failed_thread` tells.
             let _ = shard.commands.send(command.clone());
-            shard.wake.notify();
+            shard.wake.tell();
         }
     }
 

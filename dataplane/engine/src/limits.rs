@@ -48,10 +48,6 @@ pub(crate) const OUTPUTS_MAX: usize = 4_096;
 /// Reply buffers kept for reuse: 512 × 16 KiB = 8 MiB. More than that in one turn come from the allocator.
 pub(crate) const OUTPUTS_POOLED_MAX: usize = 512;
 
-/// Reply bytes that io_uring collects in a turn before it submits: half of a first-level cache of 32 KiB and more. What is written
-/// then leaves while it is still near, and its buffers serve the next connections.
-pub(crate) const LAUNCH_BYTES: usize = 32 * 1_024;
-
 /// Connections accepted by one system call each in one turn: 64 at some 10 µs hold up the connected for less than a
 /// millisecond.
 pub(crate) const ACCEPTS_PER_TURN: usize = 64;

@@ -1,8 +1,8 @@
 //! The io_uring engine: one shard's loop over one ring.
 //!
 //! A turn takes every completion, drains the price ring, runs the protocol, keeps at most one send of each connection
-//! on its way, and goes back into the kernel with one call that submits and waits; a long turn submits in between as
-//! well. The wait has no time-out: ticks and commands come through an eventfd, housekeeping through a timer of the ring. What happens to one connection is in
+//! on its way, and goes back into the kernel with a single call that submits and waits. The wait has no time-out: ticks
+//! and commands come through an eventfd, housekeeping through a timer of the ring. What happens to one connection is in
 //! `streams`; what the bytes say is the shard's business.
 
 mod intake;
@@ -12,7 +12,7 @@ mod streams;
 
 use crate::connections::{Buffers, Connections};
 use crate::datagrams::Datagrams;
-use crate::limits::{ACCEPTS_PER_TURN, HOUSEKEEPING_MS, LAUNCH_BYTES, OUTPUTS_MAX, SWEEP_MS};
+use crate::limits::{ACCEPTS_PER_TURN, HOUSEKEEPING_MS, SWEEP_MS};
 use crate::stats::LoopCounters;
 use crate::wiring::ShardLoop;
 use dataplane_core::shard::{ReadyList, StreamToken};
@@ -64,12 +64,6 @@ struct UringLoop<'ring> {
     accepting: Accepting,
     /// Connections to look at before this turn ends.
     dirty: Vec<StreamToken>,
-    /// Connections whose replies leave with the next submission, all at once or not at all.
-    launched: Vec<StreamToken>,
-    /// A submission in the middle of the turn was not taken whole: the turn must not end in sleep.
-    stranded: bool,
-    /// Reply bytes written since the last submission.
-    written: usize,
     /// Whether receives are held to one buffer each: see `Buffers::is_pressed`.
     pressed: bool,
     /// Connections whose waiting request can be answered.
@@ -127,9 +121,6 @@ impl<'ring> UringLoop<'ring> {
             counters: LoopCounters::default(),
             accepting: Accepting::Paused,
             dirty: Vec::with_capacity(COMPLETION_ENTRIES as usize),
-            launched: Vec::with_capacity(OUTPUTS_MAX),
-            stranded: false,
-            written: 0,
             pressed: false,
             serving: ReadyList::new().streams,
             ready: ReadyList::new(),
@@ -169,7 +160,7 @@ impl<'ring> UringLoop<'ring> {
 
     /// One turn, up to the point where everything to be submitted is queued.
     fn turn(&mut self) {
-        self.land();
+        self.ring.take();
         self.now = clock::now();
         let orders = self.setup.take_commands();
         self.setup.drain_feed(self.now, &mut self.ready);
@@ -177,10 +168,10 @@ impl<'ring> UringLoop<'ring> {
         // What is taken meanwhile is for the next turn: it reads the clock again.
         let count = self.ring.taken();
         for place in 0..count {
-            self.completed(self.ring.at(place));
-            if self.written >= LAUNCH_BYTES {
-                self.launch();
-            }
+            let completion = self.ring.at(place);
+            // What a client sent in one go comes in one stretch, and is answered as a whole.
+            let is_last = place + 1 == count || self.ring.at(place + 1).number != completion.number;
+            self.completed(completion, is_last);
         }
         self.ring.forget(count);
         if self.datagrams_waiting {
@@ -204,40 +195,23 @@ impl<'ring> UringLoop<'ring> {
         let work = self.datagrams_waiting
             || !self.ready.streams.is_empty()
             || self.ring.taken() > 0
-            // A reply buffer that is on its way out now is what they wait for.
-            || self.buffers.has_line() && !self.launched.is_empty()
             || matches!(self.accepting, Accepting::Draining { .. })
-            || self.stranded
             || self.stop;
-        self.stranded = false;
         if work || !self.setup.park() {
             // SAFETY: it points at nothing.
             unsafe { self.ring.push(&operation::nudge()) };
         } else {
             self.counters.parks += 1;
         }
-        self.written = 0;
         let woken = self.ring.wait();
         self.setup.wake.unpark();
         woken
     }
 
-    /// Submits in the middle of a turn: the first replies leave, and their buffers are used again while they are in the
-    /// cache.
-    fn launch(&mut self) {
-        self.settle_dirty();
-        self.receive_buffers.publish();
-        self.written = 0;
-        self.ring.submit_now();
-        self.land();
-        // Refused for now: who has more to serve behind such a send would be thought of only when it has left.
-        self.stranded = !self.launched.is_empty();
-    }
-
-    fn completed(&mut self, completion: Completion) {
+    fn completed(&mut self, completion: Completion, is_last: bool) {
         let (kind, token) = Kind::from_number(completion.number);
         match kind {
-            Kind::Receive => self.received(token, completion),
+            Kind::Receive => self.received(token, completion, is_last),
             Kind::Send => self.sent(token, completion),
             Kind::Accept => self.accepted(completion),
             Kind::Shutdown => self.shut_down(token),
@@ -256,8 +230,7 @@ impl<'ring> UringLoop<'ring> {
                 self.arm_timer();
             }
             Kind::HangUp => self.hung_up(token, completion),
-            // Kept apart by the ring: see `land`.
-            Kind::QuickSend | Kind::Other => {}
+            Kind::Other => {}
         }
     }
 
@@ -481,7 +454,7 @@ mod tests {
             }
         }
         commands.send(ShardCommand::Stop).expect("room");
-        waker.notify();
+        waker.tell();
         thread.join().expect("no panic").expect("no error");
         let stats = published.read();
         assert!(stats.receive_buffers_short > 0, "the buffers were never short");

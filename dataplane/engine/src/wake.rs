@@ -16,6 +16,9 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct ShardWake {
     parked: AtomicBool,
+    /// Whether there are commands. Beside the flag above, so that a turn without any looks at one cache line and not at
+    /// those of a channel, with the fence that it takes to find one empty.
+    told: AtomicBool,
     event: File,
 }
 
@@ -32,7 +35,7 @@ impl ShardWake {
         }
         // SAFETY: the kernel just gave us this descriptor and nobody else knows it.
         let event = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        Ok(Self { parked: AtomicBool::new(false), event: File::from(event) })
+        Ok(Self { parked: AtomicBool::new(false), told: AtomicBool::new(false), event: File::from(event) })
     }
 
     /// Called by a producer after it made its work visible: wakes the shard if it sleeps or is about to.
@@ -44,6 +47,24 @@ impl ShardWake {
             // It can only fail when the counter is full, and then the shard has been woken already.
             let _ = (&self.event).write(&1_u64.to_ne_bytes());
         }
+    }
+
+    /// Called by whoever has sent the shard a command.
+    pub(crate) fn tell(&self) {
+        self.told.store(true, Ordering::Release);
+        self.notify();
+    }
+
+    /// Whether there are commands that [`ShardWake::take_told`] was not asked about.
+    #[inline]
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// Whether the shard should look for commands: all that were told of before are there by then.
+    #[inline]
+    pub(crate) fn take_told(&self) -> bool {
+        self.is_told() && self.told.swap(false, Ordering::Acquire)
     }
 
     /// Called by the shard before it sleeps. Afterwards it must look once more for work of every kind.

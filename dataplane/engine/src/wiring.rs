@@ -24,7 +24,7 @@ pub(crate) struct ShardLoop {
     pub(crate) listener: TcpListener,
     /// Non-blocking, bound.
     pub(crate) datagrams: UdpSocket,
-    /// Bound: `COMMANDS_WAITING_MAX`. The sender notifies `wake` afterwards.
+    /// Bound: `COMMANDS_WAITING_MAX`. The sender tells `wake` of each.
     pub(crate) commands: Receiver<ShardCommand>,
     /// Bound: `HAND_OVERS_WAITING_MAX`.
     pub(crate) hand_overs: Sender<HandedOver>,
@@ -57,8 +57,12 @@ impl ShardLoop {
     }
 
     /// Carries out the commands that are waiting.
+    #[inline]
     pub(crate) fn take_commands(&mut self) -> Orders {
         let mut orders = Orders::default();
+        if !self.wake.take_told() {
+            return orders;
+        }
         while let Ok(command) = self.commands.try_recv() {
             orders.stop_accepting |= matches!(command, ShardCommand::StopAccepting);
             orders.stop |= matches!(command, ShardCommand::Stop);
@@ -80,7 +84,7 @@ impl ShardLoop {
     #[inline]
     pub(crate) fn park(&self) -> bool {
         self.wake.park();
-        self.shard.feed_is_empty() && self.commands.is_empty()
+        self.shard.feed_is_empty() && !self.wake.is_told()
     }
 }
 

@@ -9,13 +9,15 @@ use crate::shard::StreamToken;
 use crate::waiters::WaitPlace;
 
 /// One connection's protocol state. The engine owns it, hands it to `serve_stream`, and drops it after `close_stream`.
+// In this order, what every request reads lies together, and the memory's unused end is not touched.
+#[repr(C)]
 pub struct HttpConnection {
     token: StreamToken,
-    pub(crate) memory: HeaderMemory,
+    pub(crate) pending: Pending,
     pub(crate) scan: HeadScan,
     /// When the first byte of the unfinished head came, monotonic ms; 0 when there is none.
     pub(crate) head_began_mono_ms: u64,
-    pub(crate) pending: Pending,
+    pub(crate) memory: HeaderMemory,
 }
 
 /// What the connection is in the middle of. The request it belongs to is still in front of the input.
@@ -69,13 +71,14 @@ const _: () = assert!(size_of::<HttpConnection>() <= 512);
 
 /// What a connection remembers of its last good request: everything behind the request line, if another request with
 /// the same bytes there means the same, else just the key's text; and which key that was.
+#[repr(C)]
 pub(crate) struct HeaderMemory {
-    bytes: [u8; HEADER_MEMORY_MAX],
     /// Length of the header block at the beginning of `bytes`, its empty line included; 0 if it is not remembered.
     block: u16,
     key_at: u16,
     key_length: u16,
     pub(crate) memo: KeyMemo,
+    bytes: [u8; HEADER_MEMORY_MAX],
 }
 
 impl HeaderMemory {

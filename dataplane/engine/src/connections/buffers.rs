@@ -127,12 +127,6 @@ impl Buffers {
         if self.in_line.is_empty() || !self.has_output() { None } else { self.in_line.pop_front() }
     }
 
-    /// Whether anybody is in line.
-    #[inline]
-    pub(crate) fn has_line(&self) -> bool {
-        !self.in_line.is_empty()
-    }
-
     /// Whether large inputs take so much that no more should be taken in than can be served; `was`: as of late. It ends
     /// at half of where it begins, so that it does not come and go with every buffer.
     #[inline]

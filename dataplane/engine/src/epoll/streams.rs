@@ -63,9 +63,17 @@ impl EpollLoop {
         }
         self.setup.drain_feed(now, &mut self.ready);
         match connection.serve(&mut self.setup.shard, now, fresh, &mut self.buffers) {
-            Ok(()) => self.go_on(now, token),
+            Ok(()) => self.served.push(token),
             Err(_exhausted) => self.close_early(token),
         }
+    }
+
+    /// Goes on with those whose replies are written.
+    pub(super) fn send_served(&mut self, now: Moment) {
+        for place in 0..self.served.len() {
+            self.go_on(now, self.served[place]);
+        }
+        self.served.clear();
     }
 
     /// The client has closed its side. Requests that came before are still answered.

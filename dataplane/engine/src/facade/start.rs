@@ -263,7 +263,7 @@ impl Drop for Starting {
         for shard in &self.handles {
             // It can only fail when the shard has ended already.
             let _ = shard.commands.send(ShardCommand::Stop);
-            shard.wake.notify();
+            shard.wake.tell();
         }
         self.feed.stop();
         for thread in self.threads.drain(..) {

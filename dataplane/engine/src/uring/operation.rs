@@ -42,13 +42,11 @@ pub(super) enum Kind {
     Wake = 7,
     /// Housekeeping is due.
     Timer = 8,
-    /// A reply did not leave whole at once. Silent where it did.
-    QuickSend = 9,
     /// A connection whose client has closed its side is broken.
-    HangUp = 10,
+    HangUp = 9,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 10] = [
     Kind::Other,
     Kind::Accept,
     Kind::Receive,
@@ -58,7 +56,6 @@ const KINDS: [Kind; 11] = [
     Kind::Datagrams,
     Kind::Wake,
     Kind::Timer,
-    Kind::QuickSend,
     Kind::HangUp,
 ];
 
@@ -121,24 +118,13 @@ pub(super) fn receive_once(file: &File, token: StreamToken, group: u16) -> Entry
         .user_data(Kind::Receive.of(token))
 }
 
-/// Sends all of `bytes` while it is submitted, and completes only if it could not: then with the bytes that left, or
-/// `EAGAIN` for none. It never waits for room, so once it is submitted the bytes are read no more.
-pub(super) fn send_at_once(file: &File, token: StreamToken, bytes: &[u8]) -> Entry {
-    // Without MSG_WAITALL a part would count as success.
-    send_with(file, bytes, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL)
-        .flags(Flags::SKIP_SUCCESS)
-        .user_data(Kind::QuickSend.of(token))
-}
-
 /// Sends what it can of `bytes`, waiting for room for at least some. The bytes must stay until it completes.
 pub(super) fn send(file: &File, token: StreamToken, bytes: &[u8]) -> Entry {
-    send_with(file, bytes, libc::MSG_NOSIGNAL).user_data(Kind::Send.of(token))
-}
-
-fn send_with(file: &File, bytes: &[u8], flags: i32) -> Entry {
     // A reply buffer is 16 KiB.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let flags = libc::MSG_NOSIGNAL;
     on_file!(file, fd => opcode::Send::new(fd, bytes.as_ptr(), length).flags(flags).build())
+        .user_data(Kind::Send.of(token))
 }
 
 /// Watches for nothing but the end of a connection, of one direction or both, which is always told; until cancelled.

@@ -2,8 +2,7 @@
 //!
 //! Knowing that number is what makes it safe to free memory at the end: nothing is freed before it is zero.
 
-use super::operation::{self, Kind};
-use crate::limits::OUTPUTS_MAX;
+use super::operation;
 use io_uring::squeue::Entry;
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue};
 use std::io;
@@ -42,12 +41,10 @@ pub(super) struct Ring<'ring> {
     submitter: Submitter<'ring>,
     entries: SubmissionQueue<'ring>,
     completions: CompletionQueue<'ring>,
-    /// Operations pushed whose last completion was not taken. Those that complete silently are not counted.
+    /// Operations pushed whose last completion was not taken.
     outstanding: u64,
     overflows: u64,
     taken: Vec<Completion>,
-    /// What was taken of sends that did not leave whole at once.
-    fallen_short: Vec<Completion>,
 }
 
 impl<'ring> Ring<'ring> {
@@ -57,8 +54,7 @@ impl<'ring> Ring<'ring> {
         completions: CompletionQueue<'ring>,
     ) -> Self {
         let taken = Vec::with_capacity(COMPLETION_ENTRIES as usize);
-        let fallen_short = Vec::with_capacity(OUTPUTS_MAX);
-        Self { submitter, entries, completions, outstanding: 0, overflows: 0, taken, fallen_short }
+        Self { submitter, entries, completions, outstanding: 0, overflows: 0, taken }
     }
 
     /// Times the completion queue was found to have overflowed.
@@ -73,16 +69,6 @@ impl<'ring> Ring<'ring> {
     #[inline]
     pub(super) unsafe fn push(&mut self, entry: &Entry) {
         self.outstanding += 1;
-        // SAFETY: the caller's promise.
-        unsafe { self.push_silent(entry) };
-    }
-
-    /// The same for an operation that ends while it is submitted, and says so only if it failed.
-    ///
-    /// # Safety
-    /// What the entry points at must stay where it is until [`Ring::has_submitted`].
-    #[inline]
-    pub(super) unsafe fn push_silent(&mut self, entry: &Entry) {
         // SAFETY: the caller's promise.
         while unsafe { self.entries.push(entry) }.is_err() {
             // An error is for now: memory is short, or completions must be taken before more is submitted.
@@ -115,40 +101,16 @@ impl<'ring> Ring<'ring> {
         submitted
     }
 
-    /// Submits what is queued and waits for nothing. What cannot be submitted now is with the next call.
-    #[inline]
-    pub(super) fn submit_now(&mut self) {
-        let _for_now = self.submit(0);
-    }
-
-    /// Whether the kernel has taken every entry, and holds back no completion. Asked after [`Ring::take`]: then an
-    /// operation that ends while it is submitted, and of which nothing was taken, went well.
-    #[inline]
-    pub(super) fn has_submitted(&mut self) -> bool {
-        self.entries.sync();
-        self.entries.is_empty() && !self.entries.cq_overflow()
-    }
-
-    /// Takes every completion that is there. Those of sends that did not leave whole at once are kept apart.
+    /// Takes every completion that is there.
     #[inline]
     pub(super) fn take(&mut self) {
         self.completions.sync();
         for entry in &mut self.completions {
             let completion = Completion { number: entry.user_data(), result: entry.result(), flags: entry.flags() };
-            if Kind::from_number(completion.number).0 == Kind::QuickSend {
-                self.fallen_short.push(completion);
-                continue;
-            }
             self.outstanding -= u64::from(!completion.goes_on());
             self.taken.push(completion);
         }
         self.completions.sync();
-    }
-
-    /// One of the sends that did not leave whole at once, each once.
-    #[inline]
-    pub(super) fn next_fallen_short(&mut self) -> Option<Completion> {
-        self.fallen_short.pop()
     }
 
     /// How many completions were taken that the loop is not done with.
@@ -172,7 +134,7 @@ impl<'ring> Ring<'ring> {
     /// Ends every operation and waits until the kernel holds none; `false` when the ring does not answer any more.
     pub(super) fn quiesce(&mut self) -> bool {
         self.take();
-        while self.outstanding > 0 || !self.has_submitted() {
+        while self.outstanding > 0 {
             // SAFETY: it points at nothing.
             unsafe { self.push(&operation::cancel_all()) };
             if self.wait().is_err() {
@@ -187,13 +149,9 @@ impl<'ring> Ring<'ring> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uring::operation::File;
-    use crate::uring::operation::{nudge, timer};
-    use dataplane_core::shard::StreamToken;
+    use crate::uring::operation::{Kind, nudge, timer};
     use io_uring::IoUring;
     use io_uring::types::Timespec;
-    use std::io::Read;
-    use std::os::unix::net::UnixStream;
 
     /// A ring of the engine's flags, but with this few entries. `None` where there is no io_uring.
     fn small(entries: u32, completions: u32) -> Option<IoUring> {
@@ -245,37 +203,5 @@ mod tests {
         assert_eq!(ring.outstanding, 0);
         let timers = (0..ring.taken()).filter(|place| ring.at(*place).number == Kind::Timer.alone()).count();
         assert_eq!(timers, 20, "each was ended");
-    }
-
-    /// What a send at once promises, on the kernel at hand: whole and silent, or it tells how much has left.
-    #[test]
-    fn a_send_at_once_is_silent_when_whole_and_tells_when_it_is_not() {
-        let Some(mut ring) = small(8, 16) else { return };
-        let (submitter, entries, completions) = ring.split();
-        let mut ring = Ring::new(submitter, entries, completions);
-        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
-        let (file, bytes) = (File::Ordinary(ours.into()), vec![7; 64 * 1_024]);
-        let mut told = Vec::new();
-        let mut sent = 0;
-        while told.len() < 2 {
-            // SAFETY: the bytes outlive the submission, which is awaited below.
-            unsafe { ring.push_silent(&operation::send_at_once(&file, StreamToken(9), &bytes)) };
-            ring.submit_now();
-            ring.take();
-            assert!(ring.has_submitted());
-            assert_eq!((ring.taken(), ring.outstanding), (0, 0));
-            let fell_short = ring.next_fallen_short();
-            sent += fell_short.map_or(bytes.len(), |completion| usize::try_from(completion.result).unwrap_or(0));
-            told.extend(fell_short);
-            assert!(ring.next_fallen_short().is_none() && sent < 1 << 30, "it never ends");
-        }
-        assert!(told.iter().all(|one| Kind::from_number(one.number) == (Kind::QuickSend, StreamToken(9))));
-        assert_eq!(told[1].errno(), libc::EAGAIN, "nothing leaves into a full socket");
-        theirs.set_nonblocking(true).expect("non-blocking");
-        let mut received = 0;
-        while let Ok(length) = theirs.read(&mut [0; 4_096]) {
-            received += length;
-        }
-        assert_eq!(received, sent);
     }
 }

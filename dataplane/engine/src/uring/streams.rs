@@ -1,14 +1,14 @@
 //! What happens to one connection of the io_uring engine: received, served, sent, and what the shard then wants.
 //!
-//! Completions only note what happened and serve what can be served at once. `settle`, before every submission for
-//! each connection that was touched, compares what is with what should be and queues the difference.
+//! Completions only note what happened and serve what can be served at once. `settle`, before a turn ends for each
+//! connection that was touched, compares what is with what should be and queues the difference.
 
 use super::UringLoop;
 use super::operation::{self, File, Kind};
 use super::ring::Completion;
 use crate::connections::{Buffers, Connection, Phase};
 use crate::handover::hand_over;
-use crate::limits::{LINGER_BYTES_MAX, LINGER_MS, OUTPUTS_MAX, WRITE_STALL_MS};
+use crate::limits::{LINGER_BYTES_MAX, LINGER_MS, WRITE_STALL_MS};
 use dataplane_core::shard::{Shard, StreamToken};
 use shared::code::Code;
 use shared::moment::Moment;
@@ -30,11 +30,8 @@ pub(super) enum Receiving {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sending {
     Off,
-    /// It ends with the submission, silently unless it fell short: see `UringLoop::land`.
-    AtOnce,
-    /// It ends with its completion.
-    InFlight,
-    /// The same, and it was cancelled.
+    On,
+    /// Cancelled, not ended yet.
     Ending,
 }
 
@@ -59,8 +56,6 @@ pub(super) struct Io {
     dirty: bool,
     /// Whether it is to be closed as soon as the kernel holds nothing of it.
     pub(super) doomed: bool,
-    /// Whether its last reply fell short: what is left of it waits for room.
-    crowded: bool,
 }
 
 impl Io {
@@ -73,7 +68,6 @@ impl Io {
             changing: false,
             dirty: false,
             doomed: false,
-            crowded: false,
         }
     }
 
@@ -107,7 +101,7 @@ impl UringLoop<'_> {
 
     /// Bytes came, or the receive ended.
     #[inline]
-    pub(super) fn received(&mut self, token: StreamToken, completion: Completion) {
+    pub(super) fn received(&mut self, token: StreamToken, completion: Completion, is_last: bool) {
         let length = usize::try_from(completion.result).unwrap_or(0);
         let served = match (completion.buffer(), self.connections.get(token)) {
             (Some(buffer), Some(connection)) => {
@@ -126,9 +120,6 @@ impl UringLoop<'_> {
         if !completion.goes_on() {
             connection.io.receiving = Receiving::Off;
         }
-        if connection.io.sending == Sending::Off {
-            self.written += connection.unsent().len();
-        }
         match completion.errno() {
             // Buffers are back by the end of the turn: `settle` arms it again.
             libc::ENOBUFS => self.counters.receive_buffers_short += 1,
@@ -136,34 +127,11 @@ impl UringLoop<'_> {
             0 | libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             _ => connection.io.doomed = true,
         }
-        if served { self.mark(token) } else { self.close_early(token) }
-    }
-
-    /// Settles the replies that left with the last submission: all of each, unless its completion says otherwise.
-    #[inline]
-    pub(super) fn land(&mut self) {
-        self.ring.take();
-        while let Some(completion) = self.ring.next_fallen_short() {
-            let (_, token) = Kind::from_number(completion.number);
-            if let Some(connection) = self.connections.get(token) {
-                connection.io.crowded = true;
-            }
-            self.sent(token, completion);
+        match served {
+            false => self.close_early(token),
+            true if is_last => self.settle(token),
+            true => self.mark(token),
         }
-        if self.launched.is_empty() || !self.ring.has_submitted() {
-            return;
-        }
-        let mut launched = std::mem::take(&mut self.launched);
-        for token in launched.drain(..) {
-            let Some(connection) = self.connections.get(token) else { continue };
-            if connection.io.sending != Sending::AtOnce {
-                continue;
-            }
-            connection.io.sending = Sending::Off;
-            connection.sent_whole(&mut self.buffers);
-            self.rest(token);
-        }
-        self.launched = launched;
     }
 
     /// A send ended.
@@ -171,23 +139,18 @@ impl UringLoop<'_> {
     pub(super) fn sent(&mut self, token: StreamToken, completion: Completion) {
         let Some(connection) = self.connections.get(token) else { return };
         connection.io.sending = Sending::Off;
-        match (usize::try_from(completion.result), completion.errno()) {
-            (Ok(bytes), _) if bytes > 0 => {
-                connection.sent(bytes, &mut self.buffers);
-            }
-            (Err(_), libc::EINTR | libc::EAGAIN) => {}
+        let whole = match (usize::try_from(completion.result), completion.errno()) {
+            (Ok(bytes), _) if bytes > 0 => connection.sent(bytes, &mut self.buffers),
+            (Err(_), libc::EINTR | libc::EAGAIN) => false,
             // No byte of a reply that has some, or an error: it would be the same again.
-            _ => connection.io.doomed = true,
-        }
-        self.rest(token);
-    }
-
-    /// A send has ended. In the common case there is nothing to do but to wait for the next request, which is being
-    /// received already.
-    #[inline]
-    fn rest(&mut self, token: StreamToken) {
-        let Some(connection) = self.connections.get(token) else { return };
-        if connection.is_at_rest() && connection.unsent().is_empty() {
+            _ => {
+                connection.io.doomed = true;
+                false
+            }
+        };
+        // The common case: nothing to do but to wait for the next request, which is being received already.
+        let resting = whole && connection.phase == Phase::Reading && !connection.unserved && !connection.input_ended;
+        if resting && connection.io.receiving == Receiving::On && !connection.io.doomed {
             let deadline = connection.deadline_mono_ms;
             self.connections.set_deadline(token, deadline);
         } else {
@@ -277,20 +240,9 @@ impl UringLoop<'_> {
     }
 
     fn send(&mut self, token: StreamToken) {
-        let has_room = self.launched.len() < OUTPUTS_MAX;
         let Some(connection) = self.connections.get(token) else { return };
-        let is_crowded = std::mem::take(&mut connection.io.crowded);
-        // Nobody is woken when it has left, so there must be nothing to do then.
-        if has_room && !is_crowded && connection.is_at_rest() {
-            let entry = operation::send_at_once(&connection.io.file, token, connection.unsent());
-            connection.io.sending = Sending::AtOnce;
-            self.launched.push(token);
-            // SAFETY: the output is neither touched nor freed while `sending` is set, which only `land` clears, after the
-            // entry was submitted; at the end of the loop nothing is freed before it was.
-            return unsafe { self.ring.push_silent(&entry) };
-        }
         let entry = operation::send(&connection.io.file, token, connection.unsent());
-        connection.io.sending = Sending::InFlight;
+        connection.io.sending = Sending::On;
         // SAFETY: the output is neither touched nor freed while `sending` is set, which only its completion clears; at
         // the end of the loop nothing is freed before the kernel holds no operation.
         unsafe { self.ring.push(&entry) };
@@ -423,7 +375,7 @@ impl UringLoop<'_> {
         let io = &mut connection.io;
         let (receives, watches) =
             (matches!(io.receiving, Receiving::On | Receiving::Once), io.watching == Watching::On);
-        if io.sending == Sending::InFlight {
+        if io.sending == Sending::On {
             io.sending = Sending::Ending;
             // SAFETY: it points at nothing.
             unsafe { self.ring.push(&operation::cancel(Kind::Send.of(token))) };
@@ -468,17 +420,5 @@ fn take_in(
             connection.serve(shard, now, fresh, buffers).is_ok()
         }
         _ => connection.keep(fresh, buffers).is_ok(),
-    }
-}
-
-impl Connection<Io> {
-    /// Whether, once its output has left, it has nothing to do but to wait for the next request or for a tick.
-    #[inline]
-    fn is_at_rest(&self) -> bool {
-        matches!(self.phase, Phase::Reading | Phase::Waiting)
-            && !self.unserved
-            && !self.input_ended
-            && self.io.receiving == Receiving::On
-            && !self.io.doomed
     }
 }
