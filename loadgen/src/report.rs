@@ -9,6 +9,7 @@ pub mod run;
 #[cfg(test)]
 mod sample;
 pub mod table;
+pub mod tables;
 
 use hdrhistogram::Histogram;
 use std::time::Duration;

@@ -1,199 +1,52 @@
-//! The tables that a run ends with, in plain text: latencies by level, then what went wrong and what it cost, then
-//! each target by itself.
+//! What a run ends with, in plain text: its tables laid out in columns, then what else there is to say, a line each.
+//!
+//! What stands in the tables is not known here.
 
 use super::condition::Verdict;
-use super::figures::{cores, count, rounded, success, time, us};
+use super::figures::{cores, count, rounded, success};
 use super::run::{LevelFinding, Protocol, Run};
-use crate::job::Pace;
+use super::tables::{self, Cell, REASONS, Table, latency};
 use crate::outcome::Tally;
-use hdrhistogram::Histogram;
 use std::fmt::Write;
 
 /// Space between two columns.
 const GAP: &str = "  ";
 
-/// A table: a head and rows of as many cells each. The first columns are text, the others figures.
-struct Table {
-    head: Vec<&'static str>,
-    texts: usize,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(texts: usize, head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), texts, rows: Vec::new() }
-    }
-
-    fn write(&self, out: &mut String) {
-        let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells.chain([self.head[column].chars().count()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
-        let head: Vec<String> = self.head.iter().map(|&name| name.to_owned()).collect();
-        for row in std::iter::once(&head).chain(&self.rows) {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-                if column < self.texts { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            });
-            let line = cells.collect::<Vec<_>>().join(GAP);
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-    }
-}
-
-/// A latency's quantile as text; `-` when nothing was answered.
-fn latency(histogram: &Histogram<u64>, quantile: f64) -> String {
-    if histogram.is_empty() { "-".to_owned() } else { time(histogram.value_at_quantile(quantile)) }
-}
-
-/// A price's age at a quantile as text; `-` when nothing was answered.
-fn age(histogram: &Histogram<u64>, quantile: f64) -> String {
-    if histogram.is_empty() { "-".to_owned() } else { format!("{} ms", count(histogram.value_at_quantile(quantile))) }
-}
-
 /// The whole report as text.
 #[must_use]
 pub fn render(run: &Run) -> String {
-    let mut out = String::new();
-    if run.levels.is_empty() {
-        out.push_str("No level was run.\n");
-    } else {
-        latencies(run).write(&mut out);
-        out.push('\n');
-        troubles(run).write(&mut out);
-        if run.job.targets.len() > 1 {
-            out.push('\n');
-            targets(run).write(&mut out);
-        }
-    }
+    let tables: Vec<String> = tables::of(run).iter().map(lay_out).collect();
+    let mut out = if tables.is_empty() { "No level was run.\n".to_owned() } else { tables.join("\n") };
     notes(run, &mut out);
     out
 }
 
-fn latencies(run: &Run) -> Table {
-    let mut table = Table::new(
-        2,
-        &[
-            "LEVEL",
-            "",
-            "CONNS",
-            "OFFERED/S",
-            "SENT",
-            "ANSWERED",
-            "SUCCESS",
-            "ANSWERS/S",
-            "P50",
-            "P90",
-            "P99",
-            "P99.9",
-            "MAX",
-            "AGE P50",
-            "AGE P99",
-        ],
-    );
-    for level in &run.levels {
-        for (protocol, tally) in level.totals() {
-            let mut row = vec![
-                level.outcome.level.number.to_string(),
-                protocol.to_string(),
-                count(level.outcome.level.connections as u64),
-                if run.job.pace == Pace::Open { count(level.outcome.level.rate) } else { "closed".to_owned() },
-            ];
-            row.extend(answers(level, tally));
-            row.extend([0.5, 0.9, 0.99, 0.999, 1.0].map(|quantile| latency(&tally.latency_ns, quantile)));
-            row.extend([0.5, 0.99].map(|quantile| age(&tally.age_ms, quantile)));
-            table.rows.push(row);
-        }
+/// The head and a line for each row, words to the left and figures to the right of their columns.
+fn lay_out(table: &Table) -> String {
+    let head: Vec<String> = table.columns.iter().map(|column| column.name.to_uppercase()).collect();
+    let rows = table.rows.iter().map(|row| row.cells.iter().map(text).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..table.columns.len()).map(width).collect();
+    let mut out = String::new();
+    for line in &lines {
+        let cells = line.iter().zip(&widths).zip(&table.columns).map(|((cell, &width), column)| {
+            if column.is_text() { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        let line = cells.collect::<Vec<_>>().join(GAP);
+        out.push_str(line.trim_end());
+        out.push('\n');
     }
-    table
+    out
 }
 
-/// Sent, answered, success and rate.
-fn answers(level: &LevelFinding, tally: &Tally) -> [String; 4] {
-    [count(tally.sent), count(tally.answered), success(tally), rounded(level.per_second(tally))]
-}
-
-/// What did not succeed, by reason.
-fn reasons(tally: &Tally) -> [String; 6] {
-    [tally.wrong, tally.late, tally.lost, tally.refused, tally.unsent, tally.broken].map(count)
-}
-
-fn troubles(run: &Run) -> Table {
-    let mut table = Table::new(
-        2,
-        &[
-            "LEVEL",
-            "",
-            "WRONG",
-            "LATE",
-            "LOST",
-            "REFUSED",
-            "UNSENT",
-            "BROKEN",
-            "GENERATOR CORES",
-            "CPU/REQUEST",
-            "BEHIND P99",
-            "SERVER CORES",
-            "CPU/REQUEST",
-        ],
-    );
-    for level in &run.levels {
-        // What both protocols cost together stands once.
-        for (index, (protocol, tally)) in level.totals().enumerate() {
-            let mut row = vec![level.outcome.level.number.to_string(), protocol.to_string()];
-            row.extend(reasons(tally));
-            row.extend(if index == 0 { costs(level) } else { Default::default() });
-            table.rows.push(row);
-        }
+fn text(cell: &Cell) -> String {
+    match cell {
+        Cell::Level(number) => number.to_string(),
+        Cell::Protocol(protocol) => protocol.to_string(),
+        Cell::Name(text) | Cell::Figure(text) => text.clone(),
+        Cell::Trouble(number) => count(*number),
     }
-    table
-}
-
-/// CPU of the generator, how late it was, CPU of the server.
-fn costs(level: &LevelFinding) -> [String; 5] {
-    [
-        cores(level.generator_cores()),
-        us(level.generator_us_per_request()),
-        latency(&level.outcome.behind_ns, 0.99),
-        level.server.map_or_else(|| "-".to_owned(), |server| cores(server.cores())),
-        us(level.server.and_then(|server| server.us_per_request())),
-    ]
-}
-
-fn targets(run: &Run) -> Table {
-    let mut table = Table::new(
-        3,
-        &[
-            "LEVEL",
-            "",
-            "TARGET",
-            "SENT",
-            "ANSWERED",
-            "SUCCESS",
-            "ANSWERS/S",
-            "P50",
-            "P99",
-            "P99.9",
-            "MAX",
-            "WRONG",
-            "LATE",
-            "LOST",
-            "REFUSED",
-            "UNSENT",
-            "BROKEN",
-        ],
-    );
-    for level in &run.levels {
-        for (protocol, name, tally) in level.by_target() {
-            let mut row = vec![level.outcome.level.number.to_string(), protocol.to_string(), name.to_owned()];
-            row.extend(answers(level, tally));
-            row.extend([0.5, 0.99, 0.999, 1.0].map(|quantile| latency(&tally.latency_ns, quantile)));
-            row.extend(reasons(tally));
-            table.rows.push(row);
-        }
-    }
-    table
 }
 
 /// A line for each condition; where it failed is told on stderr, and in the page.
@@ -232,18 +85,20 @@ fn notes(run: &Run, out: &mut String) {
 #[must_use]
 pub fn level_lines(level: &LevelFinding) -> Vec<String> {
     let line = |(protocol, tally): (Protocol, &Tally)| {
-        let [sent, answered, success, rate] = answers(level, tally);
         let mut line = format!(
-            "level {:>2} {protocol}: {sent} sent, {answered} answered ({success}), {rate}/s, p50 {}, p99 {}, max {}",
+            "level {:>2} {protocol}: {} sent, {} answered ({}), {}/s, p50 {}, p99 {}, max {}",
             level.outcome.level.number,
+            count(tally.sent),
+            count(tally.answered),
+            success(tally),
+            rounded(level.per_second(tally)),
             latency(&tally.latency_ns, 0.5),
             latency(&tally.latency_ns, 0.99),
             latency(&tally.latency_ns, 1.0),
         );
-        let names = ["wrong", "late", "lost", "refused", "unsent", "broken"];
-        for (name, number) in names.into_iter().zip(reasons(tally)).filter(|(_, number)| number != "0") {
+        for (name, number) in REASONS.map(|(name, of)| (name, of(tally))).iter().filter(|(_, number)| *number > 0) {
             // Writing to a string does not fail.
-            let _ = write!(line, ", {name} {number}");
+            let _ = write!(line, ", {} {}", name.to_lowercase(), count(*number));
         }
         line
     };
