@@ -102,14 +102,18 @@ fn a_client_that_does_not_read_is_held_back_not_buffered() {
     for engine in ENGINES {
         let service = Service::demo(engine);
         service.await_price("BTC", 2);
-        // The first one also touches what a process touches once, its receive buffers among it.
-        let (first, _) = push_until_held_back(&service);
+        // The first ones also touch what each shard touches once, its receive buffers among it.
+        let mut held: Vec<TcpStream> = (0..8).map(|_| push_until_held_back(&service).0).collect();
         let before = resident_bytes(service.pid());
-        let (second, sent) = push_until_held_back(&service);
-        assert!(sent < 256 << 20, "{engine}: the server takes without end from a client that does not read");
+        for _ in 0..8 {
+            let (client, sent) = push_until_held_back(&service);
+            assert!(sent < 256 << 20, "{engine}: the server takes without end from a client that does not read");
+            held.push(client);
+        }
         let grown = resident_bytes(service.pid()).saturating_sub(before);
-        assert!(grown < 8 << 20, "{engine}: {grown} bytes for one client that does not read");
-        drop((first, second));
+        // A connection holds at most 1 MiB of requests; twice that, for what else a process does meanwhile.
+        assert!(grown < 8 * (2 << 20), "{engine}: {grown} bytes for eight clients that do not read");
+        eprintln!("{engine}: {grown} bytes for eight clients that do not read");
     }
 }
 
