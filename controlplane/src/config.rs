@@ -55,6 +55,17 @@ pub enum LogFormat {
     Text,
 }
 
+/// Which database, before it is reached.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseChoice {
+    /// `DATABASE_URL`, checked for its form; `None`: what the others say, or SQLite in the data directory.
+    pub url: Option<Secret>,
+    /// `AURORA_URL`.
+    pub aurora: Option<String>,
+    /// `DB_SECRET_NAME`.
+    pub secret_name: Option<String>,
+}
+
 /// Validated settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -80,6 +91,10 @@ pub struct Settings {
     pub region: String,
     /// `ADMIN_KEY`; without it nobody administrates.
     pub admin_key: Option<Secret>,
+    /// `DATABASE_URL`, `AURORA_URL`, `DB_SECRET_NAME`.
+    pub database: DatabaseChoice,
+    /// `CACHE_URL`; `None`: a table in this process.
+    pub cache_url: Option<Secret>,
     /// `TB_ENGINE`.
     pub engine: EngineChoice,
     /// `TB_SHARDS`; `None`: one per allowed vCPU that is not reserved.

@@ -4,11 +4,16 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cache;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod feeds;
 pub mod keys;
 pub mod logging;
+pub mod orders;
+pub mod params;
 pub mod prices;
+pub mod store;
 pub mod supervisor;
 pub mod usage;

@@ -21,6 +21,7 @@ use crate::feeds::simulator::Simulators;
 use crate::feeds::{self, Feeds, FeedsSetup, instruments};
 use crate::keys::{self, DemoKeys};
 use crate::logging;
+use crate::orders::Orders;
 use crate::prices::PriceBoard;
 use crate::usage::UsageLedger;
 use anyhow::{Context, anyhow, bail};
@@ -165,7 +166,8 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;
     let housekeeping = Housekeeping::start(Arc::clone(&plane), Arc::clone(&state))?;
-    tokio::spawn(parts::forward_directories(Arc::clone(&plane), feeds.directory()));
+    let orders: Arc<dyn Orders> = Arc::<DataPlane>::clone(&plane);
+    tokio::spawn(parts::forward_directories(orders, feeds.directory()));
     let addresses = ports.addresses(&plane)?;
     let listeners = ports.serve(&state);
     if demo.is_some() {

@@ -123,6 +123,32 @@ pub static ADMIN_KEY: Setting = Setting::new("ADMIN_KEY", "", "")
         "what /admin asks for; without it /admin admits nobody (demo makes one at each start)",
     )
     .secret();
+/// Where keys, parameters and all that lasts is kept.
+pub static DATABASE_URL: Setting = Setting::new("DATABASE_URL", "", "")
+    .says(
+        "postgres://user:password@host[:port]/database[?sslmode=…], sqlite:PATH, or sqlite::memory:; empty: AURORA_URL if \
+         that is set, else a SQLite file in TB_DATA_DIR, or in memory where that is empty too",
+        "the database of keys, tiers, parameters, asset lists, usage and the audit trail",
+    )
+    .secret();
+/// Where the cluster's database is, without a password.
+pub static AURORA_URL: Setting = Setting::new("AURORA_URL", "aurora-url", "").says(
+    "host, host:port or postgres://host[:port]/database, without user and password; empty: not used",
+    "the PostgreSQL database, its user and password coming from DB_SECRET_NAME",
+);
+/// The secret that holds the database's credentials.
+pub static DB_SECRET_NAME: Setting = Setting::new("DB_SECRET_NAME", "db-secret-name", "").says(
+    "the name or ARN of a secret with DB_USER and DB_PASSWORD, and DB_HOST, DB_PORT, DB_NAME where AURORA_URL lacks them",
+    "the AWS secret of the database's credentials; needs a program built with --features aws",
+);
+/// The cache that nodes share.
+pub static CACHE_URL: Setting = Setting::new("CACHE_URL", "", "")
+    .says(
+        "redis://[user:password@]host[:port], rediss:// for TLS, redis-cluster:// or rediss-cluster:// for a cluster; \
+         empty: a table in this process, for a node that is alone",
+        "the Valkey (or Redis) server that nodes share limits and telemetry through",
+    )
+    .secret();
 /// What `TB_ENGINE` may be: the rivals only where this binary was built with them.
 const ENGINES: &str = match (cfg!(feature = "monoio"), cfg!(feature = "glommio")) {
     (true, true) => "auto, io_uring, epoll, monoio or glommio",
@@ -220,7 +246,7 @@ pub static REST_URL: [Setting; VENUE_COUNT] = [
 ];
 
 /// Every setting but the venues' own, in the order in which `config` shows them.
-static PLAIN: [&Setting; 22] = [
+static PLAIN: [&Setting; 26] = [
     &SERVER_TYPE,
     &BIND_ADDRESS,
     &TCP_PORT_LPO,
@@ -232,6 +258,10 @@ static PLAIN: [&Setting; 22] = [
     &NODE_ENV,
     &AWS_REGION,
     &ADMIN_KEY,
+    &DATABASE_URL,
+    &AURORA_URL,
+    &DB_SECRET_NAME,
+    &CACHE_URL,
     &TB_ENGINE,
     &TB_SHARDS,
     &TB_CONTROL_CPUS,
@@ -252,14 +282,5 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 
 /// Names that the environment of the replaced system may hold and that do nothing in this version: a start says so,
 /// lest somebody believe that they do.
-pub const WITHOUT_EFFECT: [&str; 9] = [
-    "UDP_PORT_LRS",
-    "HEALTH_PORT_WEBHOOK",
-    "DATABASE_URL",
-    "AURORA_URL",
-    "DB_SECRET_NAME",
-    "CACHE_URL",
-    "SQS_USAGE_LOG_QUEUE_URL",
-    "PREWARM_ASSETS",
-    "PREWARM_INTERVAL",
-];
+pub const WITHOUT_EFFECT: [&str; 5] =
+    ["UDP_PORT_LRS", "HEALTH_PORT_WEBHOOK", "SQS_USAGE_LOG_QUEUE_URL", "PREWARM_ASSETS", "PREWARM_INTERVAL"];

@@ -4,7 +4,7 @@
 use super::catalogue::{self as name, Setting};
 use super::fault::Fault;
 use super::layers::Layers;
-use super::{LogFormat, Role, Settings, key_tables};
+use super::{DatabaseChoice, LogFormat, Role, Settings, key_tables};
 use crate::feeds::endpoint::{Endpoint, EndpointOverrides};
 use crate::keys::Secret;
 use dataplane_engine::EngineChoice;
@@ -81,6 +81,8 @@ pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
         environment: take.label(&name::NODE_ENV),
         region: take.label(&name::AWS_REGION),
         admin_key: take.take(&name::ADMIN_KEY, None, admin_key),
+        database: database(&mut take),
+        cache_url: take.take(&name::CACHE_URL, None, |text| optional(text, cache_url)),
         engine: take.take(&name::TB_ENGINE, EngineChoice::Auto, EngineChoice::from_name),
         shards: take.take(&name::TB_SHARDS, None, |text| optional(text, |text| count(text, 1..=SHARDS_MAX))),
         control_cpus: take.take(&name::TB_CONTROL_CPUS, Vec::new(), cpu_list),
@@ -135,6 +137,24 @@ fn endpoints(take: &mut Checker<'_>) -> EndpointOverrides {
         endpoints.set(venue, ws, rest);
     }
     endpoints
+}
+
+/// Reads where the database is. Whether it is there is found out later, and is no reason not to start.
+fn database(take: &mut Checker<'_>) -> DatabaseChoice {
+    let known = |text: &str| ["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| text.starts_with(scheme));
+    let url = |text: &str| known(text).then(|| Secret::new(text.to_owned()));
+    let plain =
+        |text: &str| (!text.contains('@') && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.to_owned());
+    DatabaseChoice {
+        url: take.take(&name::DATABASE_URL, None, |text| optional(text, url)),
+        aurora: take.take(&name::AURORA_URL, None, |text| optional(text, plain)),
+        secret_name: take.take(&name::DB_SECRET_NAME, None, |text| optional(text, plain)),
+    }
+}
+
+fn cache_url(text: &str) -> Option<Secret> {
+    let schemes = ["redis://", "rediss://", "redis-cluster://", "rediss-cluster://"];
+    schemes.iter().any(|scheme| text.starts_with(scheme)).then(|| Secret::new(text.to_owned()))
 }
 
 fn venue_set(text: &str) -> Option<VenueSet> {

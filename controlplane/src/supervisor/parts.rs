@@ -6,12 +6,13 @@ use crate::config::{Role, Settings, without_effect};
 use crate::feeds::instruments::Sources;
 use crate::feeds::plan::Wanted;
 use crate::feeds::simulator::{SimulatorSettings, Simulators};
+use crate::orders::Orders;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::bounded;
 use dataplane_core::access::Keys;
 use dataplane_core::command::{ShardCommand, ShardParameters};
 use dataplane_core::feed::{FeedInput, FeedParameters};
-use dataplane_engine::{CONNECTIONS_MAX, DataPlane, DataPlaneSetup, Engine, EngineChoice, FeedSender};
+use dataplane_engine::{CONNECTIONS_MAX, DataPlane, DataPlaneSetup, Engine, EngineChoice};
 use shared::asset::{AssetDirectory, Symbol};
 use shared::venue::Venue;
 use std::fs::DirBuilder;
@@ -37,9 +38,6 @@ const FIRST_PRICES_WAIT: Duration = Duration::from_secs(5);
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Tries to tell the feed thread of a new directory, a millisecond apart: its channel empties in well under that.
-const FEED_TRIES: usize = 1_000;
 
 /// The first lines of the log: what starts where.
 pub fn say_hello(settings: &Settings, plan: &CorePlan) {
@@ -229,31 +227,19 @@ pub fn hand_overs(plane: &DataPlane, state: &Arc<ApiState>) -> anyhow::Result<Ha
 }
 
 /// Gives each new asset directory to the shards, then to the feed thread: a price must never come before its name.
-pub async fn forward_directories(plane: Arc<DataPlane>, mut directories: watch::Receiver<Arc<AssetDirectory>>) {
+pub async fn forward_directories(orders: Arc<dyn Orders>, mut directories: watch::Receiver<Arc<AssetDirectory>>) {
     while directories.changed().await.is_ok() {
         let directory = Arc::clone(&directories.borrow_and_update());
-        let plane = Arc::clone(&plane);
+        let orders = Arc::clone(&orders);
         let told = spawn_blocking(move || {
-            plane.command(&ShardCommand::Assets(Arc::clone(&directory)));
-            tell_feed(&plane.feed(), directory)
+            orders.shards(&ShardCommand::Assets(Arc::clone(&directory)));
+            orders.feed(FeedInput::Assets(directory))
         });
         match told.await {
             Ok(true) => tracing::debug!("a new asset directory is in force"),
             Ok(false) | Err(_) => tracing::error!("the feed thread did not take a new asset directory"),
         }
     }
-}
-
-fn tell_feed(feed: &FeedSender, directory: Arc<AssetDirectory>) -> bool {
-    let mut input = FeedInput::Assets(directory);
-    for _ in 0..FEED_TRIES {
-        match feed.try_send(input) {
-            Ok(()) => return true,
-            Err(refused) => input = refused,
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    false
 }
 
 /// Waits until every asset that a venue lists has a price, but not for long.

@@ -1,0 +1,66 @@
+//! The parameters: what may change while the service runs, for all nodes at once.
+//!
+//! They stand in the store as texts, and in force as one validated value that everybody watches. A parameter that nobody
+//! has set stands at the setting of its name, where there is one, else at its default. What a parameter does is known to
+//! whoever watches; here is known what it may be.
+
+use crate::cache::CacheTimeouts;
+use shared::asset::Symbol;
+use shared::venue::VENUE_COUNT;
+use tracing::Level;
+
+/// A profile: `system_mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SystemMode {
+    /// As little as possible beside answering: errors alone are logged, and demo keys get 1,000 a second.
+    Performance,
+    /// The usual.
+    #[default]
+    Standard,
+    /// For showing: as standard, with warnings logged.
+    Demo,
+}
+
+/// The governor's parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adaptive {
+    /// `adaptive_max_concurrent`: active connections of all nodes together, 1 ..= 10,000,000.
+    pub max_concurrent: u32,
+    /// `adaptive_success_threshold` × 1,000: below this share of successes the bound shrinks; 0 ..= 1,000.
+    pub success_threshold_permille: u16,
+    /// `adaptive_throttle_delay_ms`: what a refused client is told to wait at least, 0 ..= 60,000.
+    pub throttle_delay_ms: u32,
+}
+
+/// Every parameter in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// `system_mode`.
+    pub mode: SystemMode,
+    /// `adaptive_*`.
+    pub adaptive: Adaptive,
+    /// `udp_max_concurrent_lpo`: datagrams of one node that may wait for a lookup.
+    pub udp_max_concurrent_lpo: u32,
+    /// `udp_max_concurrent_lrs`: report datagrams of one node that may wait.
+    pub udp_max_concurrent_lrs: u32,
+    /// `db_max_open_conns`.
+    pub db_max_open: u32,
+    /// `db_max_idle_conns`.
+    pub db_max_idle: u32,
+    /// `cache_*_timeout_ms`.
+    pub cache_timeouts: CacheTimeouts,
+    /// `http_idle_timeout_seconds`: a connection is kept 15 s longer than this, which is the balancer's idle time.
+    pub http_idle_timeout_s: u32,
+    /// `http_read_timeout_seconds`: from a head's first byte to its end.
+    pub http_read_timeout_s: u32,
+    /// `http_write_timeout_seconds`: how long a client may take nothing of an answer.
+    pub http_write_timeout_s: u32,
+    /// `cache_ttl_seconds`: age at which a price is stale unless its feed is proven alive.
+    pub cache_ttl_s: u32,
+    /// `log_level`.
+    pub log_level: Level,
+    /// `*_prewarm_assets` or the venue's rows in `exchange_asset_map`, by venue; `None`: the built-in list.
+    pub prewarm: [Option<Vec<Symbol>>; VENUE_COUNT],
+    /// SHA-256 of a second administrator's key, from the parameter `ADMIN_KEY`: for changing keys without a restart.
+    pub admin_key_hash: Option<[u8; 32]>,
+}
