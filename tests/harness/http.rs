@@ -143,11 +143,26 @@ pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Reply {
 
 /// One request without a body on a connection of its own.
 pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+    request_with(address, method, path, headers, None)
+}
+
+/// One request on a connection of its own; a body is sent as JSON.
+pub fn request_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Reply {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
+    if let Some(body) = body {
+        head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+    }
     head.push_str("\r\n");
+    head.push_str(body.unwrap_or_default());
     let mut connection = Connection::open(address);
     connection.send(head.as_bytes());
     connection.read(method == "HEAD").expect("an answer")

@@ -39,6 +39,15 @@ fn built(name: &str) -> PathBuf {
     profile.join(name)
 }
 
+/// Applies the schema to the database at `url`, as an operator would.
+///
+/// # Panics
+/// When `migrate` fails; its output says why.
+pub fn migrate(url: &str) {
+    let output = Command::new(binary()).arg("migrate").env("DATABASE_URL", url).output().expect("trinity-beast runs");
+    assert!(output.status.success(), "migrate: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A running `demo`, with a directory of its own; ended when dropped.
 pub struct Service {
     child: Child,
@@ -113,8 +122,18 @@ impl Service {
 
     /// GET of a path on the price port with the admin key.
     pub fn admin(&self, path: &str) -> Reply {
-        let key = self.ready["admin_key"].as_str().expect("admin_key");
-        http::get(self.address("lpo_tcp"), path, &[("Authorization", &format!("Bearer {key}"))])
+        self.admin_request("GET", path, None)
+    }
+
+    /// A request with the admin key on the price port; a body is JSON.
+    pub fn admin_request(&self, method: &str, path: &str, body: Option<&str>) -> Reply {
+        let bearer = format!("Bearer {}", self.admin_key());
+        http::request_with(self.address("lpo_tcp"), method, path, &[("Authorization", &bearer)], body)
+    }
+
+    /// The administrator's key.
+    pub fn admin_key(&self) -> &str {
+        self.ready["admin_key"].as_str().expect("admin_key")
     }
 
     /// Waits until `asset` has a price with at least `sources` venues behind it.
