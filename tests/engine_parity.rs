@@ -97,7 +97,7 @@ fn record(id: u32, text: &str, limit_per_second: u32) -> KeyRecord {
         expires_at_ms: 0,
         permissions: Permissions(Permissions::PRICES),
         udp_secret: [id as u8; 16],
-        month_used_up: false,
+        rank: 3,
     }
 }
 

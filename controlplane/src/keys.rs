@@ -123,7 +123,7 @@ impl DemoKeys {
             expires_at_ms: 0,
             permissions: Permissions(Permissions::PRICES | Permissions::REPORTS | Permissions::STREAM),
             udp_secret,
-            month_used_up: false,
+            rank: 3,
         };
         let records = vec![
             record(1, &demo, DEMO_LIMIT_PER_SECOND, random_bytes()),
@@ -151,7 +151,7 @@ pub fn identify<'a>(
     now: Moment,
 ) -> Result<&'a KeyRecord, Code> {
     let record = keys.find_text(text?).ok_or(Code::KeyInvalid)?;
-    if record.expires_at_ms != 0 && record.expires_at_ms <= now.wall_ms {
+    if record.expires_at_ms != 0 && record.expires_at_ms <= now.wall_ms || keys.is_refused(record.id) {
         return Err(Code::KeyInvalid);
     }
     if record.permissions.allow(permissions) { Ok(record) } else { Err(Code::NotPermitted) }
@@ -162,7 +162,7 @@ pub fn identify<'a>(
 /// # Errors
 /// `rate_limited_month` or `rate_limited_second`.
 pub fn admit(keys: &KeyDirectory, record: &KeyRecord, now: Moment) -> Result<u32, Code> {
-    if record.month_used_up {
+    if keys.is_month_used_up(record.id) {
         return Err(Code::RateLimitedMonth);
     }
     keys.take_one(record.id, now.mono_ms()).ok_or(Code::RateLimitedSecond)

@@ -11,6 +11,9 @@ impl KeyId {
     pub const NOBODY: Self = Self(0);
 }
 
+/// Highest rank of a tier: the last to be refused under overload.
+pub const RANK_MAX: u8 = 3;
+
 /// What a key may do besides reading prices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Permissions(pub u16);
@@ -46,8 +49,8 @@ pub struct KeyRecord {
     pub permissions: Permissions,
     /// Secret of the binary UDP form.
     pub udp_secret: [u8; 16],
-    /// Whether this month's quota is used up (kept by the control plane).
-    pub month_used_up: bool,
+    /// Rank of its tier, 0 ..= `RANK_MAX`: under overload lower ranks are refused first.
+    pub rank: u8,
 }
 
 impl fmt::Debug for KeyRecord {
@@ -58,7 +61,7 @@ impl fmt::Debug for KeyRecord {
             .field("limit_per_second", &self.limit_per_second)
             .field("expires_at_ms", &self.expires_at_ms)
             .field("permissions", &self.permissions)
-            .field("month_used_up", &self.month_used_up)
+            .field("rank", &self.rank)
             .finish_non_exhaustive()
     }
 }

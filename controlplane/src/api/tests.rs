@@ -175,7 +175,7 @@ impl Bench {
             expires_at_ms,
             permissions: Permissions(Permissions::PRICES),
             udp_secret: [0; 16],
-            month_used_up: false,
+            rank: 3,
         };
         let facts = NodeFacts {
             node: "n1".to_owned(),

@@ -91,7 +91,7 @@ impl Reader<'_> {
             expires_at_ms: expires_at_ms?,
             permissions: permissions?,
             udp_secret: udp_secret?,
-            month_used_up: false,
+            rank: 3,
         })
     }
 

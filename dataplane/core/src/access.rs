@@ -5,6 +5,7 @@
 mod allowance;
 mod gate;
 mod leases;
+mod marks;
 
 pub(crate) use gate::{Admitted, Caller, Gate, KeyMemo};
 
@@ -16,6 +17,7 @@ use core::fmt;
 use core::hint::black_box;
 use core::sync::atomic::AtomicU64;
 use hashbrown::HashTable;
+use marks::Marks;
 use sha2::{Digest, Sha256};
 use shared::key::{KeyId, KeyRecord};
 use shared::limits::{KEY_LIMIT_PER_SECOND_MAX, KEY_TEXT_MAX, KEYS_MAX};
@@ -45,6 +47,7 @@ pub struct KeyDirectory {
     by_hash: HashTable<u32>,
     by_id: HashTable<u32>,
     allowances: Allowances,
+    marks: Marks,
     shards: u32,
 }
 
@@ -82,6 +85,7 @@ impl KeyDirectory {
             by_hash: HashTable::with_capacity(wanted),
             by_id: HashTable::with_capacity(wanted),
             allowances: before.map(|before| before.allowances.clone()).unwrap_or_default(),
+            marks: before.map(|before| before.marks.clone()).unwrap_or_default(),
             shards: u32::try_from(shards).unwrap_or(u32::MAX).max(1),
         };
         for mut record in records {
@@ -115,13 +119,18 @@ impl KeyDirectory {
         let mut beyond = self.allowances.len() as u32;
         for record in &self.records {
             let old = before.and_then(|before| Some(before.homes[before.slot_of_id(record.id)? as usize]));
-            let home = old.or_else(|| free.next()).unwrap_or_else(|| {
-                beyond += 1;
-                beyond - 1
+            let home = old.unwrap_or_else(|| {
+                let home = free.next().unwrap_or_else(|| {
+                    beyond += 1;
+                    beyond - 1
+                });
+                self.marks.set(home, u8::MAX, false);
+                home
             });
             self.homes.push(home);
         }
         self.allowances.grow(beyond as usize);
+        self.marks.grow(beyond as usize);
     }
 
     /// The record of the key with this text, if it is known (expired ones included: the caller compares times).
@@ -151,6 +160,45 @@ impl KeyDirectory {
         let slot = self.slot_of_id(id)?;
         let limit = self.record(slot)?.limit_per_second;
         Some(allowance::left(self.word(slot)?, limit, mono_ms))
+    }
+
+    /// Sets whether this month's quota of the key is used up: in force on every shard at once, in this directory and in
+    /// those before and after it. Answers whether the key is known.
+    pub fn set_month_used_up(&self, id: KeyId, on: bool) -> bool {
+        self.mark(id, marks::MONTH_USED_UP, on)
+    }
+
+    /// Refuses every request of the key from now on, on every shard, as if it were unknown: for a key that was revoked,
+    /// until a directory without it is in force. Answers whether the key is known.
+    pub fn refuse(&self, id: KeyId) -> bool {
+        self.mark(id, marks::REFUSED, true)
+    }
+
+    /// Takes back what [`KeyDirectory::refuse`] did.
+    pub fn admit_again(&self, id: KeyId) -> bool {
+        self.mark(id, marks::REFUSED, false)
+    }
+
+    /// Whether this month's quota of the key is used up.
+    #[must_use]
+    pub fn is_month_used_up(&self, id: KeyId) -> bool {
+        self.slot_of_id(id).is_some_and(|slot| self.marks(slot) & marks::MONTH_USED_UP != 0)
+    }
+
+    /// Whether the key is refused though it is known.
+    #[must_use]
+    pub fn is_refused(&self, id: KeyId) -> bool {
+        self.slot_of_id(id).is_some_and(|slot| self.marks(slot) & marks::REFUSED != 0)
+    }
+
+    fn mark(&self, id: KeyId, mark: u8, on: bool) -> bool {
+        let home = self.slot_of_id(id).and_then(|slot| self.homes.get(slot as usize));
+        home.inspect(|home| self.marks.set(**home, mark, on)).is_some()
+    }
+
+    #[inline]
+    pub(crate) fn marks(&self, slot: u32) -> u8 {
+        self.homes.get(slot as usize).map_or(0, |home| self.marks.at(*home))
     }
 
     /// How many keys there are.

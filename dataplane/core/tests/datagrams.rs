@@ -3,7 +3,7 @@
 mod world;
 
 use shared::code::Code;
-use shared::key::KeyRecord;
+use shared::key::{KeyId, KeyRecord};
 use shared::tick::{TICK_CONVERTED, TICK_SIMULATED};
 use world::{KEY, OLD_KEY, REPORT_KEY, SLOW_KEY, SPENT_KEY, START, World, binary, mac, record, secret, sign, tick};
 
@@ -324,16 +324,18 @@ fn with_secret(id: u32, secret: [u8; 16]) -> KeyRecord {
 #[test]
 fn a_key_that_was_remembered_is_what_the_present_directory_says() {
     let new = secret(1_000);
-    let check = |after: Vec<KeyRecord>, old_secret: Option<u8>, new_secret: Option<u8>, charged: &[(u32, u64)]| {
+    let check_spent = |after: Vec<KeyRecord>, spent: &[u32], old_secret, new_secret, charged: &[(u32, u64)]| {
         let mut world = World::with(vec![plain(1), plain(2)], 1, 0);
         // Remembered, at its first datagram and at the next.
         assert_eq!([(); 2].map(|()| status(&mut world, 1, &secret(1))), [Some(0); 2]);
         assert_eq!(booked(&mut world), [(1, 2)]);
         world.use_keys(after);
+        spent.iter().for_each(|id| assert!(world.keys.set_month_used_up(KeyId(*id), true)));
         assert_eq!([(); 2].map(|()| status(&mut world, 1, &secret(1))), [old_secret; 2]);
         assert_eq!([(); 2].map(|()| status(&mut world, 1, &new)), [new_secret; 2]);
         assert_eq!(booked(&mut world), charged);
     };
+    let check = |after, old_secret, new_secret, charged| check_spent(after, &[], old_secret, new_secret, charged);
     check(vec![plain(1), plain(2)], Some(0), None, &[(1, 2)]);
     // Revoked; another key is in its slot, or none is.
     check(vec![plain(2)], None, None, &[]);
@@ -341,12 +343,11 @@ fn a_key_that_was_remembered_is_what_the_present_directory_says() {
     // A new secret.
     check(vec![with_secret(1, new), plain(2)], None, Some(0), &[(1, 2)]);
     // The same in another slot, its own now another's, whose month is used up.
-    let spent = KeyRecord { month_used_up: true, ..plain(2) };
-    check(vec![spent.clone(), plain(1)], Some(0), None, &[(1, 2)]);
+    check_spent(vec![plain(2), plain(1)], &[2], Some(0), None, &[(1, 2)]);
     check(vec![plain(3), plain(2), with_secret(1, new)], None, Some(0), &[(1, 2)]);
     // What the new record says of the key itself holds at once.
-    check(vec![KeyRecord { id: plain(1).id, ..spent }], None, None, &[]);
-    check(vec![KeyRecord { month_used_up: true, ..plain(1) }], Some(6), None, &[(1, 2)]);
+    check_spent(vec![KeyRecord { id: plain(1).id, ..plain(2) }], &[1], None, None, &[]);
+    check_spent(vec![plain(1)], &[1], Some(6), None, &[(1, 2)]);
     check(vec![KeyRecord { expires_at_ms: START.wall_ms - 1, ..plain(1) }], None, None, &[]);
 }
 

@@ -59,7 +59,7 @@ fn key(index: usize) -> KeyRecord {
         expires_at_ms: 0,
         permissions: Permissions(Permissions::PRICES),
         udp_secret,
-        month_used_up: false,
+        rank: 3,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::KeyDirectory;
 use super::leases::{Leases, Purse};
+use super::marks;
 use crate::limits::LEASE_SHARE;
 use alloc::sync::Arc;
 use shared::code::Code;
@@ -95,21 +96,22 @@ impl Gate {
         memo.epoch == self.epoch
     }
 
-    /// The record behind a current memo, unless it has expired.
+    /// The record behind a current memo with its marks, unless it has expired or is refused.
     #[inline]
-    fn record(&self, memo: &KeyMemo, now: Moment) -> Option<&KeyRecord> {
+    fn record(&self, memo: &KeyMemo, now: Moment) -> Option<(&KeyRecord, u8)> {
         let record = self.keys.record(memo.slot)?;
+        let marks = self.keys.marks(memo.slot);
         let expired = record.expires_at_ms != 0 && now.wall_ms > record.expires_at_ms;
-        (!expired).then_some(record)
+        (!expired && marks & marks::REFUSED == 0).then_some((record, marks))
     }
 
     /// Whether the key still works; takes nothing.
     #[inline]
     pub(crate) fn check(&self, memo: &KeyMemo, now: Moment) -> Admitted {
         match self.record(memo, now) {
-            Some(record) => {
+            Some((record, marks)) => {
                 let caller = Caller { key: record.id, limit: record.limit_per_second, left: record.limit_per_second };
-                Admitted { caller, refused: refused_by(record) }
+                Admitted { caller, refused: refused_by(record, marks) }
             }
             None => Admitted { caller: Caller::NOBODY, refused: Some(Code::KeyInvalid) },
         }
@@ -132,9 +134,9 @@ impl Gate {
 
 /// Why a request of this key is refused whatever it has left this second.
 #[inline]
-fn refused_by(record: &KeyRecord) -> Option<Code> {
+fn refused_by(record: &KeyRecord, marks: u8) -> Option<Code> {
     if !record.permissions.allow(Permissions::PRICES) {
         return Some(Code::NotPermitted);
     }
-    record.month_used_up.then_some(Code::RateLimitedMonth)
+    (marks & marks::MONTH_USED_UP != 0).then_some(Code::RateLimitedMonth)
 }

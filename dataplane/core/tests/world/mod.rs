@@ -54,7 +54,7 @@ pub fn record(id: u32, text: &str, limit_per_second: u32) -> KeyRecord {
         expires_at_ms: 0,
         permissions: Permissions(Permissions::PRICES),
         udp_secret: secret(id),
-        month_used_up: false,
+        rank: 3,
     }
 }
 
@@ -64,7 +64,6 @@ pub fn records() -> Vec<KeyRecord> {
     records[1].limit_per_second = 3;
     records[2].permissions = Permissions(Permissions::REPORTS);
     records[3].expires_at_ms = START.wall_ms - 1;
-    records[4].month_used_up = true;
     records
 }
 
@@ -129,6 +128,9 @@ impl World {
     /// A world of these keys, of so many shards and assets.
     pub fn with(records: Vec<KeyRecord>, shards: u16, more_assets: usize) -> Self {
         let keys = Arc::new(KeyDirectory::build(records, None, usize::from(shards)));
+        if let Some(spent) = keys.find_text(SPENT_KEY.as_bytes()) {
+            keys.set_month_used_up(spent.id, true);
+        }
         Self::sharing(keys, 0, shards, more_assets)
     }
 

@@ -23,7 +23,7 @@ fn shard() -> Shard {
         expires_at_ms: 0,
         permissions: Permissions(Permissions::PRICES),
         udp_secret: [0; 16],
-        month_used_up: false,
+        rank: 3,
     };
     Shard::new(ShardSetup {
         index: 0,

@@ -96,7 +96,7 @@ impl Wish {
             expires_at_ms: 0,
             permissions: Permissions(Permissions::PRICES),
             udp_secret: UDP_SECRET,
-            month_used_up: false,
+            rank: 3,
         };
         let plane = DataPlane::start(DataPlaneSetup {
             engine: self.engine,
