@@ -97,9 +97,7 @@ pub fn public_router(state: Arc<ApiState>) -> Router {
         .route("/health", get(health::readyz))
         .route("/readyz", get(health::readyz))
         .route("/livez", get(health::livez))
-        .route("/admin/feeds", get(admin::feeds))
-        .route("/admin/engine", get(admin::engine))
-        .route("/admin/usage", get(admin::usage));
+        .merge(admin::routes());
     finish(routes, state)
 }
 
@@ -121,19 +119,19 @@ fn finish(routes: Router<Arc<ApiState>>, state: Arc<ApiState>) -> Router {
         .with_state(state)
 }
 
-/// The path exists, the method on it does not. Every path here is only read.
-async fn other_method(method: Method) -> Response {
+/// The path exists, the method on it does not.
+async fn other_method(method: Method, target: Uri) -> Response {
     let answer = match method {
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         _ => Problem::from(Code::MethodNotAllowed).into_response(),
     };
-    ([(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"))], answer).into_response()
+    ([(header::ALLOW, docs::methods(target.path()))], answer).into_response()
 }
 
 async fn nowhere(method: Method, target: Uri) -> Response {
     // `OPTIONS *` asks about the server, which is there.
     if method == Method::OPTIONS && target.path() == "*" {
-        return other_method(method).await;
+        return other_method(method, target).await;
     }
     Problem::from(Code::NotFound).into_response()
 }

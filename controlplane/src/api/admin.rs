@@ -1,10 +1,15 @@
 //! Administration: what the venue sessions, the engine and the shards are doing, for whoever has the admin key.
+//!
+//! Every area has a file with its own routes; here they are put together, and here is what holds for all of them: who is
+//! admitted, before anything of the request is looked at, and how large a body may be.
 
-use super::Shared;
-use super::problem::Problem;
-use axum::Json;
-use axum::extract::{Query, State};
-use axum::http::HeaderMap;
+use super::problem::{AdminCode, Problem};
+use super::{ApiState, Shared};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::http::request::Parts;
+use axum::routing::get;
+use axum::{Json, Router, body::Bytes};
 use dataplane_core::counters::ShardCounters;
 use dataplane_core::feed::VenueCounters;
 use dataplane_engine::ShardStats;
@@ -13,14 +18,53 @@ use serde_json::{Map, Value, json};
 use shared::code::Code;
 use shared::moment::Moment;
 use shared::venue::Venue;
+use std::sync::Arc;
 use tuning::clock;
 
 /// Keys in one page of `/admin/usage`.
 const PAGE_MAX: usize = 1_000;
 
+/// Largest body of any request: every parameter at its longest would be larger, and nobody sets them all at once; one
+/// venue's longest asset list is a quarter of it.
+const BODY_BYTES_MAX: usize = 64 * 1_024;
+
+/// What the audit trail calls whoever came with the administrator's key.
+pub const CALLER: &str = "admin";
+
+/// Every path of administration.
+pub fn routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/admin/feeds", get(feeds))
+        .route("/admin/engine", get(engine))
+        .route("/admin/usage", get(usage))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// Proof that the request carries the administrator's key. The first argument of every handler: nothing else of a
+/// request is looked at before.
+pub struct Admitted(());
+
+impl FromRequestParts<Arc<ApiState>> for Admitted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        state.admin.admit(&parts.headers, clock::now().mono_ms()).map(|()| Self(()))
+    }
+}
+
+/// The body of a request, or what to say of one that is too large or did not come.
+///
+/// # Errors
+/// `body_too_large`, `request_malformed`.
+pub fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|rejection| match rejection.status().as_u16() {
+        413 => Problem::administrating(AdminCode::BodyTooLarge, format!("Send at most {BODY_BYTES_MAX} bytes.")),
+        _ => Problem::saying(Code::RequestMalformed, "The body did not come whole."),
+    })
+}
+
 /// `GET /admin/feeds`: each venue's session, and what the feed shard made of its quotes.
-pub async fn feeds(State(state): Shared, headers: HeaderMap) -> Result<Json<Value>, Problem> {
-    state.admin.admit(&headers, clock::now().mono_ms())?;
+async fn feeds(_: Admitted, State(state): Shared) -> Json<Value> {
     let counters = state.plane.feed_counters();
     let status = state.feeds.status();
     let venues: Vec<Value> = status
@@ -33,12 +77,12 @@ pub async fn feeds(State(state): Shared, headers: HeaderMap) -> Result<Json<Valu
             row
         })
         .collect();
-    Ok(Json(json!({
+    Json(json!({
         "venues": venues,
         "unlisted": status.unlisted,
         "ticks": counters.ticks,
         "conflated": counters.conflated,
-    })))
+    }))
 }
 
 /// What became of a venue's quotes.
@@ -54,19 +98,18 @@ fn guard(counted: VenueCounters) -> Value {
 }
 
 /// `GET /admin/engine`: which engine, why, who runs where, and what every shard counted.
-pub async fn engine(State(state): Shared, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+async fn engine(_: Admitted, State(state): Shared) -> Json<Value> {
     let now = clock::now();
-    state.admin.admit(&headers, now.mono_ms())?;
     let (engine, reason) = state.plane.engine();
     let shards: Vec<Value> = state.plane.stats().iter().map(|stats| shard(stats, now)).collect();
-    Ok(Json(json!({
+    Json(json!({
         "engine": engine.name(),
         "reason": reason,
         "core_plan": state.plane.core_plan(),
         "steering": state.plane.steering(),
         "node": state.facts,
         "shards": shards,
-    })))
+    }))
 }
 
 fn shard(stats: &ShardStats, now: Moment) -> Value {
@@ -132,7 +175,7 @@ fn refused(counters: &ShardCounters) -> Map<String, Value> {
 
 /// Which page of `/admin/usage`.
 #[derive(Debug, Deserialize)]
-pub struct Page {
+struct Page {
     #[serde(default)]
     after: u32,
     #[serde(default)]
@@ -140,12 +183,11 @@ pub struct Page {
 }
 
 /// `GET /admin/usage`: totals per key since this process started, by key number, `limit` (at most 1,000) after `after`.
-pub async fn usage(
+async fn usage(
+    _: Admitted,
     State(state): Shared,
-    headers: HeaderMap,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    state.admin.admit(&headers, clock::now().mono_ms())?;
     let Ok(Query(page)) = page else {
         return Err(Problem::saying(Code::ParameterInvalid, "after is a key number; limit is 1 to 1000."));
     };

@@ -3,6 +3,7 @@
 //! The `type` of every problem document leads to its code's anchor here. Codes and their words come from the one list
 //! that answers are made from, so the page cannot fall behind; which prices there are is not known here.
 
+use super::problem::AdminCode;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use dataplane_core::render::usual_detail;
@@ -37,6 +38,7 @@ pub(super) enum Port {
 /// One thing that can be asked.
 #[derive(Debug)]
 pub(super) struct Endpoint {
+    /// The target, behind a method where that is not GET.
     pub(super) target: &'static str,
     pub(super) port: Port,
     pub(super) key: Key,
@@ -47,7 +49,30 @@ const fn endpoint(target: &'static str, port: Port, key: Key, does: &'static str
     Endpoint { target, port, key, does }
 }
 
-/// Everything this version answers, each with GET and HEAD.
+impl Endpoint {
+    /// Its method, where `path` is its path.
+    fn method_on(&self, path: &str) -> Option<&str> {
+        let (method, target) = self.target.split_once(' ').unwrap_or(("GET", self.target));
+        let (own, path) = (target.split('?').next().unwrap_or_default().split('/'), path.split('/'));
+        let fits = own.clone().count() == path.clone().count()
+            && own.zip(path).all(|(own, part)| own == part || own.starts_with('{'));
+        fits.then_some(method)
+    }
+}
+
+/// The methods that a path takes, for `Allow`.
+pub(super) fn methods(path: &str) -> HeaderValue {
+    let mut methods: Vec<&str> = ENDPOINTS.iter().filter_map(|endpoint| endpoint.method_on(path)).collect();
+    if methods.is_empty() || methods.contains(&"GET") {
+        methods.retain(|method| *method != "GET");
+        methods.splice(..0, ["GET", "HEAD"]);
+    }
+    methods.push("OPTIONS");
+    methods.dedup();
+    HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static("GET, HEAD, OPTIONS"))
+}
+
+/// Everything this version answers; what takes GET takes HEAD too.
 pub(super) const ENDPOINTS: [Endpoint; 14] = [
     endpoint("/price?asset=BTC", Port::Price, Key::Caller, "One price. allow_stale=1 takes an old one too."),
     endpoint(
@@ -120,7 +145,7 @@ pub async fn page() -> Response {
 
 fn render() -> String {
     let mut page = HEAD.to_owned();
-    page.push_str("<h2>What can be asked</h2>\n<table><tr><th>GET</th><th>port</th><th>key</th><th></th></tr>\n");
+    page.push_str("<h2>What can be asked</h2>\n<table><tr><th>request</th><th>port</th><th>key</th><th></th></tr>\n");
     for Endpoint { target, port, key, does } in &ENDPOINTS {
         let port = match port {
             Port::Price => "prices",
@@ -133,7 +158,8 @@ fn render() -> String {
             Key::Caller => "yours",
             Key::Admin => "administrator's",
         };
-        let (target, does) = (escaped(target), escaped(does));
+        let target = if target.contains(' ') { (*target).to_owned() } else { format!("GET {target}") };
+        let (target, does) = (escaped(&target), escaped(does));
         // Writing to a string does not fail.
         let _ = writeln!(page, "<tr><td><code>{target}</code></td><td>{port}</td><td>{key}</td><td>{does}</td></tr>");
     }
@@ -153,6 +179,19 @@ fn render() -> String {
             page,
             "<tr id=\"{name}\"><td><a href=\"#{name}\"><code>{name}</code></a></td><td>{status}</td><td>{number}</td>\
              <td>{title}.</td><td>{detail}</td></tr>"
+        );
+    }
+    page.push_str(
+        "</table>\n<p>Administration has these besides, and answers values that will not do with status 422, the code \
+         <code>parameter_invalid</code> and every fault in <code>errors</code>.</p>\n\
+         <table><tr><th>code</th><th>HTTP</th><th>meaning</th><th>what to do</th></tr>\n",
+    );
+    for code in AdminCode::ALL {
+        let (name, status, title, detail) = (code.name(), code.status(), code.title(), escaped(code.usual_detail()));
+        let _ = writeln!(
+            page,
+            "<tr id=\"{name}\"><td><a href=\"#{name}\"><code>{name}</code></a></td><td>{status}</td><td>{title}.</td>\
+             <td>{detail}</td></tr>"
         );
     }
     page.push_str("</table>\n</body></html>\n");
@@ -177,6 +216,14 @@ mod tests {
             for part in [escaped(code.title()), escaped(usual_detail(code)), format!("<td>{}</td>", code.status())] {
                 assert!(row.contains(&part), "{part} in {row}");
             }
+        }
+    }
+
+    #[test]
+    fn administration_s_own_codes_have_theirs_and_no_name_twice() {
+        for code in AdminCode::ALL {
+            assert_eq!(PAGE.matches(&format!("<tr id=\"{}\">", code.name())).count(), 1, "{}", code.name());
+            assert!(Code::ALL.into_iter().all(|other| other.name() != code.name()), "{}", code.name());
         }
     }
 

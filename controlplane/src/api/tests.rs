@@ -1,7 +1,8 @@
 //! The routes, asked one request at a time, over a data plane that says what a test wants.
 
+mod admin;
+
 use super::caller::AdminGate;
-use super::docs::{ENDPOINTS, Endpoint, Key, Port};
 use super::plane::{FeedView, Plane};
 use super::{ApiState, NodeFacts, health_router, public_router};
 use crate::feeds::board::Counters;
@@ -208,14 +209,19 @@ impl Bench {
     }
 }
 
-/// One request; status, head and body.
+/// One request without a body; status, head and body.
 async fn ask(router: &Router, line: &str, key: &str) -> (u16, HeaderMap, String) {
+    send(router, line, key, Body::empty()).await
+}
+
+/// One request; status, head and body.
+async fn send(router: &Router, line: &str, key: &str, body: impl Into<Body>) -> (u16, HeaderMap, String) {
     let (method, path) = line.split_once(' ').expect("a method and a path");
     let mut request = Request::builder().method(method).uri(path);
     if !key.is_empty() {
         request = request.header("authorization", format!("Bearer {key}"));
     }
-    let request = request.body(Body::empty()).expect("a request");
+    let request = request.body(body.into()).expect("a request");
     let (head, body) = router.clone().oneshot(request).await.expect("an answer").into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
     (head.status.as_u16(), head.headers, String::from_utf8(body.to_vec()).expect("text"))
@@ -265,28 +271,6 @@ async fn wrong_paths_methods_and_keys_get_their_problem() {
         check_problem(&answer, code);
         assert_eq!(answer.1.contains_key("www-authenticate"), status == 401, "{line}");
         assert_eq!(answer.1.contains_key("allow"), status == 405, "{line}");
-    }
-}
-
-#[tokio::test]
-async fn what_the_reference_names_is_there_and_its_keys_are_asked_for() {
-    let (public, health) = (Bench::new().public(), Bench::new().health());
-    let (status, headers, page) = ask(&public, "GET /docs", "").await;
-    assert_eq!((status, headers["content-type"].as_bytes()), (200, &b"text/html; charset=utf-8"[..]));
-    assert!(page.contains("<tr id=\"price_stale\">"));
-    for Endpoint { target, port, key, .. } in &ENDPOINTS {
-        let line = format!("GET {}", target.split(['?']).next().unwrap_or_default());
-        let line = if target.contains("detail=1") { format!("GET {target}") } else { line };
-        let (on_public, on_health) = (ask(&public, &line, "").await.0, ask(&health, &line, "").await.0);
-        let open = if *key == Key::Nobody { 200 } else { 401 };
-        let expected = match port {
-            // A shard answers it before it comes here.
-            Port::Price => (404, 404),
-            Port::Both => (open, 404),
-            Port::Everywhere => (open, open),
-            Port::Health => (404, open),
-        };
-        assert_eq!((on_public, on_health), expected, "{target}");
     }
 }
 
@@ -415,22 +399,6 @@ async fn limits_tell_the_caller_s_own() {
     assert_eq!((&limits["limit_per_second"], &limits["remaining"]), (&json!(2), &json!(1)));
     assert_eq!((&limits["used"]["requests"], &limits["used"]["outcomes"]), (&json!(1), &json!({ "ok": 1 })));
     assert_eq!(ask_json(&router, "GET /limits", KEY).await.1["remaining"], json!(1), "asking takes nothing");
-}
-
-#[tokio::test]
-async fn administration_tells_engine_feeds_and_usage() {
-    let router = Bench::new().public();
-    ask(&router, "GET /price?asset=BTC&detail=1", KEY).await;
-    let (status, engine) = ask_json(&router, "GET /admin/engine", ADMIN).await;
-    assert_eq!((status, &engine["engine"], &engine["reason"]), (200, &json!("epoll"), &json!("io_uring: EPERM")));
-    assert_eq!(engine["shards"][0]["refused"], json!({ "request_malformed": 1 }));
-    assert_eq!(engine["core_plan"]["shards"], json!([0]));
-    assert_eq!(engine["steering"], json!({"by_cpu": false, "reason": "TB_STEERING=hash"}));
-    let (_, feeds) = ask_json(&router, "GET /admin/feeds", ADMIN).await;
-    assert_eq!((&feeds["venues"][0]["venue"], &feeds["ticks"]), (&json!("kraken"), &json!(99)));
-    assert_eq!((&feeds["venues"][0]["guard"]["quarantines"], &feeds["unlisted"]), (&json!(0), &json!(["RLY"])));
-    let (_, usage) = ask_json(&router, "GET /admin/usage?limit=1", ADMIN).await;
-    assert_eq!((&usage["keys"][0]["key_id"], &usage["next_after"]), (&json!(1), &json!(1)));
 }
 
 #[tokio::test]
