@@ -105,6 +105,11 @@ impl Gate {
         (!expired && marks & marks::REFUSED == 0).then_some((record, marks))
     }
 
+    /// The rank of the key behind a current memo.
+    pub(crate) fn rank(&self, memo: &KeyMemo) -> u8 {
+        self.keys.record(memo.slot).map_or(0, |record| record.rank)
+    }
+
     /// Whether the key still works; takes nothing.
     #[inline]
     pub(crate) fn check(&self, memo: &KeyMemo, now: Moment) -> Admitted {

@@ -4,7 +4,7 @@
 //! must make room before that is given back to the key's shared allowance.
 
 use super::KeyDirectory;
-use super::allowance::{self, WINDOW_MS};
+use super::allowance::WINDOW_MS;
 use crate::limits::LEASE_SETS;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -81,8 +81,13 @@ impl Leases {
         let lease = &mut self.places[place];
         if lease.tokens == 0 || lease.is_over(now_ms) {
             lease.tokens = 0;
-            let wanted = (purse.limit / purse.share).max(1);
-            let grant = allowance::take(keys.word(purse.slot)?, purse.limit, wanted, now_ms)?;
+            let grant = keys.word(purse.slot)?.take(keys.nodes().part(), purse.limit, purse.share, now_ms);
+            if grant.tell {
+                keys.tell(keys.record(purse.slot)?.id);
+            }
+            if grant.granted == 0 {
+                return None;
+            }
             *lease =
                 Lease { slot: purse.slot, tokens: grant.granted, shared_left: grant.left, start_ms: grant.start_ms };
         }
@@ -109,7 +114,7 @@ impl Leases {
     fn give_back(&mut self, keys: &KeyDirectory, place: usize) {
         let lease = self.places[place];
         if let Some(word) = keys.word(lease.slot).filter(|_| lease.tokens > 0) {
-            allowance::give_back(word, lease.start_ms, lease.tokens);
+            word.give_back(lease.start_ms, lease.tokens);
         }
         self.places[place] = Lease::NONE;
     }

@@ -1,0 +1,194 @@
+//! How nodes share a key's second, as shards see it: which part of a limit is this node's, and whom to ask for more.
+//!
+//! # The rule
+//! A node alone admits the whole limit. Where several nodes are alive the control plane sets [`Sharing::Granted`]: in each
+//! window a node admits what was granted to it for that window, out of one pool of N for all nodes, and, in a window for
+//! which nothing was granted yet, one lease: max(1, N / `LEASE_SHARE`). Such an advance is told as debt with the next
+//! question and comes out of the pool. When nobody can be asked a node admits its part: max(1, N / nodes).
+//!
+//! # The bound
+//! Grants of a window sum up to N at most, so all nodes together admit at most N and one advance per node that had no
+//! grant: N + nodes × max(1, N / 128), which is within N + one lease per shard, and only while a key's traffic begins or
+//! moves to other nodes. With a steady load of N or more every window is granted ahead. What can be left over is what
+//! shards hold as leases at a window's end, 1 / 128 of what was granted altogether, so 0.99 N is admitted.
+//!
+//! # Asking
+//! A price never waits for a grant. A shard that takes a lease and finds less than half of the grant left, or none, or
+//! that refuses, writes the key's number into a table of [`ASKING_KEYS`] places that the control plane reads every
+//! millisecond. Two keys may meet in one place: the later one stays, and the other comes again with its next request
+//! there. That costs nobody a queue, and no request more than a read while its number is still there.
+
+use super::KeyDirectory;
+use super::allowance::{Second, SecondState};
+use crate::limits::ASKING_KEYS;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+use shared::key::{KeyId, KeyRecord};
+
+/// Which part of every key's limit this node admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// One of so many equal parts, and one request at least; `Part(1)` is the whole.
+    Part(u32),
+    /// What was granted for the window: see [`KeySecond::grant`].
+    Granted,
+}
+
+/// [`Sharing`] as shards read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// 1 / n of the limit.
+    One(u32),
+    /// What was granted.
+    Granted,
+}
+
+impl Part {
+    /// The part of `limit`, where it can be told by the limit alone.
+    #[inline]
+    pub(crate) fn of(self, limit: u32) -> Option<u32> {
+        match self {
+            Self::One(nodes) => Some((limit / nodes.max(1)).max(1)),
+            Self::Granted => None,
+        }
+    }
+}
+
+/// What all directories of one lineage have in common.
+pub(crate) struct Common {
+    /// 0: granted; else the number of parts.
+    mode: AtomicU32,
+    /// Numbers of keys that ask; 0 is nobody.
+    asking: Vec<AtomicU32>,
+}
+
+/// Shared by a directory, the one before, and the one after.
+#[derive(Clone)]
+pub(crate) struct SharedByNodes(Arc<Common>);
+
+impl Default for SharedByNodes {
+    fn default() -> Self {
+        let asking = (0..ASKING_KEYS).map(|_| AtomicU32::new(KeyId::NOBODY.0)).collect();
+        Self(Arc::new(Common { mode: AtomicU32::new(1), asking }))
+    }
+}
+
+impl SharedByNodes {
+    #[inline]
+    pub(crate) fn part(&self) -> Part {
+        match self.0.mode.load(Ordering::Relaxed) {
+            0 => Part::Granted,
+            nodes => Part::One(nodes),
+        }
+    }
+
+    fn tell(&self, key: KeyId) {
+        let place = key.0.wrapping_mul(0x9E37_79B1) >> 16;
+        if let Some(place) = self.0.asking.get(place as usize % ASKING_KEYS)
+            && place.load(Ordering::Relaxed) != key.0
+        {
+            place.store(key.0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One key's second, for whoever grants.
+#[derive(Clone, Copy)]
+pub struct KeySecond<'a> {
+    record: &'a KeyRecord,
+    second: &'a Second,
+}
+
+impl KeySecond<'_> {
+    /// Its limit per second, all nodes together.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.record.limit_per_second
+    }
+
+    /// SHA-256 of the key's text.
+    #[must_use]
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.record.hash
+    }
+
+    /// How it stands now.
+    #[must_use]
+    pub fn state(&self, mono_ms: u64) -> SecondState {
+        self.second.state(mono_ms)
+    }
+
+    /// From now on this node may admit `granted` requests, all in all, in the window that begins at `start_ms` (ms since
+    /// boot), of which all nodes together then have `pool_left` more. One caller at a time for one key.
+    pub fn grant(&self, start_ms: u64, granted: u32, pool_left: u32) {
+        self.second.grant(start_ms, granted, pool_left);
+    }
+
+    /// Says that the window that was taken to begin at `from_ms` begins at `to_ms`; what was used in it stays used.
+    pub fn shift(&self, from_ms: u64, to_ms: u64) {
+        self.second.shift(from_ms, to_ms);
+    }
+}
+
+impl KeyDirectory {
+    /// Sets which part of every key's limit this node admits: in force at each shard's next lease, in this directory and
+    /// in those before and after it.
+    pub fn set_sharing(&self, sharing: Sharing) {
+        let mode = match sharing {
+            Sharing::Part(nodes) => nodes.max(1),
+            Sharing::Granted => 0,
+        };
+        self.nodes().0.mode.store(mode, Ordering::Relaxed);
+    }
+
+    /// Which part of every key's limit this node admits.
+    #[must_use]
+    pub fn sharing(&self) -> Sharing {
+        match self.nodes().part() {
+            Part::One(nodes) => Sharing::Part(nodes),
+            Part::Granted => Sharing::Granted,
+        }
+    }
+
+    /// Takes out the keys that ask for a grant: at most [`ASKING_KEYS`], each at least once.
+    pub fn take_asking(&self, mut found: impl FnMut(KeyId)) {
+        for place in &self.nodes().0.asking {
+            if place.load(Ordering::Relaxed) != KeyId::NOBODY.0 {
+                found(KeyId(place.swap(KeyId::NOBODY.0, Ordering::Relaxed)));
+            }
+        }
+    }
+
+    /// One key's second; `None` for an unknown key.
+    #[must_use]
+    pub fn second(&self, id: KeyId) -> Option<KeySecond<'_>> {
+        let slot = self.slot_of_id(id)?;
+        Some(KeySecond { record: self.record(slot)?, second: self.word(slot)? })
+    }
+
+    /// Takes one request from the key's allowance directly, without a lease: for the control plane, whose few
+    /// requests must count like any shard's. Answers the requests left this second, or `None` when used up.
+    pub fn take_one(&self, id: KeyId, mono_ms: u64) -> Option<u32> {
+        let second = self.second(id)?;
+        let taken = second.second.take(self.nodes().part(), second.limit(), u32::MAX, mono_ms);
+        if taken.tell {
+            self.tell(id);
+        }
+        (taken.granted > 0).then_some(taken.left)
+    }
+
+    /// Requests the key's shared allowance still has this second, taking none; `None` for an unknown key. What shards
+    /// hold as leases counts as used; while nodes share, what other nodes have taken since the last grant does not.
+    #[must_use]
+    pub fn remaining(&self, id: KeyId, mono_ms: u64) -> Option<u32> {
+        let second = self.second(id)?;
+        Some(second.second.left(self.nodes().part(), second.limit(), mono_ms))
+    }
+
+    /// Says that a key needs a grant.
+    #[inline]
+    pub(crate) fn tell(&self, key: KeyId) {
+        self.nodes().tell(key);
+    }
+}
