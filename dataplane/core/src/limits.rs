@@ -42,6 +42,10 @@ pub const LEASE_SETS: usize = 8_192;
 /// shards when the second ends is 1/128 of the limit, so at least 0.99 of it is given to a steady load.
 pub const LEASE_SHARE: u32 = 128;
 
+/// Keys that may ask for a grant between two looks of the control plane, a millisecond apart, without one hiding another:
+/// 4,096 × 4 bytes = 16 KiB for all shards together.
+pub const ASKING_KEYS: usize = 4_096;
+
 /// Keys whose binary datagrams a shard answers without looking them up: 64 × 48 bytes = 3 KiB, which stay in the core's
 /// own cache. More clients than that at a time pay one look-up in each train.
 pub const KNOWN_KEYS_MAX: usize = 64;
