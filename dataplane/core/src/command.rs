@@ -1,6 +1,7 @@
 //! What the control plane tells a shard, and the settings a shard runs on.
 
 use crate::access::KeyDirectory;
+use crate::governor::GovernorBounds;
 use alloc::sync::Arc;
 use shared::asset::AssetDirectory;
 
@@ -30,6 +31,8 @@ pub enum ShardCommand {
     Assets(Arc<AssetDirectory>),
     /// Use these tunables from now on.
     Parameters(ShardParameters),
+    /// Hold active connections to these bounds from now on.
+    Governor(GovernorBounds),
     /// Answer with `Connection: close` from now on.
     Drain,
     /// Accept no new TCP connections from now on (carried out by the engine), and let no request wait for a newer price:

@@ -1,8 +1,9 @@
 //! What a shard counts. Plain numbers, written by the shard alone; the engine publishes them at the idle tick.
 
+use crate::governor::RANKS;
 use shared::code::Code;
 
-/// Counters of one shard since start. Every field only grows, but for the two gauges.
+/// Counters of one shard since start. Every field only grows, but for the gauges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardCounters {
     /// HTTP requests answered, whatever the answer.
@@ -27,6 +28,14 @@ pub struct ShardCounters {
     pub generation: u64,
     /// Usage records that waited because the ring was full.
     pub usage_ring_full: u64,
+    /// HTTP requests answered with a 5xx, those shed by the governor among them.
+    pub http_failed: u64,
+    /// Gauge: active connections, see `governor`.
+    pub active: u64,
+    /// Gauge: active connections beyond which even the highest rank is shed; `u32::MAX` without a bound.
+    pub active_max: u64,
+    /// HTTP requests shed by the governor, by rank.
+    pub shed: [u64; RANKS],
 }
 
 impl Default for ShardCounters {
@@ -43,6 +52,10 @@ impl Default for ShardCounters {
             waiting: 0,
             generation: 0,
             usage_ring_full: 0,
+            http_failed: 0,
+            active: 0,
+            active_max: 0,
+            shed: [0; RANKS],
         }
     }
 }

@@ -2,8 +2,8 @@
 //! to the connection afterwards. Heads are read in `request`, targets in `route`; answers are made in `answer`.
 //!
 //! A request is judged in this order, and the first objection is the answer: framing (400, 431), route (anything but a
-//! price read is handed over), method (405), body (413), key (401), permission (403), limits (429), parameters (400),
-//! asset (404), price (503). The bytes of a request stay in front of the input until it is answered for good, so a
+//! price read is handed over), method (405), body (413), key (401), permission (403), month (429), too many active
+//! connections (503), second (429), parameters (400), asset (404), price (503). The bytes of a request stay in front of the input until it is answered for good, so a
 //! waiting request and one whose reply is sent in pieces are read again when they are taken up.
 
 pub(crate) mod answer;
@@ -124,7 +124,7 @@ impl Shard {
         if let Some((asset, symbol, length)) = recognise(&self.assets, connection, rest)
             && self.gate.is_current(&connection.memory.memo)
         {
-            let admitted = self.gate.admit(&mut connection.memory.memo, now);
+            let admitted = self.admit_one(now, connection);
             let is_usual = admitted.refused.is_none() && !self.is_draining;
             if is_usual && self.give_plainly(now, admitted.caller, asset, output).is_some() {
                 return Progress::Done(length);
@@ -263,8 +263,32 @@ impl Shard {
             KeyText::Remembered => {}
             KeyText::Given(text) => self.identify(connection, request, text, head).ok_or(Some(Code::KeyInvalid))?,
         }
-        let memo = &mut connection.memory.memo;
-        Ok(if asked.has_waited { self.gate.check(memo, now) } else { self.gate.admit(memo, now) })
+        Ok(if asked.has_waited {
+            self.gate.check(&connection.memory.memo, now)
+        } else {
+            self.admit_one(now, connection)
+        })
+    }
+
+    /// Charges the key of the connection's memory one request, unless it is refused or the connection is shed.
+    #[inline]
+    fn admit_one(&mut self, now: Moment, connection: &mut HttpConnection) -> Admitted {
+        if !self.governor.is_counted(connection.counted_in)
+            && let Some(shed) = self.count_active(now, connection)
+        {
+            return shed;
+        }
+        self.gate.admit(&mut connection.memory.memo, now)
+    }
+
+    /// Counts the connection as active in this window, if its key may ask at all. Answers the refusal when it is shed:
+    /// nothing is charged for it.
+    #[cold]
+    fn count_active(&mut self, now: Moment, connection: &mut HttpConnection) -> Option<Admitted> {
+        let checked = self.gate.check(&connection.memory.memo, now);
+        let rank = self.gate.rank(&connection.memory.memo);
+        let is_in = checked.refused.is_some() || self.governor.enter(&mut connection.counted_in, rank);
+        (!is_in).then_some(Admitted { refused: Some(Code::Overloaded), ..checked })
     }
 
     /// Finds the key with this text, unless it is the one of the connection's last request; and remembers it.

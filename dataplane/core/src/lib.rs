@@ -11,6 +11,7 @@ pub mod access;
 pub mod command;
 pub mod counters;
 pub mod feed;
+pub mod governor;
 pub mod reply;
 pub mod shard;
 

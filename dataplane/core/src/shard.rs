@@ -7,6 +7,7 @@ use crate::access::{Gate, KeyDirectory};
 use crate::command::{ShardCommand, ShardParameters};
 use crate::counters::ShardCounters;
 use crate::datagram::KnownKeys;
+use crate::governor::Governor;
 use crate::http::long::LongBodies;
 use crate::limits::{METER_ENTRIES_MAX, TICKS_PER_DRAIN_MAX, WAITERS_MAX};
 use crate::render::date::DateText;
@@ -113,8 +114,10 @@ impl Default for ReadyList {
 
 /// One core's serving state: table, access, waiters, usage.
 pub struct Shard {
+    index: u16,
     pub(crate) assets: Arc<AssetDirectory>,
     pub(crate) gate: Gate,
+    pub(crate) governor: Governor,
     pub(crate) known_keys: KnownKeys,
     pub(crate) table: PriceTable,
     pub(crate) waiters: Waiters,
@@ -151,6 +154,8 @@ impl Shard {
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
         Self {
+            index: setup.index,
+            governor: Governor::new(),
             gate: Gate::new(setup.keys, setup.shards),
             known_keys: KnownKeys::new(),
             table: PriceTable::new(),
@@ -190,6 +195,7 @@ impl Shard {
     /// Forgets a connection that is gone (a request of it may still be waiting).
     pub fn close_stream(&mut self, connection: &mut HttpConnection) {
         self.abandon(connection);
+        self.governor.leave(&mut connection.counted_in);
     }
 
     /// Answers one datagram, or stays silent. `reply` has at least `DATAGRAM_OUT_MAX` bytes.
@@ -241,11 +247,13 @@ impl Shard {
     }
 
     /// Housekeeping, on a long-period timer (100 ms), and once more before the loop is left for good: waiting requests
-    /// past their time, usage windows.
+    /// past their time, usage windows, the governor's window.
     pub fn idle_tick(&mut self, now: Moment, ready: &mut ReadyList) {
         let until_ms = if self.is_waiting_over { u64::MAX } else { now.mono_ms() };
         self.waiters.expire(until_ms, ready);
         self.counters.waiting = self.waiters.waiting() as u64;
+        self.governor.turn(now.mono_ms());
+        self.governor.publish(&mut self.counters);
         self.flush_usage();
     }
 
@@ -258,6 +266,7 @@ impl Shard {
                 self.assets = assets;
             }
             ShardCommand::Parameters(parameters) => self.parameters = parameters,
+            ShardCommand::Governor(bounds) => self.governor.set(self.index, &bounds),
             ShardCommand::Drain => self.is_draining = true,
             ShardCommand::StopAccepting => self.is_waiting_over = true,
             ShardCommand::Stop => self.flush_usage(),

@@ -2,6 +2,8 @@
 
 mod world;
 
+use dataplane_core::command::ShardCommand;
+use dataplane_core::governor::GovernorBounds;
 use dataplane_core::reply::ReplyBuffer;
 use dataplane_core::shard::{DatagramStep, HttpConnection, StreamToken, Then};
 use shared::limits::DATAGRAM_OUT_MAX;
@@ -119,6 +121,27 @@ fn streams_allocate_nothing() {
         assert_eq!(found, 0, "ticks and flushes");
         world.pass_ms(1_000);
     }
+}
+
+#[test]
+fn shedding_allocates_nothing() {
+    let mut world = World::new();
+    world.shard.apply(ShardCommand::Governor(GovernorBounds { active_max: [1].into(), retry_after_s: 0 }));
+    let mut output = ReplyBuffer::new();
+    let mut active = HttpConnection::new(StreamToken(1));
+    serve(&mut world, &mut active, &mut output, get("/price?asset=BTC", KEY).as_bytes());
+    for target in ["/price?asset=BTC", "/price?asset=BTC&allow_stale=1", "/prices?assets=all"] {
+        let request = get(target, KEY);
+        let found = allocations(|| {
+            let mut connection = HttpConnection::new(StreamToken(2));
+            serve(&mut world, &mut connection, &mut output, request.as_bytes());
+            serve(&mut world, &mut connection, &mut output, request.as_bytes());
+            world.shard.close_stream(&mut connection);
+        });
+        assert_eq!(found, 0, "{target}");
+    }
+    world.shard.idle_tick(world.now, &mut world.ready);
+    assert_eq!(world.shard.counters().shed, [0, 0, 0, 6]);
 }
 
 #[test]

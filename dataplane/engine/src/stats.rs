@@ -5,6 +5,7 @@
 
 use crate::lag::{LAG_COUNTS, LagHistogram};
 use dataplane_core::counters::ShardCounters;
+use dataplane_core::governor::RANKS;
 use shared::moment::Moment;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,7 +70,7 @@ pub(crate) struct LoopCounters {
 
 /// Numbers of a loop, of a shard's logic but its refusals, and refusals by code.
 const LOOP_NUMBERS: usize = 11;
-const SHARD_NUMBERS: usize = 10;
+const SHARD_NUMBERS: usize = 13;
 const REFUSALS: usize = 64;
 
 /// Where a shard publishes.
@@ -80,6 +81,7 @@ pub(crate) struct PublishedStats {
     of_loop: [AtomicU64; LOOP_NUMBERS],
     of_shard: [AtomicU64; SHARD_NUMBERS],
     refused: [AtomicU64; REFUSALS],
+    shed: [AtomicU64; RANKS],
     lags: [AtomicU64; LAG_COUNTS],
     lag_sum_ns: AtomicU64,
 }
@@ -92,6 +94,7 @@ impl PublishedStats {
             of_loop: [const { AtomicU64::new(0) }; LOOP_NUMBERS],
             of_shard: [const { AtomicU64::new(0) }; SHARD_NUMBERS],
             refused: [const { AtomicU64::new(0) }; REFUSALS],
+            shed: [const { AtomicU64::new(0) }; RANKS],
             lags: [const { AtomicU64::new(0) }; LAG_COUNTS],
             lag_sum_ns: AtomicU64::new(0),
         }
@@ -136,9 +139,13 @@ impl PublishedStats {
             of_shard.waiting,
             of_shard.generation,
             of_shard.usage_ring_full,
+            of_shard.http_failed,
+            of_shard.active,
+            of_shard.active_max,
         ];
         store(&self.of_shard, &counted);
         store(&self.refused, &of_shard.refused);
+        store(&self.shed, &of_shard.shed);
         store(&self.lags, &feed_lag.counts);
         self.lag_sum_ns.store(feed_lag.sum_ns, Ordering::Relaxed);
     }
@@ -169,6 +176,9 @@ impl PublishedStats {
             waiting,
             generation,
             usage_ring_full,
+            http_failed,
+            active,
+            active_max,
         ] = load(&self.of_shard);
         let cpu_plus_one = self.cpu_plus_one.load(Ordering::Relaxed);
         ShardStats {
@@ -198,6 +208,10 @@ impl PublishedStats {
                 waiting,
                 generation,
                 usage_ring_full,
+                http_failed,
+                active,
+                active_max,
+                shed: load(&self.shed),
             },
         }
     }
@@ -233,8 +247,9 @@ mod tests {
             datagrams_grouped: 14,
             datagram_groups_refused: 15,
         };
-        let mut of_shard = ShardCounters { http_requests: 7, usage_ring_full: 8, generation: 9, ..Default::default() };
-        of_shard.refused[63] = 10;
+        let mut of_shard =
+            ShardCounters { http_requests: 7, usage_ring_full: 8, generation: 9, active_max: 16, ..Default::default() };
+        (of_shard.refused[63], of_shard.shed[3]) = (10, 17);
         let now = Moment { mono_ns: 11_000_000, wall_ms: 0 };
         let mut feed_lag = LagHistogram::default();
         feed_lag.add(13);

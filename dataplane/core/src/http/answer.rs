@@ -79,7 +79,7 @@ impl Shard {
     ) -> Progress {
         let caller = admitted.caller;
         let refusal = match (admitted.refused, query) {
-            (Some(code), _) => (Problem::of(code), None),
+            (Some(code), _) => (self.governor.problem(code), None),
             (None, Err(problem)) => (*problem, None),
             (None, Ok(PriceQuery { asset: None, .. })) => (Problem::of(Code::AssetMissing), None),
             (None, Ok(PriceQuery { asset: Some(symbol), newer_than: None, allow_stale, .. })) => {
@@ -291,6 +291,9 @@ impl Shard {
         endpoint: Endpoint,
     ) {
         self.counters.http_requests += 1;
+        if status >= 500 {
+            self.counters.http_failed += 1;
+        }
         self.book(now, Answered { key: caller.key, asset, status, code, tier, protocol: PROTOCOL_TCP, endpoint });
     }
 }

@@ -17,6 +17,8 @@ pub struct HttpConnection {
     pub(crate) scan: HeadScan,
     /// When the first byte of the unfinished head came, monotonic ms; 0 when there is none.
     pub(crate) head_began_mono_ms: u64,
+    /// The governor's window in which it was counted as active last; 0 for none.
+    pub(crate) counted_in: u32,
     pub(crate) memory: HeaderMemory,
 }
 
@@ -49,6 +51,7 @@ impl HttpConnection {
             memory: HeaderMemory::EMPTY,
             scan: HeadScan::default(),
             head_began_mono_ms: 0,
+            counted_in: 0,
             pending: Pending::Nothing,
         }
     }

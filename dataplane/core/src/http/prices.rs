@@ -31,7 +31,7 @@ impl Shard {
     ) -> Progress {
         let caller = admitted.caller;
         let drafted = match (admitted.refused, query) {
-            (Some(code), _) => Err((Problem::of(code), None)),
+            (Some(code), _) => Err((self.governor.problem(code), None)),
             (None, Err(problem)) => Err((*problem, None)),
             (None, Ok(query)) => self.draft(now, query),
         };

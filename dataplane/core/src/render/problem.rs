@@ -14,17 +14,19 @@ pub(crate) struct Problem {
     detail: &'static str,
     /// The asset it is about, if it is about one of several.
     asset: Option<Symbol>,
+    /// Least `Retry-After`, s, where there is one.
+    wait_s: u32,
 }
 
 impl Problem {
     /// The error in its usual words.
     pub(crate) const fn of(code: Code) -> Self {
-        Self { code, detail: usual_detail(code), asset: None }
+        Self { code, detail: usual_detail(code), asset: None, wait_s: 0 }
     }
 
     /// The error in words of its own: plain ASCII without quotes, for they go into JSON as they are.
     pub(crate) const fn saying(code: Code, detail: &'static str) -> Self {
-        Self { code, detail, asset: None }
+        Self { code, detail, asset: None, wait_s: 0 }
     }
 
     /// The same error, about `asset`.
@@ -32,9 +34,14 @@ impl Problem {
         Self { asset: Some(asset), ..self }
     }
 
+    /// The same error, after which to wait so long at least.
+    pub(crate) const fn after(self, wait_s: u32) -> Self {
+        Self { wait_s, ..self }
+    }
+
     /// `Retry-After`, seconds, where trying again can help.
-    pub(crate) const fn retry_after_s(&self, wall_ms: u64) -> Option<u64> {
-        retry_after_s(self.code, wall_ms)
+    pub(crate) fn retry_after_s(&self, wall_ms: u64) -> Option<u64> {
+        retry_after_s(self.code, wall_ms).map(|usual_s| usual_s.max(u64::from(self.wait_s)))
     }
 
     /// Writes the problem document.
