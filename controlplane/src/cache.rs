@@ -3,12 +3,26 @@
 //! Losing it costs no price: whoever calls has an answer of its own. Every call ends within the bounds of
 //! [`CacheTimeouts`]. Names, types and lifetimes of what may stand in it are in `names`, and nothing else is written.
 
+pub mod in_process;
 pub mod names;
+pub mod window;
 
-use self::names::CacheKey;
+use self::in_process::InProcessCache;
+use self::names::{CacheKey, Kind, Pattern};
+use crate::keys::Secret;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+
+/// Largest value, bytes of all its texts together: a day's report as text is some hundred KiB.
+pub const VALUE_BYTES_MAX: usize = 4 << 20;
+
+/// Most fields of a hash, or members of a sorted set, in one value.
+pub const VALUE_PARTS_MAX: usize = 10_000;
+
+/// Scores are whole numbers that a double tells exactly.
+pub const SCORE_MAX: i64 = 1 << 53;
 
 /// Longest that a connection, a read and a write may take, ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +76,73 @@ pub enum Value {
     Sorted(Vec<(String, i64)>),
 }
 
+impl Value {
+    /// Its type.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Text(_) => Kind::Text,
+            Self::Hash(_) => Kind::Hash,
+            Self::Sorted(_) => Kind::Sorted,
+        }
+    }
+
+    /// Bytes of its texts, 8 for each score.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Hash(fields) => fields.iter().map(|(name, value)| name.len() + value.len()).sum(),
+            Self::Sorted(members) => members.iter().map(|(member, _)| member.len() + 8).sum(),
+        }
+    }
+
+    /// Whether it may stand under `key`: of the pattern's type, within the bounds, and not empty where the server knows
+    /// no empty value.
+    ///
+    /// # Errors
+    /// [`CacheError::Refused`] says what is wrong.
+    pub fn check(&self, key: &CacheKey) -> Cached<()> {
+        let kind = key.pattern().kind;
+        let parts = match self {
+            Self::Text(_) => 1,
+            Self::Hash(fields) => fields.len(),
+            Self::Sorted(members) => members.len(),
+        };
+        let beyond = |members: &[(String, i64)]| members.iter().any(|(_, score)| score.abs() > SCORE_MAX);
+        let why = match self {
+            _ if self.kind() != kind => format!("{key} holds {}, not {}", kind.name(), self.kind().name()),
+            _ if parts == 0 => format!("{} without a member cannot stand in the cache: delete it", kind.name()),
+            _ if parts > VALUE_PARTS_MAX => format!("{parts} members are too many: at most {VALUE_PARTS_MAX}"),
+            _ if self.bytes() > VALUE_BYTES_MAX => {
+                format!("{} bytes are too many: at most {VALUE_BYTES_MAX}", self.bytes())
+            }
+            Self::Sorted(members) if beyond(members) => format!("a score is beyond {SCORE_MAX}, exact no more"),
+            _ => return Ok(()),
+        };
+        Err(CacheError::Refused(why))
+    }
+}
+
+/// How the cache does, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheHealth {
+    /// Calls since start.
+    pub calls: u64,
+    /// Calls that failed because the cache could not be reached.
+    pub unreachable: u64,
+    /// Calls that the cache refused.
+    pub refused: u64,
+    /// Connections made since start: every one after the first is one that was lost before.
+    pub connections: u64,
+    /// Since when it is away, Unix ms; `None`: it answers.
+    pub away_since_ms: Option<u64>,
+    /// How long the last call took that was answered, µs.
+    pub round_trip_us: u64,
+    /// Values that stand in it, and their bytes, where that is known without asking (in-process).
+    pub held: Option<(u64, u64)>,
+}
+
 /// A node's wish for a part of a key's second: see `crate::limits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseWish {
@@ -89,6 +170,27 @@ pub struct Lease {
     pub left: u32,
     /// Requests that all nodes together were asked for in the present second so far.
     pub demand: u32,
+}
+
+/// How long a node that is not heard of any more stays noted, ms: an hour, so that whoever looks sees that it was there.
+const FORGET_AFTER_MS: u64 = 60 * 60 * 1_000;
+
+/// The name of a node's own value.
+fn node_key(pattern: Pattern, node: &str) -> Cached<CacheKey> {
+    CacheKey::new(pattern, node).map_err(CacheError::Refused)
+}
+
+/// The cache that the settings name: the server at `url`, or a table in this process. Reaches for nothing: a server that
+/// is away is connected to in the background, for as long as the process lives, and calls fail until then. To be called
+/// on a runtime.
+///
+/// # Errors
+/// When the URL is none, or TLS cannot be set up: what to mend. The URL is not shown.
+pub fn open(url: Option<&Secret>, timeouts: CacheTimeouts) -> anyhow::Result<Arc<dyn Cache>> {
+    match url {
+        None => Ok(Arc::new(InProcessCache::new())),
+        Some(_) => anyhow::bail!("CACHE_URL: {timeouts:?}"),
+    }
 }
 
 /// A cache. Calls may run at the same time.
@@ -121,6 +223,12 @@ pub trait Cache: Send + Sync {
     /// Writes a node's counters and notes it as alive; answers the names of all nodes noted within `alive_ms`, by the
     /// cache's own clock, this one included.
     async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, alive_ms: u64) -> Cached<Vec<String>>;
+
+    /// Forgets a node that leaves.
+    async fn leave(&self, node: &str) -> Cached<()>;
+
+    /// How it does. Asks nobody.
+    fn health(&self) -> CacheHealth;
 
     /// Closes every connection.
     async fn close(&self);

@@ -20,6 +20,18 @@ pub enum Kind {
     Sorted,
 }
 
+impl Kind {
+    /// Its name, as the server's command TYPE says it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "string",
+            Self::Hash => "hash",
+            Self::Sorted => "zset",
+        }
+    }
+}
+
 /// One pattern of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pattern {
