@@ -8,6 +8,7 @@ mod key_tables;
 pub mod layers;
 
 pub use self::check::gemini_api;
+pub(crate) use self::check::{ADMIN_KEY_LENGTH, PREWARM_ASSETS_MAX, log_level, symbols};
 
 use self::fault::Fault;
 use self::layers::{Layers, Profile, SettingArgs};

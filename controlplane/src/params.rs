@@ -4,6 +4,9 @@
 //! has set stands at the setting of its name, where there is one, else at its default. What a parameter does is known to
 //! whoever watches; here is known what it may be.
 
+pub mod catalogue;
+pub mod check;
+
 use crate::cache::CacheTimeouts;
 use shared::asset::Symbol;
 use shared::venue::VENUE_COUNT;
@@ -19,6 +22,24 @@ pub enum SystemMode {
     Standard,
     /// For showing: as standard, with warnings logged.
     Demo,
+}
+
+impl SystemMode {
+    /// Its name in `system_mode`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Performance => "performance",
+            Self::Standard => "standard",
+            Self::Demo => "demo",
+        }
+    }
+
+    /// The mode of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Performance, Self::Standard, Self::Demo].into_iter().find(|mode| mode.name() == name)
+    }
 }
 
 /// The governor's parameters.

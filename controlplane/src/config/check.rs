@@ -28,10 +28,10 @@ const LABEL_BYTES_MAX: usize = 64;
 
 /// Symbols in one venue's list: more than any venue of the replaced system had by 40 times, and four full lists
 /// fit the asset directory.
-const PREWARM_ASSETS_MAX: usize = 1_000;
+pub(crate) const PREWARM_ASSETS_MAX: usize = 1_000;
 
 /// Lengths of an administrator's key. Below 16 characters it could be guessed.
-const ADMIN_KEY_LENGTH: RangeInclusive<usize> = 16..=128;
+pub(crate) const ADMIN_KEY_LENGTH: RangeInclusive<usize> = 16..=128;
 
 /// Reads values and notes what is wrong.
 struct Checker<'a> {
@@ -171,7 +171,8 @@ pub fn gemini_api(text: &str) -> Option<GeminiApi> {
     }
 }
 
-fn log_level(text: &str) -> Option<Level> {
+/// Which level a name means.
+pub(crate) fn log_level(text: &str) -> Option<Level> {
     match text {
         "error" => Some(Level::ERROR),
         "warn" => Some(Level::WARN),
@@ -211,7 +212,8 @@ fn cpu_list(text: &str) -> Option<Vec<usize>> {
     Some(cpus.into_iter().collect())
 }
 
-fn symbols(text: &str) -> Option<Vec<Symbol>> {
+/// A list of assets; `none` is the empty one.
+pub(crate) fn symbols(text: &str) -> Option<Vec<Symbol>> {
     if text == "none" {
         return Some(Vec::new());
     }

@@ -67,9 +67,24 @@ impl Default for Sources {
 /// The default assets of all venues, prewarmed, and what is always needed (USDT, for conversion).
 #[must_use]
 pub fn default_wanted() -> Vec<Wanted> {
-    let lists = Venue::ALL.into_iter().flat_map(default_assets);
-    let names = lists.map(|name| (name, true)).chain(ALWAYS.iter().map(|name| (name, false)));
-    names.filter_map(|(name, prewarmed)| Some(Wanted { symbol: Symbol::new(name.as_bytes())?, prewarmed })).collect()
+    wanted(&[const { None }; VENUE_COUNT])
+}
+
+/// Every asset of every venue's list, set or built in, and those that are always needed. Who lists an asset decides who
+/// prices it: that lists stand by venue has no other meaning than that the replaced system kept them so.
+#[must_use]
+pub fn wanted(lists: &[Option<Vec<Symbol>>; VENUE_COUNT]) -> Vec<Wanted> {
+    let symbol = |name: &&str| Symbol::new(name.as_bytes());
+    let mut wanted = Vec::new();
+    for (venue, list) in Venue::ALL.into_iter().zip(lists) {
+        let symbols = match list {
+            Some(list) => list.clone(),
+            None => default_assets(venue).iter().filter_map(symbol).collect(),
+        };
+        wanted.extend(symbols.into_iter().map(|symbol| Wanted { symbol, prewarmed: true }));
+    }
+    wanted.extend(ALWAYS.iter().filter_map(symbol).map(|symbol| Wanted { symbol, prewarmed: false }));
+    wanted
 }
 
 /// Where a venue's present list came from.
