@@ -20,6 +20,7 @@ pub use self::plane::{FeedView, Plane, RunningPlane};
 
 use self::caller::AdminGate;
 use self::problem::Problem;
+use crate::cache::Cache;
 use crate::prices::PriceBoard;
 use crate::usage::UsageLedger;
 use axum::Router;
@@ -72,6 +73,8 @@ pub struct ApiState {
     pub usage: Arc<UsageLedger>,
     /// The administrator's gate.
     pub admin: AdminGate,
+    /// The cache that nodes share.
+    pub cache: Arc<dyn Cache>,
     /// Whether the process is going away.
     pub draining: Arc<AtomicBool>,
 }

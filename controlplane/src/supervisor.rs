@@ -16,6 +16,7 @@ use self::parts::OwnPorts;
 use self::signals::Signals;
 use crate::api::caller::AdminGate;
 use crate::api::{ApiState, RunningPlane};
+use crate::cache::{self, CacheTimeouts};
 use crate::config::Settings;
 use crate::feeds::simulator::Simulators;
 use crate::feeds::{self, Feeds, FeedsSetup, instruments};
@@ -162,6 +163,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         prices: Arc::new(PriceBoard::new(plane.take_ticks())),
         usage: Arc::new(UsageLedger::new(plane.take_usage())),
         admin: AdminGate::new(settings.admin_key.clone()),
+        cache: cache::open(settings.cache_url.as_ref(), CacheTimeouts::default())?,
         draining: Arc::new(AtomicBool::new(false)),
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;

@@ -5,6 +5,7 @@ mod admin;
 use super::caller::AdminGate;
 use super::plane::{FeedView, Plane};
 use super::{ApiState, NodeFacts, health_router, public_router};
+use crate::cache::in_process::InProcessCache;
 use crate::feeds::board::Counters;
 use crate::feeds::status::{FeedsStatus, VenueStatus};
 use crate::keys::{self, Secret};
@@ -196,6 +197,7 @@ impl Bench {
             prices: Arc::new(self.board),
             usage: Arc::new(UsageLedger::new(Vec::new())),
             admin: AdminGate::new(Some(Secret::new(ADMIN.to_owned()))),
+            cache: Arc::new(InProcessCache::new()),
             draining: Arc::new(AtomicBool::new(self.draining)),
         })
     }
