@@ -4,6 +4,22 @@
 //! calls it is in the background or answers an administrator. Every call ends within [`CALL_MAX`], whatever the
 //! database does; a change and its audit row are one transaction. Nothing here knows what a parameter means.
 
+mod fault;
+mod health;
+mod keys;
+mod open;
+mod parameters;
+pub mod postgres;
+mod schema;
+mod session;
+mod sql;
+pub mod sqlite;
+mod usage;
+mod value;
+
+pub use self::health::StoreHealth;
+pub use self::open::open;
+
 use async_trait::async_trait;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -17,17 +33,31 @@ pub const CALL_MAX: Duration = Duration::from_secs(3);
 /// Rows in one page of any list.
 pub const PAGE_MAX: usize = 1_000;
 
+/// Bytes in any name that is stored: a key's, a tier's, a node's.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Bytes in a parameter's value: a list of a thousand symbols of 16 characters is 17,000.
+pub const PARAMETER_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes in each text of an audit entry: a parameter's value as JSON, every character of it escaped.
+pub const AUDIT_BYTES_MAX: usize = 6 * PARAMETER_BYTES_MAX;
+
+/// Rows in one batch of months' use, and keys in one question for it: half a megabyte of text, well within `CALL_MAX`.
+pub const USE_ROWS_MAX: usize = 10_000;
+
 /// Why a call failed. No text holds a credential or a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
     /// No connection, or no answer in time. Nothing may be concluded about what was asked: it may have been done.
     Unreachable(String),
-    /// The schema is missing or of another version: run `trinity-beast migrate`.
+    /// The schema is missing or of another version; the text says what to do.
     NotMigrated(String),
     /// What was to be changed is not there.
     NotFound,
     /// It would clash with what is there (a name taken, a row changed in between).
     Conflict(String),
+    /// What was given cannot be stored: too long, out of bounds. Nothing was changed.
+    Invalid(String),
     /// The database refused or answered what it should not: a bug, or somebody else's schema.
     Broken(String),
 }
@@ -36,9 +66,9 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "the database cannot be reached: {why}"),
-            Self::NotMigrated(why) => write!(f, "{why}: run `trinity-beast migrate`"),
+            Self::NotMigrated(why) | Self::Conflict(why) => f.write_str(why),
+            Self::Invalid(why) => write!(f, "this cannot be stored: {why}"),
             Self::NotFound => f.write_str("there is no such row"),
-            Self::Conflict(why) => f.write_str(why),
             Self::Broken(why) => write!(f, "the database refused: {why}"),
         }
     }
@@ -215,11 +245,16 @@ pub trait Store: Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 
+    /// How it is: for metrics. Costs nothing.
+    fn health(&self) -> StoreHealth {
+        StoreHealth::default()
+    }
+
     /// Bounds of the connection pool from now on: open ones, and how many of them are kept when idle. Connections in use
     /// are not cut. Without effect where the bound is another (SQLite).
     async fn set_pool(&self, open_max: u32, idle_max: u32);
 
-    /// Brings the schema to this program's version. Safe to run twice, and at once on two nodes.
+    /// Brings the schema to this program's version. It alone may take longer than [`CALL_MAX`]: up to 300 s. Safe to run twice, and at once on two nodes.
     async fn migrate(&self) -> Stored<Migrated>;
 
     /// Whether anything has changed.

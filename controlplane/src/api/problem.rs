@@ -100,6 +100,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::NotFound => Self::saying(Code::NotFound, error.to_string()),
             StoreError::Conflict(why) => Self::administrating(AdminCode::Conflict, why),
+            StoreError::Invalid(why) => Self::unprocessable(why, Value::Array(Vec::new())),
             StoreError::Unreachable(_) | StoreError::NotMigrated(_) | StoreError::Broken(_) => {
                 Self::administrating(AdminCode::StoreUnavailable, error.to_string())
             }

@@ -1,0 +1,172 @@
+//! One call's hold on a connection: its time, its transaction, and what becomes of the connection afterwards.
+//!
+//! A connection that did not answer in time, or whose call was given up halfway, is closed and never used again where it
+//! leads over a network; one to a file is a thread of this process, which finishes by itself. What is asked is not known.
+
+use super::fault::meaning;
+use super::postgres::Hold;
+use super::value::{Row, Value};
+use super::{CALL_MAX, StoreError, Stored};
+use sqlx::pool::PoolConnection;
+use sqlx::{Executor, Postgres, Sqlite, Transaction};
+use std::future::Future;
+use tokio::time::{Instant, timeout_at};
+
+/// A connection taken from its pool.
+pub enum Link {
+    /// To a file, or memory, to read.
+    Sqlite(PoolConnection<Sqlite>),
+    /// To a file, or memory, with a transaction open.
+    SqliteWrite(Transaction<'static, Sqlite>),
+    /// To a server.
+    Postgres(PoolConnection<Postgres>, Hold),
+}
+
+/// Whether a call changes anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// One statement that only reads: it needs no transaction.
+    Read,
+    /// A transaction.
+    Write,
+}
+
+/// A call under way.
+pub struct Session {
+    link: Option<Link>,
+    deadline: Instant,
+    /// Whether a transaction is open on a server.
+    open: bool,
+    /// Whether the connection owes an answer, or has broken.
+    unsound: bool,
+}
+
+/// When a call that begins now must have ended.
+pub fn deadline() -> Instant {
+    Instant::now() + CALL_MAX
+}
+
+/// Waits for `work`, but no longer than until `deadline`.
+///
+/// # Errors
+/// Those of `work`, and `Unreachable` when the time is over.
+pub async fn in_time<T>(deadline: Instant, work: impl Future<Output = Result<T, sqlx::Error>>) -> Stored<T> {
+    match timeout_at(deadline, work).await {
+        Ok(done) => done.map_err(|error| meaning(&error)),
+        Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", CALL_MAX.as_secs()))),
+    }
+}
+
+/// A statement with its values, for either database.
+macro_rules! bound {
+    ($sql:expr, $values:expr) => {
+        $values.iter().fold(sqlx::query($sql), |query, value| match *value {
+            Value::Int(number) => query.bind(number),
+            Value::MaybeInt(number) => query.bind(number),
+            Value::Text(text) => query.bind(text),
+            Value::Bytes(bytes) => query.bind(bytes),
+        })
+    };
+}
+
+impl Session {
+    /// Begins a call on a connection; it must end by `deadline`.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn begin(link: Link, access: Access, deadline: Instant) -> Stored<Self> {
+        let mut session = Self { link: Some(link), deadline, open: false, unsound: false };
+        if access == Access::Write {
+            session.tell("BEGIN").await?;
+            session.open = true;
+        }
+        Ok(session)
+    }
+
+    /// Every row that a statement answers.
+    ///
+    /// # Errors
+    /// Of the database, as [`meaning`] has them.
+    pub async fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Stored<Vec<Row>> {
+        self.unsound = true;
+        let deadline = self.deadline;
+        let done = match self.link.as_mut() {
+            Some(Link::Sqlite(link)) => in_time(deadline, bound!(sql, values).fetch_all(&mut **link)).await.map(sqlite),
+            Some(Link::SqliteWrite(link)) => {
+                in_time(deadline, bound!(sql, values).fetch_all(&mut **link)).await.map(sqlite)
+            }
+            Some(Link::Postgres(link, _)) => {
+                let rows = in_time(deadline, bound!(sql, values).fetch_all(&mut **link)).await;
+                rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+            }
+            None => Err(gone()),
+        };
+        self.judge(done)
+    }
+
+    /// The one row that a statement answers, if it does.
+    ///
+    /// # Errors
+    /// As [`Session::rows`].
+    pub async fn row(&mut self, sql: &'static str, values: &[Value<'_>]) -> Stored<Option<Row>> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Takes the text that the database at hand understands.
+    #[must_use]
+    pub const fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        if matches!(self.link, Some(Link::Postgres(..))) { postgres } else { sqlite }
+    }
+
+    /// Ends the call: what was changed stands when `done` is good, and not at all when it is not.
+    ///
+    /// # Errors
+    /// That of `done`; `Unreachable` when nobody knows whether the change stands.
+    pub async fn end<T>(mut self, done: Stored<T>) -> Stored<T> {
+        if self.unsound {
+            return done;
+        }
+        let ended = match self.link.take_if(|link| matches!(link, Link::SqliteWrite(_))) {
+            Some(Link::SqliteWrite(link)) if done.is_ok() => in_time(self.deadline, link.commit()).await,
+            Some(Link::SqliteWrite(link)) => in_time(self.deadline, link.rollback()).await,
+            _ if self.open => self.tell(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await,
+            _ => Ok(()),
+        };
+        self.open &= ended.is_err();
+        let done = done?;
+        ended?;
+        Ok(done)
+    }
+
+    /// Begins or ends a transaction on a server. SQLite's begin with their connection.
+    async fn tell(&mut self, sql: &'static str) -> Stored<()> {
+        let Some(Link::Postgres(link, _)) = self.link.as_mut() else { return Ok(()) };
+        self.unsound = true;
+        let done = in_time(self.deadline, (**link).execute(sqlx::raw_sql(sql))).await;
+        self.judge(done.map(drop))
+    }
+
+    /// Notes whether the connection may be used on after an answer.
+    fn judge<T>(&mut self, done: Stored<T>) -> Stored<T> {
+        // After a refusal it stands at the end of an answer; after `Unreachable` nobody knows where it stands.
+        self.unsound = matches!(done, Err(StoreError::Unreachable(_)));
+        done
+    }
+}
+
+fn sqlite(rows: Vec<sqlx::sqlite::SqliteRow>) -> Vec<Row> {
+    rows.into_iter().map(Row::Sqlite).collect()
+}
+
+fn gone() -> StoreError {
+    StoreError::Unreachable("the connection was given up".to_owned())
+}
+
+impl Drop for Session {
+    /// A transaction that is open on a file rolls itself back behind whatever its thread is at.
+    fn drop(&mut self) {
+        if let Some(Link::Postgres(link, hold)) = self.link.take() {
+            hold.release(link, !self.open && !self.unsound);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A store over SQL: which statements make up which call.
+//!
+//! The one place where a call begins and ends: time, transaction, audit row, schema check and counting are the same for
+//! every call and both databases. What the statements are is in `keys`, `parameters` and `usage`.
+
+use super::health::{StoreHealth, Watch};
+use super::session::{Access, Link, Session, deadline};
+use super::{
+    AssetRow, AuditEntry, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored, TierRow,
+};
+use super::{keys, parameters, schema, usage};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::{Instant, timeout};
+
+/// Where connections come from.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// As [`Store::kind`].
+    fn kind(&self) -> &'static str;
+
+    /// A connection for one call, that must be had by `deadline`.
+    async fn link(&self, access: Access, deadline: Instant) -> Stored<Link>;
+
+    /// As [`Store::set_pool`].
+    async fn set_pool(&self, open_max: u32, idle_max: u32);
+
+    /// As [`Store::migrate`], on a connection of its own.
+    async fn migrate(&self) -> Stored<Migrated>;
+
+    /// Connections open, and how many of them are idle.
+    fn connections(&self) -> (u32, u32);
+
+    /// As [`Store::close`].
+    async fn close(&self);
+}
+
+/// A store over SQL.
+pub struct SqlStore<S> {
+    source: S,
+    watch: Watch,
+    /// Whether the schema was once found to be the right one.
+    checked: AtomicBool,
+}
+
+impl<S: Source> SqlStore<S> {
+    /// A store whose connections come from `source`.
+    pub fn new(source: S) -> Self {
+        Self { source, watch: Watch::default(), checked: AtomicBool::new(false) }
+    }
+
+    /// Where its connections come from.
+    pub const fn source(&self) -> &S {
+        &self.source
+    }
+
+    async fn begin(&self, access: Access) -> Stored<Session> {
+        let deadline = deadline();
+        if !self.checked.load(Ordering::Relaxed) {
+            let link = self.source.link(Access::Read, deadline).await?;
+            let mut session = Session::begin(link, Access::Read, deadline).await?;
+            let fits = schema::check(&mut session).await;
+            session.end(fits).await?;
+            self.checked.store(true, Ordering::Relaxed);
+        }
+        let link = self.source.link(access, deadline).await?;
+        Session::begin(link, access, deadline).await
+    }
+
+    fn note<T>(&self, done: Stored<T>) -> Stored<T> {
+        if matches!(done, Err(StoreError::NotMigrated(_))) {
+            self.checked.store(false, Ordering::Relaxed);
+        }
+        self.watch.note(self.source.kind(), &done);
+        done
+    }
+}
+
+/// One call: begins, does `$work` with the session, ends, and is counted.
+macro_rules! call {
+    ($store:expr, $access:ident, |$session:ident| $work:expr) => {{
+        let done = match $store.begin(Access::$access).await {
+            Ok(mut $session) => {
+                let done = $work.await;
+                $session.end(done).await
+            }
+            Err(why) => Err(why),
+        };
+        $store.note(done)
+    }};
+}
+
+/// A change and its audit row.
+macro_rules! audited {
+    ($store:expr, $audit:expr, |$session:ident| $work:expr) => {
+        call!($store, Write, |$session| async {
+            let done = $work.await?;
+            parameters::audit(&mut $session, $audit).await?;
+            Ok(done)
+        })
+    };
+}
+
+#[async_trait]
+impl<S: Source> Store for SqlStore<S> {
+    fn kind(&self) -> &'static str {
+        self.source.kind()
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.watch.health(self.source.connections())
+    }
+
+    async fn set_pool(&self, open_max: u32, idle_max: u32) {
+        self.source.set_pool(open_max, idle_max).await;
+    }
+
+    async fn migrate(&self) -> Stored<Migrated> {
+        let done = match timeout(schema::MIGRATE_MAX, self.source.migrate()).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::Unreachable(format!("not done in {} s", schema::MIGRATE_MAX.as_secs()))),
+        };
+        self.note(done)
+    }
+
+    async fn pulse(&self) -> Stored<Pulse> {
+        call!(self, Read, |session| keys::pulse(&mut session))
+    }
+
+    async fn keys_changed(&self, after: i64, limit: usize) -> Stored<Vec<KeyRow>> {
+        call!(self, Read, |session| keys::changed(&mut session, after, limit))
+    }
+
+    async fn keys(&self, after: u32, limit: usize) -> Stored<Vec<KeyRow>> {
+        call!(self, Read, |session| keys::list(&mut session, after, limit))
+    }
+
+    async fn key(&self, id: u32) -> Stored<Option<KeyRow>> {
+        call!(self, Read, |session| keys::one(&mut session, id))
+    }
+
+    async fn create_key(&self, key: &NewKey, replaces: Option<(u32, u64)>, audit: &AuditEntry) -> Stored<KeyRow> {
+        audited!(self, audit, |session| keys::create(&mut session, key, replaces))
+    }
+
+    async fn change_key(&self, id: u32, change: KeyChange, audit: &AuditEntry) -> Stored<KeyRow> {
+        audited!(self, audit, |session| keys::change(&mut session, id, change))
+    }
+
+    async fn tiers(&self) -> Stored<Vec<TierRow>> {
+        call!(self, Read, |session| keys::tiers(&mut session))
+    }
+
+    async fn put_tier(&self, tier: &TierRow, audit: &AuditEntry) -> Stored<()> {
+        audited!(self, audit, |session| keys::put_tier(&mut session, tier))
+    }
+
+    async fn parameters(&self) -> Stored<BTreeMap<String, String>> {
+        call!(self, Read, |session| parameters::parameters(&mut session))
+    }
+
+    async fn put_parameters(
+        &self,
+        changes: &BTreeMap<String, Option<String>>,
+        expected: &BTreeMap<String, Option<String>>,
+        audit: &[AuditEntry],
+    ) -> Stored<()> {
+        call!(self, Write, |session| parameters::put_parameters(&mut session, changes, expected, audit))
+    }
+
+    async fn note_reload(&self, audit: &AuditEntry) -> Stored<i64> {
+        audited!(self, audit, |session| parameters::note_reload(&mut session))
+    }
+
+    async fn asset_map(&self) -> Stored<Vec<AssetRow>> {
+        call!(self, Read, |session| parameters::asset_map(&mut session))
+    }
+
+    async fn put_asset_map(&self, exchange: &str, rows: &[AssetRow], audit: &AuditEntry) -> Stored<()> {
+        audited!(self, audit, |session| parameters::put_asset_map(&mut session, exchange, rows))
+    }
+
+    async fn add_month_use(&self, writer: &str, batch: i64, rows: &[MonthUse]) -> Stored<Vec<MonthUse>> {
+        call!(self, Write, |session| usage::add(&mut session, writer, batch, rows))
+    }
+
+    async fn month_use(&self, month: u32, keys: &[u32]) -> Stored<Vec<MonthUse>> {
+        call!(self, Read, |session| usage::of_month(&mut session, month, keys))
+    }
+
+    async fn audit(&self, entry: &AuditEntry) -> Stored<()> {
+        call!(self, Write, |session| parameters::audit(&mut session, entry))
+    }
+
+    async fn audit_page(&self, before: Option<i64>, limit: usize) -> Stored<Vec<(i64, AuditEntry)>> {
+        call!(self, Read, |session| parameters::audit_page(&mut session, before, limit))
+    }
+
+    async fn close(&self) {
+        self.source.close().await;
+    }
+}
