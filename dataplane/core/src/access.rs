@@ -13,10 +13,9 @@ mod table;
 
 pub use allowance::SecondState;
 pub use directory::{KeyDirectory, Keys};
+pub use gate::{Admitted, Caller, Gate, KeyMemo};
 pub use overlay::Amendment;
 pub use sharing::{KeySecond, Sharing};
-
-pub(crate) use gate::{Admitted, Caller, Gate, KeyMemo};
 
 use core::hint::black_box;
 use sha2::{Digest, Sha256};

@@ -11,7 +11,7 @@ use shared::moment::Moment;
 
 /// Which key it was, by its place in the directory of one epoch, and where its lease was found last.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KeyMemo {
+pub struct KeyMemo {
     slot: u32,
     /// 0 never is an epoch, so a memo of zeros is nobody's.
     epoch: u32,
@@ -25,13 +25,13 @@ impl KeyMemo {
 
 /// A known key that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
+pub struct Caller {
     /// Its number.
-    pub(crate) key: KeyId,
+    pub key: KeyId,
     /// Its limit per second.
-    pub(crate) limit: u32,
+    pub limit: u32,
     /// Requests it has left this second, after this one.
-    pub(crate) left: u32,
+    pub left: u32,
 }
 
 impl Caller {
@@ -41,15 +41,15 @@ impl Caller {
 
 /// The outcome of asking for one request: the caller, and why it was refused if it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Admitted {
+pub struct Admitted {
     /// Who asked; nobody when the key does not work.
-    pub(crate) caller: Caller,
+    pub caller: Caller,
     /// Why not.
-    pub(crate) refused: Option<Code>,
+    pub refused: Option<Code>,
 }
 
 /// One shard's view of keys.
-pub(crate) struct Gate {
+pub struct Gate {
     keys: Arc<KeyDirectory>,
     leases: Leases,
     /// Grows with each directory, so that memos of an older one are seen to be old.
@@ -60,7 +60,9 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(keys: Arc<KeyDirectory>, shards: u16) -> Self {
+    /// A shard's door to these keys; so many shards share each key's second.
+    #[must_use]
+    pub fn new(keys: Arc<KeyDirectory>, shards: u16) -> Self {
         let shards = u32::from(shards).max(1);
         let share = LEASE_SHARE * shards.max(keys.shards());
         Self { keys, leases: Leases::new(), epoch: 1, shards, share }
@@ -75,7 +77,8 @@ impl Gate {
     }
 
     /// The key with this text.
-    pub(crate) fn identify(&self, text: &[u8]) -> Option<KeyMemo> {
+    #[must_use]
+    pub fn identify(&self, text: &[u8]) -> Option<KeyMemo> {
         self.keys.slot_of_text(text).map(|slot| self.memo(slot))
     }
 
@@ -124,7 +127,7 @@ impl Gate {
 
     /// Asks for one request of the key behind a current memo. Charges it unless it is refused.
     #[inline]
-    pub(crate) fn admit(&mut self, memo: &mut KeyMemo, now: Moment) -> Admitted {
+    pub fn admit(&mut self, memo: &mut KeyMemo, now: Moment) -> Admitted {
         let checked = self.check(memo, now);
         if checked.refused.is_some() {
             return checked;
