@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod feeds;
+pub mod governor;
 pub mod keys;
 pub mod logging;
 pub mod orders;
