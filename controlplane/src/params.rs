@@ -4,8 +4,11 @@
 //! has set stands at the setting of its name, where there is one, else at its default. What a parameter does is known to
 //! whoever watches; here is known what it may be.
 
+pub mod apply;
 pub mod catalogue;
 pub mod check;
+pub mod desk;
+pub mod last_good;
 
 use crate::cache::CacheTimeouts;
 use shared::asset::Symbol;

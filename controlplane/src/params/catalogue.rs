@@ -125,6 +125,12 @@ impl Parameter {
         }
     }
 
+    /// Whether an empty text is none at all.
+    #[must_use]
+    pub const fn empty_is_unset(&self) -> bool {
+        matches!(self.kind, Kind::Assets | Kind::AdminKey)
+    }
+
     /// Whether its value must never be shown.
     #[must_use]
     pub const fn is_secret(&self) -> bool {

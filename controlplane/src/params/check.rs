@@ -224,8 +224,7 @@ impl Reader<'_> {
     /// The row of `parameter`, where one is set.
     fn row(&self, parameter: &Parameter) -> Option<&str> {
         let text = self.rows.parameters.get(parameter.name)?.trim();
-        let empty_is_unset = matches!(parameter.kind, Kind::Assets | Kind::AdminKey);
-        (!text.is_empty() || !empty_is_unset).then_some(text)
+        (!text.is_empty() || !parameter.empty_is_unset()).then_some(text)
     }
 
     /// The value of `parameter`, which `read` gives with its plainest text. One that is refused is a fault, and the default

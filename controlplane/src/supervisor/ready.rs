@@ -2,13 +2,11 @@
 
 use crate::feeds::simulator::Simulators;
 use crate::keys::DemoKeys;
+use crate::private_file;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Every bound address, and what serves on them.
@@ -54,7 +52,7 @@ pub fn write(
     }
     let remedy =
         || format!("cannot write the ready file {}: give a path in a directory that can be written", path.display());
-    replace(path, format!("{object}\n").as_bytes()).with_context(remedy)
+    private_file::replace(path, format!("{object}\n").as_bytes()).with_context(remedy)
 }
 
 fn demo_members(keys: &DemoKeys) -> [(String, Value); 5] {
@@ -67,23 +65,10 @@ fn demo_members(keys: &DemoKeys) -> [(String, Value); 5] {
     ]
 }
 
-/// Puts a new file with `bytes` in the place of `path`.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let beside = path.with_file_name(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    let written = file.write_all(bytes).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        // The first failure is the one to tell.
-        let _ = fs::remove_file(&beside);
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn addresses() -> Addresses {

@@ -12,12 +12,14 @@ pub struct ShardParameters {
     pub keep_alive_ms: u64,
     /// How long a request head may take from its first byte, ms.
     pub head_timeout_ms: u64,
+    /// How long a client may take nothing of its answer, ms.
+    pub write_stall_ms: u64,
 }
 
 impl Default for ShardParameters {
-    /// 315 s, above the load balancer's 300; 5 s.
+    /// 315 s, above the load balancer's 300; 5 s; 5 s.
     fn default() -> Self {
-        Self { keep_alive_ms: 315_000, head_timeout_ms: 5_000 }
+        Self { keep_alive_ms: 315_000, head_timeout_ms: 5_000, write_stall_ms: 5_000 }
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) mod request;
 pub(crate) mod route;
 
 use crate::access::{Admitted, Caller};
-use crate::limits::{SMALL_REPLY_MAX, WRITE_STALL_MS};
+use crate::limits::SMALL_REPLY_MAX;
 use crate::render::head::ConnectionField;
 use crate::render::problem::Problem;
 use crate::reply::ReplyBuffer;
@@ -67,7 +67,7 @@ impl Shard {
                 Progress::Closing => {
                     consumed = input.len();
                     connection.pending = Pending::Closed;
-                    break (Then::WriteAndClose, mono_ms + WRITE_STALL_MS);
+                    break (Then::WriteAndClose, mono_ms + self.parameters.write_stall_ms);
                 }
                 Progress::Partial if rest.is_empty() => break (Then::Read, mono_ms + self.parameters.keep_alive_ms),
                 Progress::Partial => {
@@ -76,14 +76,14 @@ impl Shard {
                     }
                     break (Then::Read, connection.head_began_mono_ms + self.parameters.head_timeout_ms);
                 }
-                Progress::NoRoom => break (Then::Write, mono_ms + WRITE_STALL_MS),
+                Progress::NoRoom => break (Then::Write, mono_ms + self.parameters.write_stall_ms),
                 // The wait ends by itself; the connection is given up only if its client then takes no answer.
                 Progress::Waiting { deadline_mono_ms } => {
                     break (Then::Wait, deadline_mono_ms.max(mono_ms) + self.parameters.keep_alive_ms);
                 }
                 Progress::HandOver => {
                     self.counters.hand_overs += 1;
-                    break (Then::HandOver, mono_ms + WRITE_STALL_MS);
+                    break (Then::HandOver, mono_ms + self.parameters.write_stall_ms);
                 }
             }
         };

@@ -74,9 +74,6 @@ pub const LONG_BODIES_MAX: usize = 64;
 /// See [`LONG_BODIES_MAX`].
 pub const LONG_BODIES_MIN: usize = 4;
 
-/// How long the peer may take nothing of a turn's output before the connection is given up, ms.
-pub const WRITE_STALL_MS: u64 = 5_000;
-
 /// Longest `/prices` body there can be, for the record: 1.5 MiB.
 const _: () = assert!(prices_body_max(ASSETS_MAX) < 1_600 * 1_024);
 const _: () = assert!(LEASE_SETS.is_power_of_two());

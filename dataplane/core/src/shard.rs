@@ -257,6 +257,13 @@ impl Shard {
         self.flush_usage();
     }
 
+    /// How long a client may take nothing of what is being sent to it, ms.
+    #[inline]
+    #[must_use]
+    pub const fn write_stall_ms(&self) -> u64 {
+        self.parameters.write_stall_ms
+    }
+
     /// Carries out an instruction of the control plane.
     pub fn apply(&mut self, command: ShardCommand) {
         match command {

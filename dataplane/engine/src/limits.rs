@@ -1,7 +1,5 @@
 //! Bounds of the engines, each with its arithmetic. What one connection or one shard may hold is decided here.
 
-/// How long a send may make no progress.
-pub(crate) use dataplane_core::limits::WRITE_STALL_MS;
 use dataplane_core::limits::{REQUEST_HEAD_MAX, TICKS_PER_DRAIN_MAX};
 use shared::limits::TICK_RING_CAPACITY;
 use tuning::ring_probe::{FILE_TABLE_ENTRIES, RECEIVE_BUFFER_BYTES};
@@ -41,7 +39,7 @@ pub(crate) const INPUTS_POOLED_MAX: usize = 512;
 pub(crate) const INPUT_POOLED_BYTES: usize = 32 * 1_024;
 
 /// Reply buffers of one shard in use at once: connections whose last reply is still being sent. 4,096 × 16 KiB = 64 MiB;
-/// past it connections stand in line for one that comes back, for `WRITE_STALL_MS` at most. A tick that releases a slab
+/// past it connections stand in line for one that comes back, for `ShardParameters::write_stall_ms` at most. A tick that releases a slab
 /// full of waiting requests is thus answered in four turns.
 pub(crate) const OUTPUTS_MAX: usize = 4_096;
 

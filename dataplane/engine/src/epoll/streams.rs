@@ -4,7 +4,7 @@ use super::watch::{Event, NOTHING, READABLE, WRITABLE};
 use super::{EpollLoop, Peer};
 use crate::connections::{Connection, Phase};
 use crate::handover::hand_over;
-use crate::limits::{INPUT_PAUSE_BYTES, LINGER_BYTES_MAX, LINGER_MS, WRITE_STALL_MS};
+use crate::limits::{INPUT_PAUSE_BYTES, LINGER_BYTES_MAX, LINGER_MS};
 use dataplane_core::shard::StreamToken;
 use shared::code::Code;
 use shared::moment::Moment;
@@ -120,7 +120,7 @@ impl EpollLoop {
         let Some(connection) = self.connections.get(token) else { return };
         match connection.stand_in_line(&mut self.buffers) {
             Ok(true) => {
-                self.connections.set_deadline(token, now.mono_ms() + WRITE_STALL_MS);
+                self.connections.set_deadline(token, now.mono_ms() + self.setup.shard.write_stall_ms());
                 self.watch_for(token, NOTHING);
             }
             Ok(false) => {}
@@ -139,7 +139,7 @@ impl EpollLoop {
     fn wait_for_room(&mut self, now: Moment, token: StreamToken, progress: bool) {
         let Some(connection) = self.connections.get(token) else { return };
         if progress || connection.io.interest != WRITABLE {
-            self.connections.set_deadline(token, now.mono_ms() + WRITE_STALL_MS);
+            self.connections.set_deadline(token, now.mono_ms() + self.setup.shard.write_stall_ms());
         }
         self.watch_for(token, WRITABLE);
     }

@@ -3,7 +3,7 @@
 use super::RivalLoop;
 use crate::connections::Phase;
 use crate::handover::hand_over;
-use crate::limits::{INPUT_PAUSE_BYTES, LINGER_BYTES_MAX, LINGER_MS, WRITE_STALL_MS};
+use crate::limits::{INPUT_PAUSE_BYTES, LINGER_BYTES_MAX, LINGER_MS};
 use dataplane_core::reply::ReplyBuffer;
 use dataplane_core::shard::StreamToken;
 use shared::code::Code;
@@ -157,7 +157,7 @@ impl RivalLoop {
             }
             if let Some((reply, sent)) = connection.lend() {
                 // Renewed by every send: a client that takes nothing is cut off.
-                self.connections.set_deadline(token, now.mono_ms() + WRITE_STALL_MS);
+                self.connections.set_deadline(token, now.mono_ms() + self.setup.shard.write_stall_ms());
                 return Next::Send(Outgoing { reply, sent });
             }
             match connection.phase {
@@ -232,7 +232,7 @@ impl RivalLoop {
     fn stand_in_line(&mut self, now: Moment, token: StreamToken) -> Next {
         let Some(connection) = self.connections.get(token) else { return Next::Close };
         match connection.stand_in_line(&mut self.buffers) {
-            Ok(true) => self.connections.set_deadline(token, now.mono_ms() + WRITE_STALL_MS),
+            Ok(true) => self.connections.set_deadline(token, now.mono_ms() + self.setup.shard.write_stall_ms()),
             Ok(false) => {}
             Err(_exhausted) => return self.close_early(token),
         }

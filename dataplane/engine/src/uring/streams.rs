@@ -8,7 +8,7 @@ use super::operation::{self, File, Kind};
 use super::ring::Completion;
 use crate::connections::{Buffers, Connection, Phase};
 use crate::handover::hand_over;
-use crate::limits::{LINGER_BYTES_MAX, LINGER_MS, WRITE_STALL_MS};
+use crate::limits::{LINGER_BYTES_MAX, LINGER_MS};
 use dataplane_core::shard::{Shard, StreamToken};
 use shared::code::Code;
 use shared::moment::Moment;
@@ -246,7 +246,7 @@ impl UringLoop<'_> {
         // SAFETY: the output is neither touched nor freed while `sending` is set, which only its completion clears; at
         // the end of the loop nothing is freed before the kernel holds no operation.
         unsafe { self.ring.push(&entry) };
-        self.connections.set_deadline(token, self.now.mono_ms() + WRITE_STALL_MS);
+        self.connections.set_deadline(token, self.now.mono_ms() + self.setup.shard.write_stall_ms());
     }
 
     /// One step of a connection that has nothing to send.
@@ -286,7 +286,7 @@ impl UringLoop<'_> {
     fn stand_in_line(&mut self, token: StreamToken) -> Next {
         let Some(connection) = self.connections.get(token) else { return Next::Gone };
         match connection.stand_in_line(&mut self.buffers) {
-            Ok(true) => self.connections.set_deadline(token, self.now.mono_ms() + WRITE_STALL_MS),
+            Ok(true) => self.connections.set_deadline(token, self.now.mono_ms() + self.setup.shard.write_stall_ms()),
             Ok(false) => {}
             Err(_exhausted) => {
                 self.close_early(token);

@@ -53,7 +53,8 @@ fn an_idle_connection_is_closed_after_its_keep_alive() {
 #[test]
 fn a_client_that_never_reads_is_closed_and_holds_up_nobody() {
     on_each_engine(|engine| {
-        let rig = Rig::priced(engine);
+        let parameters = ShardParameters { write_stall_ms: 300, ..ShardParameters::default() };
+        let rig = Rig::priced_as(Wish { parameters, ..Wish::of(engine) });
         let stalled = rig.connect();
         let mut good = rig.connect();
         let heap = request("BTC", "").repeat(1_000);
