@@ -1,6 +1,8 @@
 //! `GET /metrics`: the counters in Prometheus' text form.
 //!
-//! Labels are shards, venues and codes, all few; never a key, an address or an asset.
+//! Labels are shards, venues, codes, ranks and kinds, all few; never a key, an address or an asset.
+
+mod backing;
 
 use super::{ApiState, Shared, health};
 use crate::feeds::status::VenueStatus;
@@ -9,6 +11,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use dataplane_core::counters::ShardCounters;
 use dataplane_core::feed::VenueCounters;
+use dataplane_core::governor::RANKS;
 use dataplane_engine::{LagHistogram, ShardStats};
 use shared::code::Code;
 use shared::venue::Venue;
@@ -70,6 +73,7 @@ fn render(state: &ApiState) -> String {
     node(&mut text, state);
     shards(&mut text, &state.plane.stats());
     feeds(&mut text, state);
+    backing::cache(&mut text, &*state.cache);
     let (requests, records) = state.usage.total();
     text.one("tb_usage_requests_total", Kind::Counter, "Requests counted as usage.", requests);
     text.one("tb_usage_records_total", Kind::Counter, "Usage records they came in.", records);
@@ -93,7 +97,7 @@ fn node(text: &mut Exposition, state: &ApiState) {
 /// A metric that several things of a kind have: its name, kind, help, and where it stands.
 type Each<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
-const PER_SHARD: [Each<ShardStats>; 19] = [
+const PER_SHARD: [Each<ShardStats>; 22] = [
     ("tb_http_requests_total", Kind::Counter, "HTTP requests answered.", |shard| shard.counters.http_requests),
     ("tb_answered_total", Kind::Counter, "Requests answered with a price.", |shard| shard.counters.answered),
     ("tb_datagrams_total", Kind::Counter, "Datagrams received.", |shard| shard.counters.datagrams),
@@ -118,6 +122,13 @@ const PER_SHARD: [Each<ShardStats>; 19] = [
         shard.receive_buffers_short
     }),
     ("tb_completion_overflows_total", Kind::Counter, "Completion queue overflows.", |shard| shard.completion_overflows),
+    ("tb_http_failed_total", Kind::Counter, "HTTP requests answered with a 5xx.", |shard| shard.counters.http_failed),
+    ("tb_active_connections", Kind::Gauge, "Connections with a request in the last one to two seconds.", |shard| {
+        shard.counters.active
+    }),
+    ("tb_active_connections_max", Kind::Gauge, "Active connections a shard may have now.", |shard| {
+        shard.counters.active_max
+    }),
     ("tb_shard_turned_mono_ms", Kind::Gauge, "When the loop last turned, ms since boot.", |shard| shard.turned_mono_ms),
 ];
 
@@ -135,6 +146,9 @@ fn shards(text: &mut Exposition, stats: &[ShardStats]) {
     };
     let refused = Code::ALL.into_iter().map(|code| (format!("code=\"{}\"", code.name()), refused(code)));
     text.family("tb_refused_total", Kind::Counter, "Requests refused, by code.", refused);
+    let shed = |rank: usize| stats.iter().map(|shard| shard.counters.shed[rank]).sum::<u64>();
+    let shed = (0..RANKS).map(|rank| (format!("rank=\"{rank}\""), shed(rank)));
+    text.family("tb_shed_total", Kind::Counter, "Requests shed by the governor, by the tier's rank.", shed);
 }
 
 /// From the receipt of a venue's frame until a shard had the price made of it, over all shards.
