@@ -21,7 +21,10 @@ pub use self::plane::{FeedView, Plane, RunningPlane};
 use self::caller::AdminGate;
 use self::problem::Problem;
 use crate::cache::Cache;
+use crate::keys::desk::KeyDesk;
+use crate::params::desk::ParameterDesk;
 use crate::prices::PriceBoard;
+use crate::store::Store;
 use crate::usage::UsageLedger;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -29,7 +32,6 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use dataplane_core::access::Keys;
 use shared::asset::AssetDirectory;
 use shared::code::Code;
 use std::sync::Arc;
@@ -66,15 +68,19 @@ pub struct ApiState {
     /// Every asset, as of now.
     pub assets: watch::Receiver<Arc<AssetDirectory>>,
     /// Every key.
-    pub keys: Keys,
+    pub keys: Arc<KeyDesk>,
     /// Every price.
     pub prices: Arc<PriceBoard>,
     /// What every key has asked.
     pub usage: Arc<UsageLedger>,
     /// The administrator's gate.
     pub admin: AdminGate,
+    /// The database.
+    pub store: Arc<dyn Store>,
     /// The cache that nodes share.
     pub cache: Arc<dyn Cache>,
+    /// The parameters.
+    pub params: Arc<ParameterDesk>,
     /// Whether the process is going away.
     pub draining: Arc<AtomicBool>,
 }

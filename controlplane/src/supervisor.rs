@@ -20,9 +20,12 @@ use crate::cache::{self, CacheTimeouts};
 use crate::config::Settings;
 use crate::feeds::simulator::Simulators;
 use crate::feeds::{self, Feeds, FeedsSetup, instruments};
-use crate::keys::{self, DemoKeys};
+use crate::keys::DemoKeys;
+use crate::keys::desk::{DeskSetup, KeyDesk};
+use crate::keys::pulse::OnReloads;
 use crate::logging;
 use crate::orders::Orders;
+use crate::params::apply::Hands;
 use crate::prices::PriceBoard;
 use crate::usage::UsageLedger;
 use anyhow::{Context, anyhow, bail};
@@ -74,6 +77,8 @@ struct Service {
     housekeeping: Housekeeping,
     hand_overs: parts::HandOvers,
     listeners: JoinSet<()>,
+    /// What the key desk does in the background.
+    key_tasks: JoinSet<()>,
 }
 
 /// Starts the service, runs it until it is told to stop, and stops it.
@@ -149,27 +154,51 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         Some(demo) => Some(parts::simulators(&settings, demo.seed).await?),
         None => None,
     };
-    let sources = parts::sources(&settings, simulators.as_ref());
+    let store = parts::store(&settings).await?;
+    let cache = cache::open(settings.cache_url.as_ref(), CacheTimeouts::default())?;
+    let params = parts::parameters(&settings, &store, &cache)?;
+    let begun_with = params.current();
+    let sources = parts::sources(&settings, &begun_with, simulators.as_ref());
     let catalogue = instruments::load(&sources).await.map_err(|why| anyhow!(why))?;
-    let keys = keys::directory(settings.keys.clone(), plan.shards.len());
-    let plane = parts::data_plane(&settings, &plan, catalogue.directory(), Arc::clone(&keys), demo.is_some())?;
+    let keys = KeyDesk::new(DeskSetup {
+        store: Arc::clone(&store),
+        cache: Arc::clone(&cache),
+        node: settings.node.clone(),
+        shards: plan.shards.len(),
+        fixed: settings.keys.clone(),
+        mode: begun_with.mode,
+        data_dir: settings.data_dir.clone(),
+    });
+    let plane =
+        parts::data_plane(&settings, &begun_with, &plan, catalogue.directory(), keys.current(), demo.is_some())?;
     let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));
     let state = Arc::new(ApiState {
         facts: parts::facts(&settings, demo.is_some()),
         plane: Box::new(RunningPlane { plane: Arc::clone(&plane), plan }),
         feeds: Box::new(Arc::clone(&feeds)),
         assets: feeds.directory(),
-        keys,
+        keys: Arc::clone(&keys),
         prices: Arc::new(PriceBoard::new(plane.take_ticks())),
         usage: Arc::new(UsageLedger::new(plane.take_usage())),
-        admin: AdminGate::new(settings.admin_key.clone()),
-        cache: cache::open(settings.cache_url.as_ref(), CacheTimeouts::default())?,
+        admin: AdminGate::new(settings.admin_key.clone()).or_of(params.watch()),
+        store,
+        cache,
+        params: Arc::clone(&params),
         draining: Arc::new(AtomicBool::new(false)),
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;
     let housekeeping = Housekeeping::start(Arc::clone(&plane), Arc::clone(&state))?;
     let orders: Arc<dyn Orders> = Arc::<DataPlane>::clone(&plane);
-    tokio::spawn(parts::forward_directories(orders, feeds.directory()));
+    tokio::spawn(parts::forward_directories(Arc::clone(&orders), feeds.directory()));
+    keys.attach(Arc::clone(&orders));
+    let following = Arc::clone(&params);
+    let on_reloads: OnReloads = Arc::new(move |reloads| {
+        let following = Arc::clone(&following);
+        Box::pin(async move { following.follow(reloads).await })
+    });
+    let key_tasks = keys.run(params.watch(), on_reloads, Arc::clone(&state.usage));
+    let hands = Hands { orders, feeds: Arc::<Feeds>::clone(&feeds), log_level: logging::set_level };
+    tokio::spawn(params.serve(hands, begun_with));
     let addresses = ports.addresses(&plane)?;
     let listeners = ports.serve(&state);
     if demo.is_some() {
@@ -183,5 +212,5 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         announce(&addresses, keys)?;
     }
     tracing::info!(lpo_tcp = %addresses.lpo_tcp, lpo_udp = %addresses.lpo_udp, engine = addresses.engine, "serving");
-    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners })
+    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, key_tasks })
 }

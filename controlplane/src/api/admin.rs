@@ -3,6 +3,9 @@
 //! Every area has a file with its own routes; here they are put together, and here is what holds for all of them: who is
 //! admitted, before anything of the request is looked at, and how large a body may be.
 
+mod audit;
+mod params;
+
 use super::problem::{AdminCode, Problem};
 use super::{ApiState, Shared};
 use axum::extract::rejection::BytesRejection;
@@ -37,6 +40,8 @@ pub fn routes() -> Router<Arc<ApiState>> {
         .route("/admin/feeds", get(feeds))
         .route("/admin/engine", get(engine))
         .route("/admin/usage", get(usage))
+        .merge(params::routes())
+        .merge(audit::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

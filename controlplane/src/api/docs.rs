@@ -73,7 +73,7 @@ pub(super) fn methods(path: &str) -> HeaderValue {
 }
 
 /// Everything this version answers; what takes GET takes HEAD too.
-pub(super) const ENDPOINTS: [Endpoint; 14] = [
+pub(super) const ENDPOINTS: [Endpoint; 21] = [
     endpoint("/price?asset=BTC", Port::Price, Key::Caller, "One price. allow_stale=1 takes an old one too."),
     endpoint(
         "/price?asset=BTC&newer_than=SEQ&wait_ms=N",
@@ -99,6 +99,33 @@ pub(super) const ENDPOINTS: [Endpoint; 14] = [
     endpoint("/admin/feeds", Port::Both, Key::Admin, "Each venue's session, and what became of its quotes."),
     endpoint("/admin/engine", Port::Both, Key::Admin, "The engine and why, who runs where, every shard's counters."),
     endpoint("/admin/usage?after=ID&limit=N", Port::Both, Key::Admin, "Totals of each key since the process started."),
+    endpoint(
+        "/admin/params",
+        Port::Both,
+        Key::Admin,
+        "Every parameter: value in force, row, origin, default, bounds, meaning, effect.",
+    ),
+    endpoint(
+        "PUT /admin/params?reload=1",
+        Port::Both,
+        Key::Admin,
+        "Changes rows, all or none: {\"name\":\"value\"}, null unsets; in force at the next reload, or with reload=1 at once.",
+    ),
+    endpoint(
+        "/admin/reload-params",
+        Port::Both,
+        Key::Admin,
+        "Validates the rows and brings them into force on every node.",
+    ),
+    endpoint("POST /admin/reload-params", Port::Both, Key::Admin, "The same."),
+    endpoint(
+        "/admin/system-mode?mode=performance",
+        Port::Both,
+        Key::Admin,
+        "Writes a whole profile and brings it into force: performance, standard or demo.",
+    ),
+    endpoint("POST /admin/system-mode?mode=performance", Port::Both, Key::Admin, "The same."),
+    endpoint("/admin/audit?before=ID&limit=N", Port::Both, Key::Admin, "Who changed what, when; newest first."),
     endpoint("/livez", Port::Everywhere, Key::Nobody, "200 while every shard's loop turns."),
     endpoint(
         "/readyz",

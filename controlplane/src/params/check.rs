@@ -85,6 +85,15 @@ impl ParameterFault {
         }
     }
 
+    /// A value that is no text.
+    #[must_use]
+    pub fn of_type(name: &str, value: &str) -> Self {
+        match name::find(name) {
+            Some(parameter) => Self::breaking(parameter, value, format!("a JSON string: {}", parameter.bounds())),
+            None => Self::unknown(name),
+        }
+    }
+
     fn asset_row(row: &AssetRow, bounds: &str) -> Self {
         Self {
             name: "exchange_asset_map".to_owned(),

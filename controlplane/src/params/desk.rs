@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -97,12 +97,12 @@ pub struct Reloaded {
 }
 
 /// What a change of rows did.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Put {
     /// Rows that changed.
     pub stored: Vec<Change>,
-    /// What the reload did, where one was asked for.
-    pub reloaded: Option<Reloaded>,
+    /// What the reload did, where one was asked for; when it failed the rows are stored all the same.
+    pub reloaded: Option<Result<Reloaded, DeskError>>,
 }
 
 /// Why the desk did not do what was asked. What was in force is in force.
@@ -120,6 +120,15 @@ impl From<StoreError> for DeskError {
     }
 }
 
+/// What reloads of this node have come to since its start; those that follow another node's are among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeskCounts {
+    /// Sets taken over.
+    pub reloads: u64,
+    /// Sets refused for what stood in them.
+    pub refused: u64,
+}
+
 /// See the module.
 pub struct ParameterDesk {
     store: Arc<dyn Store>,
@@ -134,6 +143,8 @@ pub struct ParameterDesk {
     seen: AtomicI64,
     /// Whether the cache lacks what is in force.
     config_due: AtomicBool,
+    reloads: AtomicU64,
+    refused: AtomicU64,
     /// Whoever changes anything has it.
     turn: tokio::sync::Mutex<()>,
 }
@@ -160,6 +171,8 @@ impl ParameterDesk {
             force,
             seen: AtomicI64::new(UNSEEN),
             config_due: AtomicBool::new(false),
+            reloads: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             turn: tokio::sync::Mutex::new(()),
         }))
     }
@@ -180,6 +193,21 @@ impl ParameterDesk {
     #[must_use]
     pub fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.present.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What reloads have come to.
+    #[must_use]
+    pub fn counts(&self) -> DeskCounts {
+        DeskCounts { reloads: self.reloads.load(Ordering::Relaxed), refused: self.refused.load(Ordering::Relaxed) }
+    }
+
+    /// [`check`], counting what is refused.
+    fn judge(&self, rows: &Rows) -> Result<Checked, Vec<ParameterFault>> {
+        let checked = check(rows, &self.base);
+        if checked.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        checked
     }
 
     /// Takes the store's set into use as soon as it can be had, then keeps `app:config` in the cache; never ends. `hands`
@@ -233,7 +261,7 @@ impl ParameterDesk {
     async fn catch_up(&self) -> Stored<()> {
         let _turn = self.turn.lock().await;
         let (rows, reloads) = self.read().await?;
-        match check(&rows, &self.base) {
+        match self.judge(&rows) {
             Ok(checked) => {
                 let reloaded = self.take_over(&rows, checked, Source::Store).await;
                 tell(reloaded.not_applied);
@@ -280,7 +308,7 @@ impl ParameterDesk {
 
     async fn reload_in_turn(&self, caller: &str) -> Result<Reloaded, DeskError> {
         let (rows, reloads) = self.read().await?;
-        let checked = check(&rows, &self.base).map_err(DeskError::Faults)?;
+        let checked = self.judge(&rows).map_err(DeskError::Faults)?;
         let changed = changes(&self.in_force().checked, &checked);
         let side = |pick: fn(&Change) -> &Option<String>| -> String {
             json!(changed.iter().map(|change| (change.name.as_str(), pick(change))).collect::<BTreeMap<_, _>>())
@@ -297,7 +325,7 @@ impl ParameterDesk {
     /// Changes rows (`None` unsets), all or none, after the set has been found valid as it would then stand.
     ///
     /// # Errors
-    /// Every fault of that set, or the store's. With `reload` a failure after the change says so: see [`Put`].
+    /// Every fault of that set, or the store's; nothing has changed then.
     pub async fn put(
         &self,
         changes: &BTreeMap<String, Option<String>>,
@@ -306,7 +334,7 @@ impl ParameterDesk {
     ) -> Result<Put, DeskError> {
         let _turn = self.turn.lock().await;
         let stored = self.store_rows(changes, "params.put", caller).await?;
-        let reloaded = if reload { Some(self.reload_in_turn(caller).await?) } else { None };
+        let reloaded = if reload { Some(self.reload_in_turn(caller).await) } else { None };
         Ok(Put { stored, reloaded })
     }
 
@@ -318,7 +346,7 @@ impl ParameterDesk {
         let _turn = self.turn.lock().await;
         let changes = catalogue::profile(mode).map(|(name, text)| (name.to_owned(), text)).collect();
         let stored = self.store_rows(&changes, "mode.set", caller).await?;
-        Ok(Put { stored, reloaded: Some(self.reload_in_turn(caller).await?) })
+        Ok(Put { stored, reloaded: Some(self.reload_in_turn(caller).await) })
     }
 
     async fn store_rows(
@@ -388,6 +416,7 @@ impl ParameterDesk {
         *self.present.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(InForce { checked, source, since_ms });
         self.force.send_replace(parameters);
         if source == Source::Store {
+            self.reloads.fetch_add(1, Ordering::Relaxed);
             let (last_good, rows) = (self.last_good.clone(), rows.clone());
             // It says by itself when it cannot be written.
             let _ = tokio::task::spawn_blocking(move || last_good.write(&rows)).await;

@@ -2,19 +2,23 @@
 
 use super::ready::Addresses;
 use crate::api::{ApiState, NodeFacts, health_router, listen, public_router};
+use crate::cache::Cache;
 use crate::config::{Role, Settings, without_effect};
-use crate::feeds::instruments::Sources;
-use crate::feeds::plan::Wanted;
+use crate::feeds::instruments::{Sources, wanted};
 use crate::feeds::simulator::{SimulatorSettings, Simulators};
+use crate::logging;
 use crate::orders::Orders;
+use crate::params::Parameters;
+use crate::params::check::Base;
+use crate::params::desk::{DeskSetup, ParameterDesk};
+use crate::store::{self, Store};
 use anyhow::{Context, anyhow};
 use crossbeam_channel::bounded;
 use dataplane_core::access::Keys;
-use dataplane_core::command::{ShardCommand, ShardParameters};
-use dataplane_core::feed::{FeedInput, FeedParameters};
+use dataplane_core::command::ShardCommand;
+use dataplane_core::feed::FeedInput;
 use dataplane_engine::{CONNECTIONS_MAX, DataPlane, DataPlaneSetup, Engine, EngineChoice};
-use shared::asset::{AssetDirectory, Symbol};
-use shared::venue::Venue;
+use shared::asset::AssetDirectory;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -30,7 +34,6 @@ use tuning::clock;
 use tuning::core_plan::CorePlan;
 use tuning::cpus::AllowedCpus;
 use tuning::sockets::Limit;
-use venues::assets::{ALWAYS, default_assets};
 
 /// How long a demo waits for its first prices before it says that it is there. They come within a second or two; on a
 /// busy machine it says so all the same, and `/readyz` and each answer tell the rest.
@@ -51,9 +54,6 @@ pub fn say_hello(settings: &Settings, plan: &CorePlan) {
     }
     if let Some(warning) = plan.warning() {
         tracing::warn!("{warning}");
-    }
-    if settings.keys.is_empty() {
-        tracing::warn!("no API key is known: every price read will be refused; add [[keys]] to the settings file");
     }
     if settings.admin_key.is_none() {
         tracing::warn!("ADMIN_KEY is not set: /admin admits nobody");
@@ -78,10 +78,44 @@ pub async fn simulators(settings: &Settings, seed: u64) -> anyhow::Result<Simula
     Simulators::start(&wanted).await.context("the simulated exchanges did not start")
 }
 
+/// The database, taken into use: a file of our own is given its schema here; a server's is the operator's to `migrate`.
+/// Nothing is waited for, and one that cannot be used now costs no price.
+pub async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    let store = store::open(&settings.database, settings.data_dir.as_deref())?;
+    if store.kind() == "sqlite"
+        && let Err(why) = store.migrate().await
+    {
+        tracing::error!(%why, "the SQLite file cannot be used: check TB_DATA_DIR or DATABASE_URL, and start again");
+    }
+    Ok(store)
+}
+
+/// The desk of parameters, with what is in force until the store answers.
+pub fn parameters(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    cache: &Arc<dyn Cache>,
+) -> anyhow::Result<Arc<ParameterDesk>> {
+    let desk = ParameterDesk::new(DeskSetup {
+        store: Arc::clone(store),
+        cache: Arc::clone(cache),
+        node: settings.node.clone(),
+        base: Base::of(settings),
+        data_dir: settings.data_dir.as_deref(),
+    });
+    let desk = desk.map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow!("the settings do not fit together: {}", faults.join("; "))
+    })?;
+    // The last good copy may say another level than the settings that the log was started with.
+    let _ = logging::set_level(desk.current().log_level);
+    Ok(desk)
+}
+
 /// What the feeds are made of.
-pub fn sources(settings: &Settings, simulators: Option<&Simulators>) -> Sources {
+pub fn sources(settings: &Settings, parameters: &Parameters, simulators: Option<&Simulators>) -> Sources {
     Sources {
-        wanted: wanted(settings),
+        wanted: wanted(&parameters.prewarm),
         venues: settings.venues,
         settings: settings.venue_settings,
         overrides: simulators.map_or_else(|| settings.endpoints.clone(), Simulators::overrides),
@@ -90,30 +124,15 @@ pub fn sources(settings: &Settings, simulators: Option<&Simulators>) -> Sources 
     }
 }
 
-/// Every asset of every list, set or built in, and those that are always needed.
-fn wanted(settings: &Settings) -> Vec<Wanted> {
-    let symbol = |name: &&str| Symbol::new(name.as_bytes());
-    let mut wanted = Vec::new();
-    for venue in Venue::ALL {
-        let symbols = match &settings.prewarm[venue.index()] {
-            Some(list) => list.clone(),
-            None => default_assets(venue).iter().filter_map(symbol).collect(),
-        };
-        wanted.extend(symbols.into_iter().map(|symbol| Wanted { symbol, prewarmed: true }));
-    }
-    wanted.extend(ALWAYS.iter().filter_map(symbol).map(|symbol| Wanted { symbol, prewarmed: false }));
-    wanted
-}
-
 /// Starts the data plane and says which engine it runs, and why.
 pub fn data_plane(
     settings: &Settings,
+    parameters: &Parameters,
     plan: &CorePlan,
     assets: Arc<AssetDirectory>,
     keys: Keys,
     simulated: bool,
 ) -> anyhow::Result<Arc<DataPlane>> {
-    let fresh_ms = u64::try_from(settings.fresh.as_millis()).unwrap_or(u64::MAX);
     let plane = DataPlane::start(DataPlaneSetup {
         engine: settings.engine,
         bind: settings.bind,
@@ -124,8 +143,8 @@ pub fn data_plane(
         connections_max: CONNECTIONS_MAX,
         assets,
         keys,
-        shard_parameters: ShardParameters::default(),
-        feed_parameters: FeedParameters { fresh_ms, ..FeedParameters::default() },
+        shard_parameters: parameters.of_shards(),
+        feed_parameters: parameters.of_feed(),
         simulated,
     })?;
     let (engine, reason) = (plane.engine().name(), plane.engine_reason());

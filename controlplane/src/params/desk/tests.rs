@@ -299,7 +299,7 @@ async fn a_change_is_stored_when_the_whole_set_would_do() {
     assert_eq!(bench.desk.current().db_max_open, 150, "not before a reload");
     let put = bench.put(&[("db_max_open_conns", "10")], true).await.expect("good");
     assert_eq!(put.stored, []);
-    assert_eq!(put.reloaded.map(|reloaded| reloaded.changed.len()), Some(2));
+    assert_eq!(put.reloaded.map(|reloaded| reloaded.expect("good").changed.len()), Some(2));
     assert_eq!(bench.desk.current().db_max_open, 10);
     let expected = ["admin params.reload ", "admin params.put db_max_open_conns", "admin params.put db_max_idle_conns"];
     assert_eq!(bench.actions().await, expected);
@@ -435,7 +435,11 @@ async fn an_administrator_s_key_opens_and_shows_nowhere() {
     let canaries = ["canary-key-0123456789", "canary-key-9876543210"];
     for canary in canaries {
         let put = bench.put(&[("ADMIN_KEY", canary)], true).await.expect("good");
-        assert_eq!(put.reloaded.map(|reloaded| reloaded.changed.len()), Some(1), "another key is a change");
+        assert_eq!(
+            put.reloaded.map(|reloaded| reloaded.expect("good").changed.len()),
+            Some(1),
+            "another key is a change"
+        );
     }
     let row = bench.store.inner.parameters().await.expect("rows")["ADMIN_KEY"].clone();
     assert!(row.starts_with("sha256:") && !row.contains("canary"));
@@ -457,7 +461,7 @@ async fn what_cannot_be_applied_is_told() {
     let bench = Bench::new().await;
     bench.ear.deaf.store(true, Ordering::Relaxed);
     let put = bench.put(&[("cache_ttl_seconds", "30"), ("log_level", "trace")], true).await.expect("good");
-    let told = put.reloaded.expect("a reload").not_applied;
+    let told = put.reloaded.expect("a reload").expect("good").not_applied;
     assert!(
         told.len() == 2 && told[0].starts_with("cache_ttl_seconds") && told[1].starts_with("log_level"),
         "{told:?}"
