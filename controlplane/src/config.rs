@@ -13,10 +13,9 @@ pub(crate) use self::check::{ADMIN_KEY_LENGTH, PREWARM_ASSETS_MAX, log_level, sy
 use self::fault::Fault;
 use self::layers::{Layers, Profile, SettingArgs};
 use crate::feeds::endpoint::EndpointOverrides;
-use crate::keys::Secret;
+use crate::keys::{FixedKey, Secret};
 use dataplane_engine::EngineChoice;
 use shared::asset::Symbol;
-use shared::key::KeyRecord;
 use shared::venue::{VENUE_COUNT, VenueSet};
 use std::ffi::OsString;
 use std::fmt;
@@ -123,7 +122,7 @@ pub struct Settings {
     /// `*_PREWARM_ASSETS` by venue; `None`: the built-in list.
     pub prewarm: [Option<Vec<Symbol>>; VENUE_COUNT],
     /// `[[keys]]` of the settings file.
-    pub keys: Vec<KeyRecord>,
+    pub keys: Vec<FixedKey>,
 }
 
 /// Settings that the process cannot start with: every fault there is.

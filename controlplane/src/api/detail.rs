@@ -67,9 +67,10 @@ pub async fn price(State(state): Shared, Query(query): Query<Vec<(String, String
         return Problem::saying(Code::NotFound, WHERE).into_response();
     }
     let now = clock::now();
+    let keys = state.keys.current();
     let caller = match has_body(&headers) {
         true => Err(Code::BodyNotAllowed),
-        false => identify(&state.keys, key_text(&headers), Permissions::PRICES, now),
+        false => identify(&keys, key_text(&headers), Permissions::PRICES, now),
     };
     let (record, answer) = match caller {
         Ok(record) => (Some(record), answer(&state, record, &query, &headers, now).await),
@@ -106,7 +107,7 @@ async fn answer(
     headers: &HeaderMap,
     now: Moment,
 ) -> Result<(Symbol, Response), Refused> {
-    admit(&state.keys, record, now).map_err(|code| (None, code.into()))?;
+    admit(&state.keys.current(), record, now).map_err(|code| (None, code.into()))?;
     let wanted = wanted(query).map_err(|code| (None, code.into()))?;
     let problem = |code: Code| Problem::saying(code, format!("{}: {}", wanted.symbol.as_str(), usual_detail(code)));
     let about = |code: Code| (Some(wanted.symbol), problem(code));
@@ -242,7 +243,7 @@ fn rate_fields(state: &ApiState, record: &KeyRecord, now: Moment, response: &mut
     let limit = record.limit_per_second;
     let left = match response.status() {
         StatusCode::TOO_MANY_REQUESTS => 0,
-        _ => state.keys.remaining(record.id, now.mono_ms()).unwrap_or(0),
+        _ => state.keys.current().remaining(record.id, now.mono_ms()).unwrap_or(0),
     };
     if response.status() != StatusCode::TOO_MANY_REQUESTS && u64::from(left) * 5 >= u64::from(limit) {
         return;

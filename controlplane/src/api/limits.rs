@@ -14,12 +14,13 @@ use tuning::clock;
 /// allowance. What shards hold as leases counts as used, so `remaining` errs on the low side.
 pub async fn own(State(state): Shared, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let now = clock::now();
-    let record = identify(&state.keys, key_text(&headers), 0, now)?;
+    let keys = state.keys.current();
+    let record = identify(&keys, key_text(&headers), 0, now)?;
     state.usage.drain();
     Ok(Json(json!({
         "key_id": record.id.0,
         "limit_per_second": record.limit_per_second,
-        "remaining": state.keys.remaining(record.id, now.mono_ms()),
+        "remaining": keys.remaining(record.id, now.mono_ms()),
         "window_ms": 1_000,
         "expires_at_ms": Some(record.expires_at_ms).filter(|time| *time != 0),
         "since_ms": state.facts.started_time_ms,

@@ -1,7 +1,9 @@
 //! The routes, asked one request at a time, over a data plane that says what a test wants.
 
 mod admin;
+mod keys;
 mod metrics;
+mod params;
 
 use super::caller::AdminGate;
 use super::plane::{FeedView, Plane};
@@ -10,7 +12,7 @@ use crate::cache::Cache;
 use crate::cache::in_process::InProcessCache;
 use crate::feeds::board::Counters;
 use crate::feeds::status::{FeedsStatus, VenueStatus};
-use crate::keys::{self, Secret};
+use crate::keys::Secret;
 use crate::params::check::Base;
 use crate::params::desk::{DeskSetup, ParameterDesk};
 use crate::prices::PriceBoard;
@@ -21,14 +23,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use bytemuck::Zeroable;
-use dataplane_core::access::hash_text;
 use dataplane_core::counters::ShardCounters;
 use dataplane_core::feed::{Exclusion, FeedCounters, VenueDetail};
 use dataplane_engine::{Engine, ShardStats};
 use serde_json::{Value, json};
 use shared::asset::{AssetDirectory, AssetId, Symbol};
 use shared::code::Code;
-use shared::key::{KeyId, KeyRecord, Permissions};
+use shared::key::KeyId;
 use shared::price::Price;
 use shared::quote::Currency;
 use shared::tick::{SPREAD_UNKNOWN, TICK_STALE, Tick};
@@ -190,15 +191,6 @@ impl Bench {
         for (name, prewarmed) in [("BTC", true), ("ETH", true), ("SOL", false)] {
             directory.add(symbol(name), prewarmed, venues);
         }
-        let record = |id, text: &str, expires_at_ms| KeyRecord {
-            id: KeyId(id),
-            hash: hash_text(text.as_bytes()),
-            limit_per_second: 2,
-            expires_at_ms,
-            permissions: Permissions(Permissions::PRICES),
-            udp_secret: [0; 16],
-            rank: 3,
-        };
         let facts = NodeFacts {
             node: "n1".to_owned(),
             role: "LPO",
@@ -215,7 +207,7 @@ impl Bench {
             plane: Box::new(self.plane),
             feeds: Box::new(SaidFeeds),
             assets: tokio::sync::watch::channel(Arc::new(directory)).1,
-            keys: keys::directory(vec![record(1, KEY, 0), record(2, EXPIRED, 1)], 1),
+            keys: keys::desk(&store, &cache),
             prices: Arc::new(self.board),
             usage: Arc::new(UsageLedger::new(Vec::new())),
             admin: AdminGate::new(Some(Secret::new(ADMIN.to_owned()))).or_of(params.watch()),

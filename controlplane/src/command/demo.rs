@@ -4,7 +4,7 @@ use super::{environment, print};
 use crate::config::layers::{Profile, SettingArgs};
 use crate::keys::DemoKeys;
 use crate::supervisor::{self, Addresses, Demo};
-use crate::{config, keys};
+use crate::config;
 use clap::Args;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -25,11 +25,11 @@ pub struct DemoArgs {
 /// Serves simulated prices until told to stop.
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let mut settings = config::load(Profile::Demo, &args.settings, environment)?;
-    let (keys, mut records) = DemoKeys::make(settings.admin_key.take());
+    let (keys, mut fixed) = DemoKeys::make(settings.admin_key.take());
     settings.admin_key = Some(keys.admin.clone());
     // Of two keys with one number the first counts: the demo's own.
-    records.append(&mut settings.keys);
-    settings.keys = records;
+    fixed.append(&mut settings.keys);
+    settings.keys = fixed;
     let demo = Demo { keys, seed: args.seed };
     supervisor::run(supervisor::Order {
         settings,
@@ -54,7 +54,7 @@ fn announce(addresses: &Addresses, demo: &DemoKeys) -> anyhow::Result<()> {
     if let Some(control) = addresses.lrs_tcp {
         let _ = writeln!(text, "  control   http://{control}/limits");
     }
-    let _ = writeln!(text, "  demo key  {key}  ({} requests per second)", keys::DEMO_LIMIT_PER_SECOND);
+    let _ = writeln!(text, "  demo key  {key}  (3 requests per second; 1,000 in performance mode)");
     let _ =
         writeln!(text, "\n  curl -H 'Authorization: Bearer {key}' 'http://{}/price?asset=BTC'\n", addresses.lpo_tcp);
     text.push_str("More keys, and the simulated exchanges' addresses: --ready-file FILE. Ctrl-C stops it.\n");

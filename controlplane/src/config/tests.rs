@@ -139,27 +139,33 @@ fn a_file_s_own_faults_are_told_too() {
 #[test]
 fn keys_come_from_the_file() {
     let hash = "ab".repeat(32);
-    let key = |id: &str, more: &str| format!("[[keys]]\nid = {id}\nlimit = 1000\n{more}\n");
+    let table = |id: &str, more: &str| format!("[[keys]]\nid = {id}\nlimit = 1000\n{more}\n");
     let good =
-        key("7", &format!("sha256 = \"{hash}\"\nudp_secret = \"{}\"\npermissions = [\"prices\"]", "0f".repeat(16)));
+        table("7", &format!("sha256 = \"{hash}\"\nudp_secret = \"{}\"\npermissions = [\"prices\"]", "0f".repeat(16)));
     let settings = load_file(&good, &[]).expect("a good key");
-    assert_eq!((settings.keys[0].id, settings.keys[0].limit_per_second), (KeyId(7), 1000));
-    assert_eq!((settings.keys[0].hash, settings.keys[0].udp_secret), ([0xab; 32], [0x0f; 16]));
+    let key = &settings.keys[0];
+    assert_eq!((key.record.id, key.limit_per_second, key.permissions), (KeyId(7), Some(1000), Some(1)));
+    assert_eq!((key.record.hash, key.record.udp_secret), ([0xab; 32], [0x0f; 16]));
+    let tiered = format!("[[keys]]\nid = 7\nsha256 = \"{hash}\"\ntier = \"pro\"\n");
+    let key = &load_file(&tiered, &[]).expect("a key of a tier").keys[0];
+    assert_eq!((key.tier.as_deref(), key.limit_per_second, key.permissions), (Some("pro"), None, None));
 
     let sha = format!("sha256 = \"{hash}\"");
     let other = format!("sha256 = \"{}\"", "cd".repeat(32));
     for (text, expected) in [
-        (key("0", &sha), &["keys[0].id"][..]),
-        (key("4294967296", &sha), &["keys[0].id"]),
-        (key("1", ""), &["keys[0].sha256"]),
-        (key("1", "sha256 = \"ab\""), &["keys[0].sha256"]),
-        (key("1", &sha) + &key("1", &other), &["keys[1].id"]),
-        (key("1", &sha) + &key("2", &sha), &["keys[1].sha256"]),
-        (key("1", &format!("{sha}\nudp_secret = \"canary\"")), &["keys[0].udp_secret"]),
-        (key("1", &format!("{sha}\npermissions = [\"all\"]")), &["keys[0].permissions"]),
-        (key("1", &format!("{sha}\nexpires_at_ms = -1")), &["keys[0].expires_at_ms"]),
-        (key("1", &format!("{sha}\ntext = \"tb_live_canary\"")), &["keys[0].text"]),
-        (key("1", &sha).replace("limit = 1000", "limit = 16000001"), &["keys[0].limit"]),
+        (table("0", &sha), &["keys[0].id"][..]),
+        (table("4294967296", &sha), &["keys[0].id"]),
+        (table("1", ""), &["keys[0].sha256"]),
+        (table("1", "sha256 = \"ab\""), &["keys[0].sha256"]),
+        (table("1", &sha) + &table("1", &other), &["keys[1].id"]),
+        (table("1", &sha) + &table("2", &sha), &["keys[1].sha256"]),
+        (table("1", &format!("{sha}\nudp_secret = \"canary\"")), &["keys[0].udp_secret"]),
+        (table("1", &format!("{sha}\npermissions = [\"all\"]")), &["keys[0].permissions"]),
+        (table("1", &format!("{sha}\nexpires_at_ms = -1")), &["keys[0].expires_at_ms"]),
+        (table("1", &format!("{sha}\ntext = \"tb_live_canary\"")), &["keys[0].text"]),
+        (table("1", &sha).replace("limit = 1000", "limit = 16000001"), &["keys[0].limit"]),
+        (table("1", &sha).replace("limit = 1000", ""), &["keys[0].limit"]),
+        (table("1", &format!("{sha}\ntier = \"\"")), &["keys[0].tier"]),
         ("keys = 1\n".to_owned(), &["keys"]),
     ] {
         let result = load_file(&text, &[]);

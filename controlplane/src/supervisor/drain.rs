@@ -45,7 +45,8 @@ pub async fn drain(service: Service, wait: Duration) {
 
 /// Closes what is open and saves what can be saved.
 pub async fn flush(service: Service) {
-    let Service { plane, feeds, simulators, state, housekeeping, hand_overs, mut listeners, .. } = service;
+    let Service { plane, feeds, simulators, state, housekeeping, hand_overs, mut listeners, mut key_tasks, .. } =
+        service;
     if timeout(CLOSE_MAX, feeds.stop()).await.is_err() {
         tracing::warn!("venue sessions did not close in time");
     }
@@ -57,6 +58,7 @@ pub async fn flush(service: Service) {
         tracing::error!("the data plane did not stop cleanly");
     }
     listeners.abort_all();
+    key_tasks.abort_all();
     hand_overs.stop();
     if let Some(simulators) = simulators {
         // They end with the process in any case.

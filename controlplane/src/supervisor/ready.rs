@@ -95,7 +95,7 @@ mod tests {
         write(&path, &addresses(), Some(&keys), None).expect("written");
         let object: Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
         assert_eq!((&object["lpo_tcp"], &object["lrs_udp"]), (&json!("127.0.0.1:8080"), &Value::Null));
-        assert_eq!((&object["shards"], &object["udp_key_id"]), (&json!(2), &json!(2)));
+        assert_eq!((&object["shards"], &object["udp_key_id"]), (&json!(2), &json!(u32::MAX)));
         assert_eq!(object["demo_key"], keys.demo.reveal());
         assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing is left beside it");

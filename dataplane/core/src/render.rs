@@ -7,6 +7,7 @@ pub(crate) mod head;
 pub(crate) mod problem;
 pub(crate) mod ready;
 
+pub use date::month_of;
 pub use problem::{retry_after_s, usual_detail};
 
 use crate::limits::PRICE_BODY_MAX;

@@ -34,6 +34,13 @@ pub(crate) const fn seconds_to_next_month(wall_ms: u64) -> u64 {
     (days_in_month(year, month) - day) * DAY_S + DAY_S - seconds % DAY_S
 }
 
+/// Which calendar month it is (UTC): year × 12 + month − 1.
+#[must_use]
+pub const fn month_of(wall_ms: u64) -> u32 {
+    let (year, month, _) = civil(wall_ms / 1_000 / DAY_S);
+    (year * 12 + month - 1) as u32
+}
+
 /// The `Date` field's text. Years beyond 9999 are shown as 9999.
 pub(crate) fn http_date(wall_ms: u64) -> DateText {
     const WEEKDAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
@@ -84,6 +91,10 @@ mod tests {
             [(0, 31 * DAY_S), (951_782_400, DAY_S), (951_868_799, 1), (4_107_456_000, DAY_S), (1_798_761_599, 1)]
         {
             assert_eq!(seconds_to_next_month(seconds * 1_000), expected, "{seconds}");
+            let month = month_of(seconds * 1_000);
+            assert_eq!(month_of((seconds + expected) * 1_000 - 1), month, "{seconds}");
+            assert_eq!(month_of((seconds + expected) * 1_000), month + 1, "{seconds}");
         }
+        assert_eq!(month_of(1_795_300_000_000), 2026 * 12 + 10, "22 November 2026");
     }
 }

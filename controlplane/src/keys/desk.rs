@@ -1,0 +1,307 @@
+//! The key desk: every key of this node, from the settings file and the store, as one directory that everybody watches.
+//!
+//! A change made here is in force at once on this node's shards; one made elsewhere is found by the pulse. Without the
+//! store nothing can be changed, and everything that is known goes on working. How a directory is made is in `book`, when
+//! in `follow`; what a price read asks of it is not known here.
+
+mod book;
+mod follow;
+mod mirror;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use self::book::Line;
+use super::copy;
+use super::issue::{Issued, Issuer, ListWish, list};
+use super::pulse::Beat;
+use super::rules::{FixedKey, Rules, first_tiers};
+use super::wish::KeyWish;
+use crate::cache::Cache;
+use crate::orders::Orders;
+use crate::params::SystemMode;
+use crate::store::{KeyRow, Store, StoreError, Stored, TierRow};
+use dataplane_core::access::{KeyDirectory, Keys};
+use shared::key::KeyId;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tuning::clock;
+
+/// What a desk is made of.
+pub struct DeskSetup {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The cache, for programs beside this one.
+    pub cache: Arc<dyn Cache>,
+    /// This node's name.
+    pub node: String,
+    /// Shards that will take leases.
+    pub shards: usize,
+    /// Keys that do not come from the store. Of two with one number or one text the first counts.
+    pub fixed: Vec<FixedKey>,
+    /// The mode at start.
+    pub mode: SystemMode,
+    /// Where the last good copy of the stored keys is kept; `None`: nowhere.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The desk.
+pub struct KeyDesk {
+    store: Arc<dyn Store>,
+    cache: Arc<dyn Cache>,
+    node: String,
+    shards: usize,
+    fixed: BTreeMap<u32, FixedKey>,
+    fixed_ids: HashSet<u32>,
+    fixed_hashes: HashSet<[u8; 32]>,
+    rules: RwLock<Rules>,
+    keys: watch::Sender<Keys>,
+    beats: watch::Sender<Beat>,
+    orders: OnceLock<Arc<dyn Orders>>,
+    /// Held by whoever makes the next directory of the present one, which takes milliseconds: in blocking threads alone.
+    line: Mutex<Line>,
+    copy: Option<PathBuf>,
+}
+
+/// What became of a key that was to be read anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalidated {
+    /// It works, as it is stored now.
+    Works,
+    /// It does not work: revoked, expired, or of no tier.
+    WorksNot,
+    /// The store cannot be asked: the key is refused until it can.
+    Held(StoreError),
+}
+
+/// What the desk counts, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeskCounters {
+    /// Keys in force.
+    pub keys: usize,
+    /// Of these, changed since the directory's large part was built.
+    pub changed: usize,
+    /// Whether the store's keys have been read whole since start.
+    pub loaded: bool,
+    /// Directories published since start.
+    pub published: u64,
+    /// Whether the store answered the last time it was asked for its pulse.
+    pub store_is_there: bool,
+    /// Pulses that were not answered since start.
+    pub pulse_failures: u64,
+}
+
+impl KeyDesk {
+    /// A desk with the fixed keys and those of the last good copy, if there is one. Blocks: a second for a million keys.
+    #[must_use]
+    pub fn new(setup: DeskSetup) -> Arc<Self> {
+        let DeskSetup { store, cache, node, shards, fixed, mode, data_dir } = setup;
+        let mut desk = Self {
+            store,
+            cache,
+            node,
+            shards,
+            fixed: BTreeMap::new(),
+            fixed_ids: HashSet::new(),
+            fixed_hashes: HashSet::new(),
+            rules: RwLock::new(Rules::new(first_tiers(), mode)),
+            keys: watch::Sender::new(Arc::new(KeyDirectory::default())),
+            beats: watch::Sender::new(Beat::default()),
+            orders: OnceLock::new(),
+            line: Mutex::default(),
+            copy: data_dir.map(|data_dir| data_dir.join(copy::FILE_NAME)),
+        };
+        for key in fixed {
+            let is_new = !desk.fixed.contains_key(&key.record.id.0) && desk.fixed_hashes.insert(key.record.hash);
+            if is_new {
+                desk.fixed_ids.insert(key.record.id.0);
+                desk.fixed.insert(key.record.id.0, key);
+            }
+        }
+        desk.begin();
+        Arc::new(desk)
+    }
+
+    /// Tells shards of every directory from now on. They must have been started with [`KeyDesk::current`].
+    pub fn attach(&self, orders: Arc<dyn Orders>) {
+        // A second call would be a bug without effect.
+        let _ = self.orders.set(orders);
+    }
+
+    /// The directory in force.
+    #[must_use]
+    pub fn current(&self) -> Keys {
+        Arc::clone(&self.keys.borrow())
+    }
+
+    /// Every directory as it comes into force.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Keys> {
+        self.keys.subscribe()
+    }
+
+    /// What the pulse says, each time.
+    #[must_use]
+    pub fn beats(&self) -> watch::Receiver<Beat> {
+        self.beats.subscribe()
+    }
+
+    /// The tiers in force.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<TierRow> {
+        self.rules().tiers().to_vec()
+    }
+
+    /// Requests per calendar month that a key may make; 0: no bound.
+    #[must_use]
+    pub fn limit_per_month(&self, id: KeyId) -> u64 {
+        self.rules().limit_per_month(id)
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn counters(&self) -> DeskCounters {
+        let keys = self.current();
+        let beat = self.beats.borrow();
+        let line = self.line();
+        DeskCounters {
+            keys: keys.len(),
+            changed: keys.changed(),
+            loaded: line.loaded,
+            published: line.published,
+            store_is_there: beat.is_there(),
+            pulse_failures: beat.failures,
+        }
+    }
+
+    /// Makes a key; it works when this answers.
+    ///
+    /// # Errors
+    /// Those of the store; nothing is changed then, unless it could not say whether it was.
+    pub async fn create(self: &Arc<Self>, wish: KeyWish, caller: &'static str) -> Stored<Issued> {
+        let desk = Arc::clone(self);
+        whole(async move {
+            let issued = desk.issuer(caller).create(&wish, clock::now().wall_ms).await?;
+            desk.take_over(vec![issued.row.clone()]).await;
+            Ok(issued)
+        })
+        .await
+    }
+
+    /// Makes a key in place of another, which works on for `overlap_ms`.
+    ///
+    /// # Errors
+    /// See [`Issuer::rotate`].
+    pub async fn rotate(self: &Arc<Self>, id: u32, overlap_ms: u64, caller: &'static str) -> Stored<(Issued, KeyRow)> {
+        let desk = Arc::clone(self);
+        whole(async move {
+            let (issued, old) = desk.issuer(caller).rotate(id, overlap_ms, clock::now().wall_ms).await?;
+            desk.take_over(vec![issued.row.clone(), old.clone()]).await;
+            Ok((issued, old))
+        })
+        .await
+    }
+
+    /// Revokes a key: refused on every shard of this node when this answers.
+    ///
+    /// # Errors
+    /// See [`Issuer::revoke`].
+    pub async fn revoke(self: &Arc<Self>, id: u32, caller: &'static str) -> Stored<KeyRow> {
+        let desk = Arc::clone(self);
+        whole(async move {
+            let row = desk.issuer(caller).revoke(id, clock::now().wall_ms).await?;
+            if !desk.fixed_ids.contains(&id) {
+                desk.current().refuse(KeyId(id));
+            }
+            desk.take_over(vec![row.clone()]).await;
+            Ok(row)
+        })
+        .await
+    }
+
+    /// Stored keys by number, and where to go on.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(&self, wish: &ListWish) -> Stored<(Vec<KeyRow>, Option<u32>)> {
+        list(&*self.store, wish, clock::now().wall_ms).await
+    }
+
+    /// Drops a key from the cache and from every shard at once, and reads it anew. `None`: nobody knows it.
+    pub async fn invalidate(self: &Arc<Self>, id: u32) -> Option<Invalidated> {
+        let desk = Arc::clone(self);
+        let done = whole(async move {
+            desk.current().refuse(KeyId(id));
+            desk.forget(id).await;
+            let known = desk.current().find_id(KeyId(id)).is_some();
+            if let Some(fixed) = desk.fixed.get(&id) {
+                // It stands as the settings file says, which was read at start.
+                desk.current().admit_again(fixed.record.id);
+                return Ok(Some(Invalidated::Works));
+            }
+            match desk.store.key(id).await {
+                Ok(Some(row)) => {
+                    desk.take_over(vec![row]).await;
+                    let works = desk.current().find_id(KeyId(id)).is_some();
+                    Ok(Some(if works { Invalidated::Works } else { Invalidated::WorksNot }))
+                }
+                Ok(None) => {
+                    desk.take_out(id).await;
+                    Ok(known.then_some(Invalidated::WorksNot))
+                }
+                Err(why) => {
+                    desk.line().held.insert(id);
+                    Ok(Some(Invalidated::Held(why)))
+                }
+            }
+        });
+        done.await.unwrap_or_else(|why| Some(Invalidated::Held(why)))
+    }
+
+    fn issuer(&self, caller: &'static str) -> Issuer<'_> {
+        Issuer { store: &*self.store, node: &self.node, caller, taken: &self.fixed_ids }
+    }
+
+    /// Takes rows into force that this node has just changed or read on somebody's wish.
+    async fn take_over(self: &Arc<Self>, rows: Vec<KeyRow>) {
+        let ids: Vec<u32> = rows.iter().map(|row| row.id).collect();
+        let desk = Arc::clone(self);
+        self.blocking(move || desk.apply_own(&rows)).await;
+        self.mirror(&ids).await;
+    }
+
+    async fn take_out(self: &Arc<Self>, id: u32) {
+        let desk = Arc::clone(self);
+        self.blocking(move || desk.remove(id)).await;
+    }
+
+    async fn blocking(&self, work: impl FnOnce() + Send + 'static) {
+        if let Err(fault) = spawn_blocking(work).await
+            && fault.is_panic()
+        {
+            tracing::error!("making a key directory failed, which is a bug: the one before stays in force");
+        }
+    }
+
+    fn rules(&self) -> std::sync::RwLockReadGuard<'_, Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules_mut(&self) -> std::sync::RwLockWriteGuard<'_, Rules> {
+        self.rules.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self) -> std::sync::MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries work through in a task of its own: whoever asked for it may go away in between.
+async fn whole<T: Send + 'static>(work: impl Future<Output = Stored<T>> + Send + 'static) -> Stored<T> {
+    let ended = tokio::spawn(work).await;
+    ended.unwrap_or_else(|_| Err(StoreError::Unreachable("the process is stopping".to_owned())))
+}

@@ -1,0 +1,214 @@
+//! When the desk looks into the store, and when it builds anew: its one background task.
+
+use super::super::pulse::{self, Beat, OnReloads};
+use super::KeyDesk;
+use super::book::AMEND_MAX;
+use crate::params::Parameters;
+use crate::store::{KeyRow, PAGE_MAX, Stored};
+use crate::usage::UsageLedger;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::time::Instant;
+
+/// Changed keys beyond which the large part of the directory is built anew, in the background. Amending so many takes a
+/// millisecond or two.
+const MERGE_AT: usize = 2_048;
+
+/// Keys to be read anew that are asked for with one beat.
+const HELD_PER_BEAT: usize = 64;
+
+/// Followed changes that are written to the cache at a time; a larger wave is left to what is used.
+const MIRRORED_MAX: usize = PAGE_MAX;
+
+/// Least time between two copies, and what is added for each key: of a million keys one is written every 25 s, which
+/// keeps a disk busy for a fiftieth of its time.
+const COPY_EVERY: Duration = Duration::from_secs(5);
+const COPY_PER_KEY: Duration = Duration::from_micros(20);
+
+/// What the task remembers.
+struct Following {
+    building: Option<JoinHandle<()>>,
+    /// Whether tiers or mode have changed since the last build was begun.
+    is_stale: bool,
+    copying: Option<JoinHandle<()>>,
+    /// Directories that had been published when the last copy was begun.
+    copied: u64,
+    copy_not_before: Instant,
+}
+
+impl Following {
+    /// Waits for a build that is under way.
+    async fn end_building(&mut self) {
+        if let Some(building) = self.building.take() {
+            // A build that panicked has published nothing.
+            let _ = building.await;
+        }
+    }
+}
+
+/// Follows the store and the mode.
+async fn follow(desk: Arc<KeyDesk>, mut parameters: watch::Receiver<Arc<Parameters>>) {
+    let mut beats = desk.beats();
+    let mut following =
+        Following { building: None, is_stale: false, copying: None, copied: 0, copy_not_before: Instant::now() };
+    loop {
+        tokio::select! {
+            beat = beats.changed() => if beat.is_err() { return },
+            mode = parameters.changed() => if mode.is_err() { return },
+        }
+        let mode = parameters.borrow_and_update().mode;
+        following.is_stale |= desk.rules_mut().change(None, mode);
+        let beat = beats.borrow_and_update().clone();
+        // The pulse says in the log when the store is away; what was not read now is read with a later beat.
+        if let Err(why) = desk.take_beat(&beat, &mut following).await {
+            tracing::debug!("the keys were not read: {why}");
+        }
+        desk.keep_up(&mut following);
+    }
+}
+
+impl KeyDesk {
+    /// Starts what the desk does in the background: pulse, following, mirror. Dropping the set ends it.
+    #[must_use]
+    pub fn run(
+        self: &Arc<Self>,
+        parameters: watch::Receiver<Arc<Parameters>>,
+        on_reloads: OnReloads,
+        usage: Arc<UsageLedger>,
+    ) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pulse::run(Arc::clone(&self.store), on_reloads, self.beats.clone()));
+        tasks.spawn(follow(Arc::clone(self), parameters));
+        tasks.spawn(Arc::clone(self).mirror_used(usage));
+        tasks
+    }
+
+    /// Reads what has changed up to `pulse`.
+    async fn catch_up(self: &Arc<Self>, pulse: i64) -> Stored<()> {
+        let (mut seen, loaded) = {
+            let line = self.line();
+            (line.seen, line.loaded)
+        };
+        // Numbers that went back are another database, or an older state of this one.
+        if !loaded || pulse < seen {
+            return self.load(pulse).await;
+        }
+        let mut changed = 0;
+        while seen < pulse {
+            let page = self.store.keys_changed(seen, PAGE_MAX).await?;
+            let is_last = page.len() < PAGE_MAX;
+            changed += page.len();
+            if changed > AMEND_MAX {
+                return self.load(pulse).await;
+            }
+            seen = page.last().map_or(pulse, |row| row.change);
+            if is_last {
+                seen = seen.max(pulse);
+            }
+            self.take_page(page, seen).await;
+        }
+        Ok(())
+    }
+
+    async fn take_page(self: &Arc<Self>, page: Vec<KeyRow>, seen: i64) {
+        let ids: Vec<u32> = page.iter().map(|row| row.id).collect();
+        let desk = Arc::clone(self);
+        self.blocking(move || {
+            let news = page.iter().filter_map(|row| desk.news(row)).collect();
+            desk.apply(news, seen);
+        })
+        .await;
+        if ids.len() < MIRRORED_MAX {
+            // The cache is for others: nobody waits for it here.
+            let desk = Arc::clone(self);
+            tokio::spawn(async move { desk.mirror(&ids).await });
+        }
+    }
+
+    /// Reads everything.
+    async fn load(self: &Arc<Self>, pulse: i64) -> Stored<()> {
+        let began = Instant::now();
+        let tiers = self.store.tiers().await?;
+        let (mut news, mut seen) = (Vec::new(), 0);
+        loop {
+            let page = self.store.keys_changed(seen, PAGE_MAX).await?;
+            news.extend(page.iter().filter_map(|row| self.news(row)));
+            seen = page.last().map_or(seen, |row| row.change);
+            if page.len() < PAGE_MAX {
+                break;
+            }
+        }
+        let desk = Arc::clone(self);
+        self.blocking(move || {
+            let mode = desk.rules().mode();
+            desk.rules_mut().change(Some(tiers), mode);
+            desk.replace_all(news, seen.max(pulse));
+        })
+        .await;
+        let keys = self.current().len();
+        tracing::info!(keys, took_ms = began.elapsed().as_millis(), "the keys have been read from the database");
+        Ok(())
+    }
+
+    /// Reads anew who was to be, while the store could not be asked.
+    async fn read_held(self: &Arc<Self>) -> Stored<()> {
+        let held: Vec<u32> = self.line().held.iter().copied().take(HELD_PER_BEAT).collect();
+        for id in held {
+            match self.store.key(id).await? {
+                Some(row) => self.take_over(vec![row]).await,
+                None => self.take_out(id).await,
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_beat(self: &Arc<Self>, beat: &Beat, following: &mut Following) -> Stored<()> {
+        let Some(pulse) = beat.pulse.filter(|_| beat.is_there()) else { return Ok(()) };
+        let (seen, loaded) = {
+            let line = self.line();
+            (line.seen, line.loaded)
+        };
+        if pulse.keys != seen || !loaded {
+            if !loaded || pulse.keys < seen {
+                following.end_building().await;
+            }
+            let tiers = self.store.tiers().await?;
+            let mode = self.rules().mode();
+            // A key whose tier there was not is in no directory: only the store has it.
+            let is_whole = self.rules().len() <= self.current().len();
+            if self.rules_mut().change(Some(tiers), mode) {
+                following.is_stale = true;
+                if !is_whole {
+                    self.line().loaded = false;
+                }
+            }
+            self.catch_up(pulse.keys).await?;
+        }
+        self.read_held().await
+    }
+
+    /// Begins what is due and not under way.
+    fn keep_up(self: &Arc<Self>, following: &mut Following) {
+        following.building.take_if(|building| building.is_finished());
+        if following.building.is_none() && (following.is_stale || self.current().changed() > MERGE_AT) {
+            following.is_stale = false;
+            let desk = Arc::clone(self);
+            following.building = Some(spawn_blocking(move || desk.rebuild()));
+        }
+        let (published, loaded) = {
+            let line = self.line();
+            (line.published, line.loaded)
+        };
+        let due = self.copy.is_some() && loaded && published != following.copied;
+        let idle = following.copying.as_ref().is_none_or(JoinHandle::is_finished);
+        if due && idle && Instant::now() >= following.copy_not_before {
+            following.copied = published;
+            let keys = u32::try_from(self.current().len()).unwrap_or(u32::MAX);
+            following.copy_not_before = Instant::now() + COPY_EVERY + COPY_PER_KEY * keys;
+            let desk = Arc::clone(self);
+            following.copying = Some(spawn_blocking(move || desk.write_copy()));
+        }
+    }
+}
