@@ -4,6 +4,7 @@
 //! admitted, before anything of the request is looked at, and how large a body may be.
 
 mod audit;
+mod keys;
 mod params;
 
 use super::problem::{AdminCode, Problem};
@@ -40,6 +41,7 @@ pub fn routes() -> Router<Arc<ApiState>> {
         .route("/admin/feeds", get(feeds))
         .route("/admin/engine", get(engine))
         .route("/admin/usage", get(usage))
+        .merge(keys::routes())
         .merge(params::routes())
         .merge(audit::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

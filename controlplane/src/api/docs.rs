@@ -73,7 +73,7 @@ pub(super) fn methods(path: &str) -> HeaderValue {
 }
 
 /// Everything this version answers; what takes GET takes HEAD too.
-pub(super) const ENDPOINTS: [Endpoint; 21] = [
+pub(super) const ENDPOINTS: [Endpoint; 28] = [
     endpoint("/price?asset=BTC", Port::Price, Key::Caller, "One price. allow_stale=1 takes an old one too."),
     endpoint(
         "/price?asset=BTC&newer_than=SEQ&wait_ms=N",
@@ -99,6 +99,34 @@ pub(super) const ENDPOINTS: [Endpoint; 21] = [
     endpoint("/admin/feeds", Port::Both, Key::Admin, "Each venue's session, and what became of its quotes."),
     endpoint("/admin/engine", Port::Both, Key::Admin, "The engine and why, who runs where, every shard's counters."),
     endpoint("/admin/usage?after=ID&limit=N", Port::Both, Key::Admin, "Totals of each key since the process started."),
+    endpoint(
+        "/admin/keys?after=ID&limit=N&tier=NAME&state=active",
+        Port::Both,
+        Key::Admin,
+        "Stored keys by number, without secrets; the header Link leads on.",
+    ),
+    endpoint(
+        "POST /admin/keys",
+        Port::Both,
+        Key::Admin,
+        "Makes a key: {\"name\", \"tier\"}, and perhaps \"limit_per_second\", \"limit_per_month\", \"permissions\", \
+         \"expires_time_ms\". Its text and UDP secret are in this answer alone.",
+    ),
+    endpoint(
+        "POST /admin/keys/{id}/rotate",
+        Port::Both,
+        Key::Admin,
+        "Makes a key in place of another, which works on for {\"overlap_hours\"}: 24, at most 720.",
+    ),
+    endpoint("POST /admin/keys/{id}/revoke", Port::Both, Key::Admin, "Refuses a key from now on, on every node."),
+    endpoint("/admin/key-status?key_id=ID", Port::Both, Key::Admin, "How a key is stored, and how this node sees it."),
+    endpoint(
+        "/admin/invalidate-key?key_id=ID",
+        Port::Both,
+        Key::Admin,
+        "Drops a key from cache and shards at once, and reads it anew from the database.",
+    ),
+    endpoint("POST /admin/invalidate-key?key_id=ID", Port::Both, Key::Admin, "The same."),
     endpoint(
         "/admin/params",
         Port::Both,

@@ -21,7 +21,7 @@ use super::wish::KeyWish;
 use crate::cache::Cache;
 use crate::orders::Orders;
 use crate::params::SystemMode;
-use crate::store::{KeyRow, Store, StoreError, Stored, TierRow};
+use crate::store::{AuditEntry, KeyRow, Store, StoreError, Stored, TierRow};
 use dataplane_core::access::{KeyDirectory, Keys};
 use shared::key::KeyId;
 use std::collections::{BTreeMap, HashSet};
@@ -162,6 +162,13 @@ impl KeyDesk {
         self.rules().limit_per_month(id)
     }
 
+    /// Name of the key's tier; `None` where it has none.
+    #[must_use]
+    pub fn tier(&self, id: KeyId) -> Option<String> {
+        let rules = self.rules();
+        rules.get(id.0).and_then(|rule| rules.tier_name(rule)).map(str::to_owned)
+    }
+
     /// What it counts.
     #[must_use]
     pub fn counters(&self) -> DeskCounters {
@@ -231,13 +238,25 @@ impl KeyDesk {
         list(&*self.store, wish, clock::now().wall_ms).await
     }
 
+    /// Whether a key stands in the settings file.
+    #[must_use]
+    pub fn is_fixed_id(&self, id: u32) -> bool {
+        self.fixed_ids.contains(&id)
+    }
+
     /// Drops a key from the cache and from every shard at once, and reads it anew. `None`: nobody knows it.
-    pub async fn invalidate(self: &Arc<Self>, id: u32) -> Option<Invalidated> {
+    ///
+    /// # Errors
+    /// Those of the store, for a key that this node does not know.
+    pub async fn invalidate(self: &Arc<Self>, id: u32, caller: &'static str) -> Stored<Option<Invalidated>> {
         let desk = Arc::clone(self);
-        let done = whole(async move {
+        whole(async move {
             desk.current().refuse(KeyId(id));
             desk.forget(id).await;
             let known = desk.current().find_id(KeyId(id)).is_some();
+            if known {
+                desk.note_invalidation(id, caller).await;
+            }
             if let Some(fixed) = desk.fixed.get(&id) {
                 // It stands as the settings file says, which was read at start.
                 desk.current().admit_again(fixed.record.id);
@@ -253,13 +272,30 @@ impl KeyDesk {
                     desk.take_out(id).await;
                     Ok(known.then_some(Invalidated::WorksNot))
                 }
+                Err(why) if !known => Err(why),
                 Err(why) => {
                     desk.line().held.insert(id);
                     Ok(Some(Invalidated::Held(why)))
                 }
             }
-        });
-        done.await.unwrap_or_else(|why| Some(Invalidated::Held(why)))
+        })
+        .await
+    }
+
+    /// A key is invalidated whether the store takes the audit row or not: refusing must always be possible.
+    async fn note_invalidation(&self, id: u32, caller: &'static str) {
+        let entry = AuditEntry {
+            time_ms: clock::now().wall_ms,
+            node: self.node.clone(),
+            caller: caller.to_owned(),
+            action: "key.invalidate".to_owned(),
+            target: id.to_string(),
+            before: "null".to_owned(),
+            after: "null".to_owned(),
+        };
+        if let Err(why) = self.store.audit(&entry).await {
+            tracing::warn!(key_id = id, caller, %why, "a key was invalidated, and its audit row is missing");
+        }
     }
 
     fn issuer(&self, caller: &'static str) -> Issuer<'_> {

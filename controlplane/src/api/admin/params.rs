@@ -125,7 +125,7 @@ async fn mode(
 }
 
 /// The router gives HEAD to whoever takes GET, but HEAD must change nothing.
-fn refuse_head(method: &Method) -> Result<(), Problem> {
+pub(super) fn refuse_head(method: &Method) -> Result<(), Problem> {
     if method == Method::HEAD { Err(Problem::from(Code::MethodNotAllowed)) } else { Ok(()) }
 }
 
