@@ -21,6 +21,7 @@ pub use self::plane::{FeedView, Plane, RunningPlane};
 use self::caller::AdminGate;
 use self::problem::Problem;
 use crate::cache::Cache;
+use crate::governor::Governor;
 use crate::keys::desk::KeyDesk;
 use crate::params::desk::ParameterDesk;
 use crate::prices::PriceBoard;
@@ -81,6 +82,8 @@ pub struct ApiState {
     pub cache: Arc<dyn Cache>,
     /// The parameters.
     pub params: Arc<ParameterDesk>,
+    /// The governor of active connections.
+    pub governor: Governor,
     /// Whether the process is going away.
     pub draining: Arc<AtomicBool>,
 }

@@ -133,17 +133,15 @@ impl Governor {
         Self { status, task }
     }
 
-    /// What it has decided last, and whatever it will.
+    /// What it has decided last.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<GovernorStatus> {
-        self.status.clone()
+    pub fn status(&self) -> GovernorStatus {
+        *self.status.borrow()
     }
 
     /// Ends it. The shards keep the bounds they have; there is nothing to save.
-    pub async fn stop(self) {
+    pub fn stop(&self) {
         self.task.abort();
-        // Cancelled, as asked.
-        let _ = self.task.await;
     }
 }
 

@@ -22,7 +22,6 @@ use crate::feeds::simulator::Simulators;
 use crate::feeds::{self, Feeds, FeedsSetup, instruments};
 use crate::keys::DemoKeys;
 use crate::keys::desk::{DeskSetup, KeyDesk};
-use crate::keys::pulse::OnReloads;
 use crate::logging;
 use crate::orders::Orders;
 use crate::params::apply::Hands;
@@ -182,8 +181,9 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         usage: Arc::new(UsageLedger::new(plane.take_usage())),
         admin: AdminGate::new(settings.admin_key.clone()).or_of(params.watch()),
         store,
-        cache,
+        cache: Arc::clone(&cache),
         params: Arc::clone(&params),
+        governor: parts::governor(&settings.node, &plane, &cache, &params),
         draining: Arc::new(AtomicBool::new(false)),
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;
@@ -191,12 +191,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let orders: Arc<dyn Orders> = Arc::<DataPlane>::clone(&plane);
     tokio::spawn(parts::forward_directories(Arc::clone(&orders), feeds.directory()));
     keys.attach(Arc::clone(&orders));
-    let following = Arc::clone(&params);
-    let on_reloads: OnReloads = Arc::new(move |reloads| {
-        let following = Arc::clone(&following);
-        Box::pin(async move { following.follow(reloads).await })
-    });
-    let key_tasks = keys.run(params.watch(), on_reloads, Arc::clone(&state.usage));
+    let key_tasks = keys.run(params.watch(), parts::on_reloads(&params), Arc::clone(&state.usage));
     let hands = Hands { orders, feeds: Arc::<Feeds>::clone(&feeds), log_level: logging::set_level };
     tokio::spawn(params.serve(hands, begun_with));
     let addresses = ports.addresses(&plane)?;

@@ -73,7 +73,11 @@ fn render(state: &ApiState) -> String {
     node(&mut text, state);
     shards(&mut text, &state.plane.stats());
     feeds(&mut text, state);
+    backing::governor(&mut text, state.governor.status());
+    backing::store(&mut text, &*state.store);
     backing::cache(&mut text, &*state.cache);
+    backing::params(&mut text, &state.params);
+    backing::keys(&mut text, &state.keys);
     let (requests, records) = state.usage.total();
     text.one("tb_usage_requests_total", Kind::Counter, "Requests counted as usage.", requests);
     text.one("tb_usage_records_total", Kind::Counter, "Usage records they came in.", records);

@@ -212,8 +212,9 @@ impl Bench {
             usage: Arc::new(UsageLedger::new(Vec::new())),
             admin: AdminGate::new(Some(Secret::new(ADMIN.to_owned()))).or_of(params.watch()),
             store,
-            cache,
+            governor: metrics::governor(&cache, &params),
             params,
+            cache,
             draining: Arc::new(AtomicBool::new(self.draining)),
         })
     }

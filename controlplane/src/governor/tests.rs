@@ -176,7 +176,7 @@ impl Cluster {
     }
 
     fn status(&self) -> Vec<GovernorStatus> {
-        self.nodes.iter().map(|node| *node.governor.status.borrow()).collect()
+        self.nodes.iter().map(|node| node.governor.status()).collect()
     }
 
     fn withheld(&self) -> Vec<u16> {
@@ -248,7 +248,7 @@ async fn one_decides_and_the_others_follow() {
     for node in &cluster.nodes[1..] {
         node.view.send_replace(ClusterView { nodes: vec!["b".to_owned(), "c".to_owned()], connected: true });
     }
-    cluster.nodes.remove(0).governor.stop().await;
+    cluster.nodes.remove(0).governor.stop();
     cluster.pass(25, 400, 0).await;
     assert_eq!(cluster.withheld(), [0; 2]);
     assert_eq!(cluster.status().iter().map(|status| status.node_bound).collect::<Vec<_>>(), [3_000; 2]);

@@ -47,6 +47,7 @@ pub async fn drain(service: Service, wait: Duration) {
 pub async fn flush(service: Service) {
     let Service { plane, feeds, simulators, state, housekeeping, hand_overs, mut listeners, mut key_tasks, .. } =
         service;
+    state.governor.stop();
     if timeout(CLOSE_MAX, feeds.stop()).await.is_err() {
         tracing::warn!("venue sessions did not close in time");
     }

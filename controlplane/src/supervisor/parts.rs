@@ -3,9 +3,12 @@
 use super::ready::Addresses;
 use crate::api::{ApiState, NodeFacts, health_router, listen, public_router};
 use crate::cache::Cache;
+use crate::cluster::ClusterView;
 use crate::config::{Role, Settings, without_effect};
 use crate::feeds::instruments::{Sources, wanted};
 use crate::feeds::simulator::{SimulatorSettings, Simulators};
+use crate::governor::{Governed, Governor, GovernorSetup};
+use crate::keys::pulse::OnReloads;
 use crate::logging;
 use crate::orders::Orders;
 use crate::params::Parameters;
@@ -88,6 +91,28 @@ pub async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         tracing::error!(%why, "the SQLite file cannot be used: check TB_DATA_DIR or DATABASE_URL, and start again");
     }
     Ok(store)
+}
+
+/// The governor of active connections.
+pub fn governor(node: &str, plane: &Arc<DataPlane>, cache: &Arc<dyn Cache>, params: &ParameterDesk) -> Governor {
+    let governed: Arc<dyn Governed> = Arc::<DataPlane>::clone(plane);
+    let alone = ClusterView { nodes: vec![node.to_owned()], connected: true };
+    Governor::start(GovernorSetup {
+        node: node.to_owned(),
+        governed,
+        cache: Arc::clone(cache),
+        parameters: params.watch(),
+        cluster: watch::channel(alone).1,
+    })
+}
+
+/// Tells the desk of parameters how many reloads there have been on all nodes.
+pub fn on_reloads(params: &Arc<ParameterDesk>) -> OnReloads {
+    let params = Arc::clone(params);
+    Arc::new(move |reloads| {
+        let params = Arc::clone(&params);
+        Box::pin(async move { params.follow(reloads).await })
+    })
 }
 
 /// The desk of parameters, with what is in force until the store answers.

@@ -1,9 +1,13 @@
-//! What stands behind the prices and what they do not wait for: the cache that nodes share.
+//! What stands behind the prices, which do not wait for it: database, cache, keys, parameters, the governor's decisions.
 //!
 //! `tb_*_up` is 0 while calls fail for that side's own sake; nothing that serves prices depends on it.
 
 use super::{Exposition, Kind, Nanoseconds, Seconds};
 use crate::cache::{Cache, CacheHealth};
+use crate::governor::GovernorStatus;
+use crate::keys::desk::{DeskCounters, KeyDesk};
+use crate::params::desk::ParameterDesk;
+use crate::store::Store;
 
 /// Milliseconds since then; 0 when it is not away.
 fn away(since_ms: Option<u64>) -> Seconds {
@@ -30,4 +34,74 @@ pub(super) fn cache(text: &mut Exposition, cache: &dyn Cache) {
         text.one("tb_cache_values", Kind::Gauge, "Values in the in-process cache.", values);
         text.one("tb_cache_bytes", Kind::Gauge, "Bytes of the in-process cache.", bytes);
     }
+}
+
+/// The database.
+pub(super) fn store(text: &mut Exposition, store: &dyn Store) {
+    let health = store.health();
+    let up = [(format!("kind=\"{}\"", store.kind()), u8::from(health.away_since_ms.is_none()))];
+    text.family("tb_store_up", Kind::Gauge, "Whether the database answers and has its schema.", up);
+    let away = away(health.away_since_ms);
+    text.one("tb_store_away_seconds", Kind::Gauge, "Since when the database is away; 0: it answers.", away);
+    text.one("tb_store_calls_total", Kind::Counter, "Calls to the database.", health.calls);
+    let failures = labelled(
+        "kind",
+        [
+            ("unreachable", health.unreachable),
+            ("not_migrated", health.not_migrated),
+            ("refused", health.refused),
+            ("broken", health.broken),
+        ],
+    );
+    text.family("tb_store_failures_total", Kind::Counter, "Calls that failed, by kind.", failures);
+    let idle = u64::from(health.connections_idle);
+    let connections = labelled("state", [("used", u64::from(health.connections).saturating_sub(idle)), ("idle", idle)]);
+    text.family("tb_store_connections", Kind::Gauge, "Connections to the database, by state.", connections);
+}
+
+/// The parameters.
+pub(super) fn params(text: &mut Exposition, desk: &ParameterDesk) {
+    let counts = desk.counts();
+    let results = labelled("result", [("ok", counts.reloads), ("refused", counts.refused)]);
+    text.family("tb_params_reloads_total", Kind::Counter, "Sets of parameters read, by what became of them.", results);
+    let mode = [(format!("mode=\"{}\"", desk.current().mode.name()), 1)];
+    text.family("tb_params_mode_info", Kind::Gauge, "The profile in force.", mode);
+    let since_s = desk.in_force().since_ms / 1_000;
+    text.one("tb_params_since_seconds", Kind::Gauge, "Since when this set is in force, Unix time.", since_s);
+}
+
+/// The keys.
+pub(super) fn keys(text: &mut Exposition, desk: &KeyDesk) {
+    let DeskCounters { keys, changed, loaded, published, store_is_there, pulse_failures } = desk.counters();
+    text.one("tb_keys", Kind::Gauge, "Keys in force.", keys);
+    text.one("tb_keys_changed", Kind::Gauge, "Keys in force in the directory's overlay.", changed);
+    text.one(
+        "tb_keys_loaded",
+        Kind::Gauge,
+        "Whether the database's keys have been read since start.",
+        u8::from(loaded),
+    );
+    text.one("tb_keys_published_total", Kind::Counter, "Key directories given to the shards.", published);
+    text.one("tb_pulse_up", Kind::Gauge, "Whether the database's pulse was heard.", u8::from(store_is_there));
+    text.one("tb_pulse_failures_total", Kind::Counter, "Pulses of the database not heard.", pulse_failures);
+}
+
+/// What the governor has decided; what shards do with it is among the shards' metrics.
+pub(super) fn governor(text: &mut Exposition, status: GovernorStatus) {
+    let GovernorStatus { cluster_bound, node_bound, active, withheld_permille, success_permille, alone } = status;
+    let bounds = labelled("scope", [("cluster", u64::from(cluster_bound)), ("node", u64::from(node_bound))]);
+    let help = "Active connections that may be: on all nodes, and this node's part.";
+    text.family("tb_governor_bound_connections", Kind::Gauge, help, bounds);
+    text.one("tb_governor_active_connections", Kind::Gauge, "Active connections of this node.", active);
+    let ratio = |permille: u16| Seconds::of_ms(permille.into());
+    let help = "What part of adaptive_max_concurrent is withheld.";
+    text.one("tb_governor_withheld_ratio", Kind::Gauge, help, ratio(withheld_permille));
+    let success = success_permille.map(|permille| (String::new(), ratio(permille)));
+    text.family(
+        "tb_governor_success_ratio",
+        Kind::Gauge,
+        "Share of late answers that succeeded; none: too few.",
+        success,
+    );
+    text.one("tb_governor_alone", Kind::Gauge, "Whether it goes by this node alone.", u8::from(alone));
 }

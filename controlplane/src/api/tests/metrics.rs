@@ -1,6 +1,32 @@
 //! `/metrics`: every family once, in Prometheus' text form, with labels of which there are few.
 
 use super::*;
+use crate::cluster::ClusterView;
+use crate::governor::{Governed, Governor, GovernorSetup, ShardCounts};
+use dataplane_core::governor::GovernorBounds;
+
+/// No shards.
+struct Nobody;
+
+impl Governed for Nobody {
+    fn counts(&self) -> Vec<ShardCounts> {
+        Vec::new()
+    }
+
+    fn bind(&self, _: GovernorBounds) {}
+}
+
+/// A governor of nobody.
+pub fn governor(cache: &Arc<dyn Cache>, params: &ParameterDesk) -> Governor {
+    let alone = ClusterView { nodes: vec!["n1".to_owned()], connected: true };
+    Governor::start(GovernorSetup {
+        node: "n1".to_owned(),
+        governed: Arc::new(Nobody),
+        cache: Arc::clone(cache),
+        parameters: params.watch(),
+        cluster: tokio::sync::watch::channel(alone).1,
+    })
+}
 
 #[tokio::test]
 async fn metrics_are_prometheus_text_without_keys() {
@@ -22,6 +48,14 @@ async fn metrics_are_prometheus_text_without_keys() {
         "tb_feed_lag_seconds_count 0",
         "tb_active_connections{shard=\"0\"} 0",
         "tb_shed_total{rank=\"3\"} 0",
+        "tb_governor_alone 0",
+        "tb_governor_withheld_ratio 0.000",
+        "tb_governor_bound_connections{scope=\"cluster\"} 0",
+        "tb_store_up{kind=\"sqlite\"} 1",
+        "tb_store_failures_total{kind=\"not_migrated\"} 0",
+        "tb_params_reloads_total{result=\"ok\"} 0",
+        "tb_params_mode_info{mode=\"standard\"} 1",
+        "tb_keys 2",
         "tb_cache_up{kind=\"in-process\"} 1",
         "tb_cache_away_seconds 0.000",
         "tb_cache_failures_total{kind=\"unreachable\"} 0",
