@@ -5,11 +5,15 @@
 
 pub mod in_process;
 pub mod names;
+pub mod valkey;
 pub mod window;
 
 use self::in_process::InProcessCache;
 use self::names::{CacheKey, Kind, Pattern};
+use self::valkey::Valkey;
+use crate::feeds::connect::Trust;
 use crate::keys::Secret;
+use anyhow::anyhow;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -175,9 +179,20 @@ pub struct Lease {
 /// How long a node that is not heard of any more stays noted, ms: an hour, so that whoever looks sees that it was there.
 const FORGET_AFTER_MS: u64 = 60 * 60 * 1_000;
 
+/// Most nodes noted; those heard of longest ago are forgotten first.
+const NODES_MAX: usize = 1_000;
+
 /// The name of a node's own value.
 fn node_key(pattern: Pattern, node: &str) -> Cached<CacheKey> {
     CacheKey::new(pattern, node).map_err(CacheError::Refused)
+}
+
+/// Only a text can be added to or leased from.
+fn check_text(key: &CacheKey) -> Cached<()> {
+    match key.pattern().kind {
+        Kind::Text => Ok(()),
+        kind => Err(CacheError::Refused(format!("{key} holds {}, not string", kind.name()))),
+    }
 }
 
 /// The cache that the settings name: the server at `url`, or a table in this process. Reaches for nothing: a server that
@@ -189,7 +204,10 @@ fn node_key(pattern: Pattern, node: &str) -> Cached<CacheKey> {
 pub fn open(url: Option<&Secret>, timeouts: CacheTimeouts) -> anyhow::Result<Arc<dyn Cache>> {
     match url {
         None => Ok(Arc::new(InProcessCache::new())),
-        Some(_) => anyhow::bail!("CACHE_URL: {timeouts:?}"),
+        Some(url) => {
+            let tls = || Trust::platform().map(|trust| trust.config());
+            Ok(Arc::new(Valkey::open(url.reveal(), timeouts, tls).map_err(|why| anyhow!(why))?))
+        }
     }
 }
 
@@ -233,3 +251,6 @@ pub trait Cache: Send + Sync {
     /// Closes every connection.
     async fn close(&self);
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Slots of a cluster.
@@ -25,6 +25,8 @@ pub struct Options {
     pub password: Option<String>,
     /// Whether it is a member of a cluster.
     pub cluster: bool,
+    /// Directory of another server whose certificates are taken, so that one authority has signed both; `None`: new ones.
+    pub certificates: Option<PathBuf>,
     /// Further lines of configuration, each as `--name value …`.
     pub further: Vec<String>,
 }
@@ -55,7 +57,10 @@ impl Redis {
         for _ in 0..STARTS_MAX {
             let directory = tempfile::tempdir().expect("a temporary directory");
             if options.tls {
-                write_certificates(&directory);
+                match &options.certificates {
+                    Some(from) => copy_certificates(from, &directory),
+                    None => write_certificates(&directory),
+                }
             }
             let port = free_port();
             let plain_port = if options.tls { free_port() } else { port };
@@ -75,14 +80,17 @@ impl Redis {
     /// # Panics
     /// When they do not agree on being one within [`crate::PATIENCE`].
     pub fn cluster(options: &Options) -> Vec<Self> {
-        let options = Options { cluster: true, ..options.clone() };
-        let members: Vec<Self> = (0..3).map(|_| Self::start_with(options.clone())).collect();
+        let first = Self::start_with(Options { cluster: true, ..options.clone() });
+        // Members talk to each other with their certificates: one authority for all.
+        let certificates = Some(first.directory.path().to_owned());
+        let others = Options { cluster: true, certificates, ..options.clone() };
+        let members: Vec<Self> = [first].into_iter().chain((1..3).map(|_| Self::start_with(others.clone()))).collect();
         let count = u32::try_from(members.len()).expect("three");
         for (index, member) in (0..).zip(&members) {
             let (first, last) = (SLOTS * index / count, SLOTS * (index + 1) / count - 1);
             member.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
             let first = &members[0];
-            member.ask(&["CLUSTER", "MEET", "127.0.0.1", &first.meet_port(), &first.bus_port()]);
+            member.ask(&["CLUSTER", "MEET", "127.0.0.1", &first.port.to_string(), &first.bus_port()]);
         }
         for member in &members {
             crate::eventually("a cluster that is whole", || {
@@ -160,11 +168,7 @@ impl Redis {
         assert!(status.expect("kill runs").success(), "no process to signal");
     }
 
-    /// The port that members of a cluster know each other by.
-    fn meet_port(&self) -> String {
-        self.port.to_string()
-    }
-
+    /// The port on which members of a cluster talk to each other.
     fn bus_port(&self) -> String {
         // The server's own rule is port + 10,000, which may be beyond the last: it is told another.
         self.ask(&["CONFIG", "GET", "cluster-port"]).lines().nth(1).unwrap_or_default().to_owned()
@@ -236,9 +240,20 @@ fn spawn(options: &Options, directory: &tempfile::TempDir, port: u16, plain_port
     command.spawn().expect("redis-server, which tests/run installs")
 }
 
+/// What a server of TLS reads.
+const CERTIFICATE_FILES: [&str; 3] = ["ca.pem", "server.pem", "server.key"];
+
+fn copy_certificates(from: &Path, directory: &tempfile::TempDir) {
+    for name in CERTIFICATE_FILES {
+        std::fs::copy(from.join(name), directory.path().join(name)).expect("a file");
+    }
+}
+
 /// A certificate authority of the server's own, and what it signed for 127.0.0.1 and localhost.
 fn write_certificates(directory: &tempfile::TempDir) {
     let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    // Another name than the server's, which else would look like one that has signed itself.
+    params.distinguished_name.push(rcgen::DnType::CommonName, "the harness' own authority");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca_key = rcgen::KeyPair::generate().expect("a key");
     let ca = params.self_signed(&ca_key).expect("a certificate");
@@ -246,13 +261,14 @@ fn write_certificates(directory: &tempfile::TempDir) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
     let server = rcgen::CertificateParams::new(names).and_then(|names| names.signed_by(&key, &issuer));
+    let [ca_file, server_file, key_file] = CERTIFICATE_FILES;
     let write = |name: &str, label: &str, der: &[u8]| {
         let text = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der));
         std::fs::write(directory.path().join(name), text).expect("a file");
     };
-    write("ca.pem", "CERTIFICATE", ca.der());
-    write("server.pem", "CERTIFICATE", server.expect("a certificate").der());
-    write("server.key", "PRIVATE KEY", &key.serialize_der());
+    write(ca_file, "CERTIFICATE", ca.der());
+    write(server_file, "CERTIFICATE", server.expect("a certificate").der());
+    write(key_file, "PRIVATE KEY", &key.serialize_der());
 }
 
 fn send(stream: &mut BufReader<TcpStream>, words: &[&str]) -> std::io::Result<()> {

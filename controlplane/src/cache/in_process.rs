@@ -7,8 +7,8 @@
 use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey};
 use super::window::Window;
 use super::{
-    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, VALUE_BYTES_MAX, Value,
-    node_key,
+    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX,
+    VALUE_BYTES_MAX, Value, check_text, node_key,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
@@ -134,7 +134,11 @@ impl Table {
 
     fn put(&mut self, key: &CacheKey, value: &Value, now_ms: u64) -> Cached<()> {
         value.check(key)?;
-        self.write(key.name(), value.clone(), ends_ms(key, now_ms));
+        let mut value = value.clone();
+        if let Value::Sorted(members) = &mut value {
+            sort(members);
+        }
+        self.write(key.name(), value, ends_ms(key, now_ms));
         Ok(())
     }
 
@@ -156,13 +160,21 @@ impl Table {
     }
 
     fn keep_nodes(&mut self, mut nodes: Vec<(String, i64)>) {
-        nodes.sort_unstable_by(|(one, at), (other, then)| at.cmp(then).then_with(|| one.cmp(other)));
+        sort(&mut nodes);
+        nodes.drain(..nodes.len().saturating_sub(NODES_MAX));
         if nodes.is_empty() {
             self.remove(CLUSTER_NODES.prefix);
         } else {
             self.write(CLUSTER_NODES.prefix, Value::Sorted(nodes), NEVER);
         }
     }
+}
+
+/// Lowest score first; of equal ones, by name. A member that is there twice has its last score.
+fn sort(members: &mut Vec<(String, i64)>) {
+    let scores: HashMap<String, i64> = members.drain(..).collect();
+    members.extend(scores);
+    members.sort_unstable_by(|(one, at), (other, then)| at.cmp(then).then_with(|| one.cmp(other)));
 }
 
 /// When a value that is written now ends.
@@ -202,6 +214,7 @@ impl Cache for InProcessCache {
     }
 
     async fn add(&self, key: &CacheKey, amount: i64) -> Cached<i64> {
+        check_text(key)?;
         self.call(|table, now_ms| {
             let (number, ends_ms) = match table.text(key)? {
                 None => (Some(0), ends_ms(key, now_ms)),
@@ -215,6 +228,7 @@ impl Cache for InProcessCache {
     }
 
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease> {
+        check_text(key)?;
         self.call(|table, now_ms| {
             let mut window = Window::at(table.text(key)?.and_then(|(text, _)| Window::from_text(text)), now_ms);
             let lease = window.grant(wish, now_ms);

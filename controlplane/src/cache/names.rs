@@ -47,6 +47,15 @@ pub struct Pattern {
     pub writable: bool,
 }
 
+impl Pattern {
+    /// As people write it, such as `price:<ASSET>`.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let variable = self.variable.map(|variable| format!("<{variable}>"));
+        format!("{}{}", self.prefix, variable.unwrap_or_default())
+    }
+}
+
 const fn pattern(
     prefix: &'static str,
     variable: Option<&'static str>,
