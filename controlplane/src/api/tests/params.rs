@@ -1,6 +1,8 @@
 //! Parameters over HTTP: what comes in is refused whole or taken whole, and what is shown shows no secret.
 
 use super::*;
+use crate::keys::to_hex;
+use dataplane_core::access::hash_text;
 
 /// A router over a store that has its schema.
 async fn router() -> (Router, Arc<ApiState>) {
@@ -161,7 +163,7 @@ async fn a_second_administrator_s_key_opens_and_is_never_shown() {
     assert_eq!(status, 200, "{put}");
     assert_eq!(ask(&router, "GET /admin/params", other).await.0, 200);
     assert_eq!(ask(&router, "GET /admin/params", ADMIN).await.0, 200);
-    let hash = keys::to_hex(&hash_text(other.as_bytes()));
+    let hash = to_hex(&hash_text(other.as_bytes()));
     for line in ["GET /admin/params", "GET /admin/audit"] {
         let text = ask(&router, line, other).await.2;
         assert!(!text.contains("canary") && !text.contains(&hash), "{line}: {text}");
