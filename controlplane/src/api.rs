@@ -21,6 +21,7 @@ pub use self::plane::{FeedView, Plane, RunningPlane};
 use self::caller::AdminGate;
 use self::problem::Problem;
 use crate::cache::Cache;
+use crate::cluster::Cluster;
 use crate::governor::Governor;
 use crate::keys::desk::KeyDesk;
 use crate::params::desk::ParameterDesk;
@@ -80,6 +81,8 @@ pub struct ApiState {
     pub store: Arc<dyn Store>,
     /// The cache that nodes share.
     pub cache: Arc<dyn Cache>,
+    /// This node's place among the others.
+    pub cluster: Arc<Cluster>,
     /// The parameters.
     pub params: Arc<ParameterDesk>,
     /// The governor of active connections.

@@ -17,6 +17,7 @@ use self::signals::Signals;
 use crate::api::caller::AdminGate;
 use crate::api::{ApiState, RunningPlane};
 use crate::cache::{self, CacheTimeouts};
+use crate::cluster::{self, Beats, Cluster};
 use crate::config::Settings;
 use crate::feeds::simulator::Simulators;
 use crate::feeds::{self, Feeds, FeedsSetup, instruments};
@@ -78,6 +79,8 @@ struct Service {
     listeners: JoinSet<()>,
     /// What the key desk does in the background.
     key_tasks: JoinSet<()>,
+    /// What tells the other nodes of this one.
+    beats: Beats,
 }
 
 /// Starts the service, runs it until it is told to stop, and stops it.
@@ -171,6 +174,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let plane =
         parts::data_plane(&settings, &begun_with, &plan, catalogue.directory(), keys.current(), demo.is_some())?;
     let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));
+    let cluster = Cluster::new(settings.node.clone(), Arc::clone(&cache));
     let state = Arc::new(ApiState {
         facts: parts::facts(&settings, demo.is_some()),
         plane: Box::new(RunningPlane { plane: Arc::clone(&plane), plan }),
@@ -182,8 +186,9 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         admin: AdminGate::new(settings.admin_key.clone()).or_of(params.watch()),
         store,
         cache: Arc::clone(&cache),
+        cluster: Arc::clone(&cluster),
         params: Arc::clone(&params),
-        governor: parts::governor(&settings.node, &plane, &cache, &params),
+        governor: parts::governor(&settings.node, &plane, &cluster, &cache, &params),
         draining: Arc::new(AtomicBool::new(false)),
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;
@@ -194,6 +199,8 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let key_tasks = keys.run(params.watch(), parts::on_reloads(&params), Arc::clone(&state.usage));
     let hands = Hands { orders, feeds: Arc::<Feeds>::clone(&feeds), log_level: logging::set_level };
     tokio::spawn(params.serve(hands, begun_with));
+    let told = Arc::clone(&state);
+    let beats = cluster.run(move || cluster::counters::of(&told));
     let addresses = ports.addresses(&plane)?;
     let listeners = ports.serve(&state);
     if demo.is_some() {
@@ -207,5 +214,5 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         announce(&addresses, keys)?;
     }
     tracing::info!(lpo_tcp = %addresses.lpo_tcp, lpo_udp = %addresses.lpo_udp, engine = addresses.engine, "serving");
-    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, key_tasks })
+    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, key_tasks, beats })
 }

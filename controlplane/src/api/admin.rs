@@ -4,6 +4,8 @@
 //! admitted, before anything of the request is looked at, and how large a body may be.
 
 mod audit;
+mod cache;
+mod cluster;
 mod keys;
 mod params;
 
@@ -44,6 +46,8 @@ pub fn routes() -> Router<Arc<ApiState>> {
         .merge(keys::routes())
         .merge(params::routes())
         .merge(audit::routes())
+        .merge(cache::routes())
+        .merge(cluster::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

@@ -73,7 +73,7 @@ pub(super) fn methods(path: &str) -> HeaderValue {
 }
 
 /// Everything this version answers; what takes GET takes HEAD too.
-pub(super) const ENDPOINTS: [Endpoint; 28] = [
+pub(super) const ENDPOINTS: [Endpoint; 33] = [
     endpoint("/price?asset=BTC", Port::Price, Key::Caller, "One price. allow_stale=1 takes an old one too."),
     endpoint(
         "/price?asset=BTC&newer_than=SEQ&wait_ms=N",
@@ -154,6 +154,21 @@ pub(super) const ENDPOINTS: [Endpoint; 28] = [
     ),
     endpoint("POST /admin/system-mode?mode=performance", Port::Both, Key::Admin, "The same."),
     endpoint("/admin/audit?before=ID&limit=N", Port::Both, Key::Admin, "Who changed what, when; newest first."),
+    endpoint("/admin/cluster", Port::Both, Key::Admin, "Every node alive, and the 24 numbers that each tells."),
+    endpoint(
+        "/admin/cache/{key}",
+        Port::Both,
+        Key::Admin,
+        "What stands in the cache under a documented name: type, lifetime, value.",
+    ),
+    endpoint(
+        "PUT /admin/cache/{key}",
+        Port::Both,
+        Key::Admin,
+        "Writes {\"value\": …} there: text, an object of texts, or [[\"member\", 1], …], as the name's pattern says.",
+    ),
+    endpoint("POST /admin/cache/{key}", Port::Both, Key::Admin, "The same."),
+    endpoint("DELETE /admin/cache/{key}", Port::Both, Key::Admin, "Deletes what stands there."),
     endpoint("/livez", Port::Everywhere, Key::Nobody, "200 while every shard's loop turns."),
     endpoint(
         "/readyz",

@@ -1,6 +1,7 @@
 //! The routes, asked one request at a time, over a data plane that says what a test wants.
 
 mod admin;
+mod cache;
 mod keys;
 mod metrics;
 mod params;
@@ -10,6 +11,7 @@ use super::plane::{FeedView, Plane};
 use super::{ApiState, NodeFacts, health_router, public_router};
 use crate::cache::Cache;
 use crate::cache::in_process::InProcessCache;
+use crate::cluster::Cluster;
 use crate::feeds::board::Counters;
 use crate::feeds::status::{FeedsStatus, VenueStatus};
 use crate::keys::Secret;
@@ -120,6 +122,7 @@ struct Bench {
     board: PriceBoard,
     draining: bool,
     store: Arc<dyn Store>,
+    cache: Arc<dyn Cache>,
 }
 
 /// The parameters as they stand by default.
@@ -182,6 +185,7 @@ impl Bench {
             board: PriceBoard::new(Some(consumer)),
             draining: false,
             store: Arc::new(SqliteStore::memory()),
+            cache: Arc::new(InProcessCache::new()),
         }
     }
 
@@ -200,7 +204,7 @@ impl Bench {
             simulated: false,
             started_time_ms: 5_000,
         };
-        let (store, cache): (Arc<dyn Store>, Arc<dyn Cache>) = (self.store, Arc::new(InProcessCache::new()));
+        let (store, cache): (Arc<dyn Store>, _) = (self.store, self.cache);
         let params = desk(&store, &cache);
         Arc::new(ApiState {
             facts,
@@ -214,6 +218,7 @@ impl Bench {
             store,
             governor: metrics::governor(&cache, &params),
             params,
+            cluster: Cluster::new("n1".to_owned(), Arc::clone(&cache)),
             cache,
             draining: Arc::new(AtomicBool::new(self.draining)),
         })

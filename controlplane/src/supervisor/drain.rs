@@ -45,8 +45,9 @@ pub async fn drain(service: Service, wait: Duration) {
 
 /// Closes what is open and saves what can be saved.
 pub async fn flush(service: Service) {
-    let Service { plane, feeds, simulators, state, housekeeping, hand_overs, mut listeners, mut key_tasks, .. } =
-        service;
+    let Service {
+        plane, feeds, simulators, state, housekeeping, hand_overs, mut listeners, mut key_tasks, beats, ..
+    } = service;
     state.governor.stop();
     if timeout(CLOSE_MAX, feeds.stop()).await.is_err() {
         tracing::warn!("venue sessions did not close in time");
@@ -57,6 +58,10 @@ pub async fn flush(service: Service) {
     });
     if stopped.await.is_err() {
         tracing::error!("the data plane did not stop cleanly");
+    }
+    // The others divide limits among themselves from now on; while the cache is away they see it in 10 s.
+    if timeout(CLOSE_MAX, beats.stop()).await.is_err() {
+        tracing::warn!("the cache did not hear in time that this node leaves");
     }
     listeners.abort_all();
     key_tasks.abort_all();
@@ -70,6 +75,7 @@ pub async fn flush(service: Service) {
     state.usage.drain();
     let (requests, records) = state.usage.total();
     tracing::info!(requests, records, "stopped; usage of this process");
+    state.cache.close().await;
 }
 
 /// Gives every shard an instruction; the call may wait for room in a shard's channel.

@@ -3,7 +3,7 @@
 use super::ready::Addresses;
 use crate::api::{ApiState, NodeFacts, health_router, listen, public_router};
 use crate::cache::Cache;
-use crate::cluster::ClusterView;
+use crate::cluster::Cluster;
 use crate::config::{Role, Settings, without_effect};
 use crate::feeds::instruments::{Sources, wanted};
 use crate::feeds::simulator::{SimulatorSettings, Simulators};
@@ -94,15 +94,20 @@ pub async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 /// The governor of active connections.
-pub fn governor(node: &str, plane: &Arc<DataPlane>, cache: &Arc<dyn Cache>, params: &ParameterDesk) -> Governor {
+pub fn governor(
+    node: &str,
+    plane: &Arc<DataPlane>,
+    cluster: &Cluster,
+    cache: &Arc<dyn Cache>,
+    params: &ParameterDesk,
+) -> Governor {
     let governed: Arc<dyn Governed> = Arc::<DataPlane>::clone(plane);
-    let alone = ClusterView { nodes: vec![node.to_owned()], connected: true };
     Governor::start(GovernorSetup {
         node: node.to_owned(),
         governed,
         cache: Arc::clone(cache),
         parameters: params.watch(),
-        cluster: watch::channel(alone).1,
+        cluster: cluster.watch(),
     })
 }
 
