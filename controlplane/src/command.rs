@@ -6,6 +6,7 @@ mod config;
 mod decode;
 mod demo;
 mod host;
+mod migrate;
 mod price;
 mod record;
 mod serve;
@@ -32,6 +33,8 @@ enum Command {
     /// The service in production; SERVER_TYPE picks the role
     #[command(after_help = serve::KEYS_HELP)]
     Serve(Box<serve::ServeArgs>),
+    /// Apply the schema to the configured database (SQLite: `serve` does it by itself)
+    Migrate(Box<migrate::MigrateArgs>),
     /// Print prices: a client over HTTP or UDP
     Price(price::PriceArgs),
     /// Decode recorded WebSocket frames: one per line in, one JSON line per event out
@@ -52,6 +55,7 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo(args) => demo::run(*args),
         Command::Serve(args) => serve::run(*args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Price(args) => price::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Record(args) => record::run(&args),

@@ -4,6 +4,8 @@
 //! calls it is in the background or answers an administrator. Every call ends within [`CALL_MAX`], whatever the
 //! database does; a change and its audit row are one transaction. Nothing here knows what a parameter means.
 
+#[cfg(test)]
+mod conformance;
 mod fault;
 mod health;
 mod keys;
@@ -12,6 +14,8 @@ mod parameters;
 pub mod postgres;
 mod schema;
 mod session;
+#[cfg(test)]
+pub mod shaky;
 mod sql;
 pub mod sqlite;
 mod usage;

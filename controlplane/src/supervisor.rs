@@ -9,6 +9,7 @@ mod parts;
 mod ready;
 mod signals;
 
+pub use self::parts::make_data_dir;
 pub use self::ready::Addresses;
 
 use self::housekeeping::Housekeeping;

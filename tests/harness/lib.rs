@@ -4,6 +4,7 @@
 //! Nothing here knows how the service is built; it sees what a user sees.
 
 pub mod http;
+pub mod postgres;
 pub mod proxy;
 pub mod redis;
 pub mod service;
