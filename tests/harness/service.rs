@@ -136,6 +136,18 @@ impl Service {
         self.ready["admin_key"].as_str().expect("admin_key")
     }
 
+    /// Makes an API key of a tier: its number and its text.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn new_key(&self, tier: &str) -> (u64, String) {
+        let wish = format!(r#"{{"name":"test","tier":"{tier}"}}"#);
+        let made = self.admin_request("POST", "/admin/keys", Some(&wish));
+        assert_eq!(made.status, 201, "{}", made.text());
+        let key = made.json();
+        (key["key_id"].as_u64().expect("a number"), key["key"].as_str().expect("a text").to_owned())
+    }
+
     /// Waits until `asset` has a price with at least `sources` venues behind it.
     pub fn await_price(&self, asset: &str, sources: u64) -> Value {
         crate::eventually(&format!("a price of {asset} from {sources} venues"), || {
