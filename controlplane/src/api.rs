@@ -24,6 +24,7 @@ use crate::cache::Cache;
 use crate::cluster::Cluster;
 use crate::governor::Governor;
 use crate::keys::desk::KeyDesk;
+use crate::limits::Limits;
 use crate::params::desk::ParameterDesk;
 use crate::prices::PriceBoard;
 use crate::store::Store;
@@ -87,6 +88,8 @@ pub struct ApiState {
     pub params: Arc<ParameterDesk>,
     /// The governor of active connections.
     pub governor: Governor,
+    /// Limits beyond one node and one second.
+    pub limits: Arc<Limits>,
     /// Whether the process is going away.
     pub draining: Arc<AtomicBool>,
 }

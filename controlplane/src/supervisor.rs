@@ -24,6 +24,7 @@ use crate::feeds::simulator::Simulators;
 use crate::feeds::{self, Feeds, FeedsSetup, instruments};
 use crate::keys::DemoKeys;
 use crate::keys::desk::{DeskSetup, KeyDesk};
+use crate::limits::{Limits, LimitsSetup};
 use crate::logging;
 use crate::orders::Orders;
 use crate::params::apply::Hands;
@@ -176,6 +177,16 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         parts::data_plane(&settings, &begun_with, &plan, catalogue.directory(), keys.current(), demo.is_some())?;
     let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));
     let cluster = Cluster::new(settings.node.clone(), Arc::clone(&cache));
+    let usage = Arc::new(UsageLedger::new(plane.take_usage()));
+    let limits = Limits::start(LimitsSetup {
+        node: settings.node.clone(),
+        keys: keys.watch(),
+        bounds: Arc::<KeyDesk>::clone(&keys),
+        cluster: cluster.watch(),
+        usage: Arc::clone(&usage),
+        store: Arc::clone(&store),
+        cache: Arc::clone(&cache),
+    });
     let state = Arc::new(ApiState {
         facts: parts::facts(&settings, demo.is_some()),
         plane: Box::new(RunningPlane { plane: Arc::clone(&plane), plan }),
@@ -183,13 +194,14 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         assets: feeds.directory(),
         keys: Arc::clone(&keys),
         prices: Arc::new(PriceBoard::new(plane.take_ticks())),
-        usage: Arc::new(UsageLedger::new(plane.take_usage())),
+        usage,
         admin: AdminGate::new(settings.admin_key.clone()).or_of(params.watch()),
         store,
         cache: Arc::clone(&cache),
         cluster: Arc::clone(&cluster),
         params: Arc::clone(&params),
         governor: parts::governor(&settings.node, &plane, &cluster, &cache, &params),
+        limits: Arc::new(limits),
         draining: Arc::new(AtomicBool::new(false)),
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;

@@ -48,10 +48,39 @@ impl KeyUsage {
     }
 }
 
+/// What is kept of one key.
+#[derive(Default)]
+struct Kept {
+    usage: KeyUsage,
+    /// Requests towards its month that nobody has taken yet.
+    untaken: u64,
+}
+
 #[derive(Default)]
 struct Totals {
-    keys: HashMap<KeyId, KeyUsage>,
+    keys: HashMap<KeyId, Kept>,
+    /// Keys with untaken requests, each once.
+    untaken: Vec<KeyId>,
     records: u64,
+}
+
+/// Whether a request with this outcome counts towards its key's month: all of a known key do, but those that were turned
+/// away before anybody looked at what they asked.
+fn counts_in_month(key: u32, code: u8) -> bool {
+    let turned_away = matches!(
+        Code::from_number(code),
+        Some(
+            Code::KeyMissing
+                | Code::KeyInvalid
+                | Code::NotPermitted
+                | Code::RateLimitedSecond
+                | Code::RateLimitedMonth
+                | Code::Overloaded
+                | Code::Draining
+                | Code::ClockSkew
+        )
+    );
+    key != KeyId::NOBODY.0 && !turned_away
 }
 
 /// Totals of every key that asked something.
@@ -87,7 +116,17 @@ impl UsageLedger {
     /// The totals of one key.
     #[must_use]
     pub fn of(&self, key: KeyId) -> KeyUsage {
-        lock(&self.totals).keys.get(&key).cloned().unwrap_or_default()
+        lock(&self.totals).keys.get(&key).map(|kept| kept.usage.clone()).unwrap_or_default()
+    }
+
+    /// Takes what up to `limit` keys have asked towards their months since it was taken last.
+    #[must_use]
+    pub fn take_month_use(&self, limit: usize) -> Vec<(KeyId, u64)> {
+        let mut totals = lock(&self.totals);
+        let from = totals.untaken.len().saturating_sub(limit);
+        let taken = totals.untaken.split_off(from);
+        let take = |key| Some((key, std::mem::take(&mut totals.keys.get_mut(&key)?.untaken)));
+        taken.into_iter().filter_map(take).collect()
     }
 
     /// Totals of up to `limit` keys whose number is above `after`, by number.
@@ -97,21 +136,29 @@ impl UsageLedger {
         let mut numbers: Vec<u32> = totals.keys.keys().map(|key| key.0).filter(|number| *number > after).collect();
         numbers.sort_unstable();
         let rows = numbers.into_iter().take(limit);
-        rows.filter_map(|number| Some((number, totals.keys.get(&KeyId(number))?.clone()))).collect()
+        rows.filter_map(|number| Some((number, totals.keys.get(&KeyId(number))?.usage.clone()))).collect()
     }
 
     /// Requests of all keys, and records they came in.
     #[must_use]
     pub fn total(&self) -> (u64, u64) {
         let totals = lock(&self.totals);
-        (totals.keys.values().map(|usage| usage.requests).sum(), totals.records)
+        (totals.keys.values().map(|kept| kept.usage.requests).sum(), totals.records)
     }
 }
 
 impl Totals {
     fn add(&mut self, record: &UsageRecord) {
         self.records += 1;
-        self.keys.entry(KeyId(record.key)).or_default().add(record);
+        let key = KeyId(record.key);
+        let kept = self.keys.entry(key).or_default();
+        kept.usage.add(record);
+        if record.requests > 0 && counts_in_month(record.key, record.code) {
+            if kept.untaken == 0 {
+                self.untaken.push(key);
+            }
+            kept.untaken += record.requests;
+        }
     }
 }
 
@@ -145,6 +192,34 @@ mod tests {
         assert_eq!(usage.protocols, BTreeMap::from([("tcp", 41), ("udp", 2)]));
         assert_eq!(ledger.of(KeyId(8)), KeyUsage::default());
         assert_eq!(ledger.total(), (48, 4));
+    }
+
+    #[test]
+    fn what_counts_towards_a_month_is_taken_once() {
+        let ledger = UsageLedger::new(Vec::new());
+        let outcomes = [
+            (7, 0),
+            (7, Code::RateLimitedSecond.number()),
+            (7, Code::RateLimitedMonth.number()),
+            (7, Code::NotPermitted.number()),
+            (7, Code::AssetUnknown.number()),
+            (0, Code::AssetUnknown.number()),
+            (8, Code::Overloaded.number()),
+            (9, 0),
+        ];
+        for (key, code) in outcomes {
+            ledger.count(&record(key, code, PROTOCOL_TCP, 10, 1));
+        }
+        let take = |limit| {
+            let mut taken = ledger.take_month_use(limit);
+            taken.sort_unstable();
+            taken
+        };
+        assert_eq!(take(1), [(KeyId(9), 10)]);
+        ledger.count(&record(9, 0, PROTOCOL_TCP, 1, 1));
+        assert_eq!(take(10), [(KeyId(7), 20), (KeyId(9), 1)]);
+        assert_eq!(take(10), []);
+        assert_eq!(ledger.of(KeyId(7)).requests, 50);
     }
 
     #[test]

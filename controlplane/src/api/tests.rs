@@ -11,12 +11,13 @@ use super::plane::{FeedView, Plane};
 use super::{ApiState, NodeFacts, health_router, public_router};
 use crate::cache::Cache;
 use crate::cache::in_process::InProcessCache;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterView};
 use crate::feeds::board::Counters;
 use crate::feeds::status::{FeedsStatus, VenueStatus};
 use crate::keys::Secret;
 use crate::params::check::Base;
 use crate::params::desk::{DeskSetup, ParameterDesk};
+use crate::limits::{Limits, LimitsSetup};
 use crate::prices::PriceBoard;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -206,20 +207,32 @@ impl Bench {
         };
         let (store, cache): (Arc<dyn Store>, _) = (self.store, self.cache);
         let params = desk(&store, &cache);
+        let (desk, usage) = (keys::desk(&store, &cache), Arc::new(UsageLedger::new(Vec::new())));
+        let alone = ClusterView { nodes: vec!["n1".to_owned()], connected: false };
+        let limits = Limits::start(LimitsSetup {
+            node: "n1".to_owned(),
+            keys: desk.watch(),
+            bounds: Arc::<crate::keys::desk::KeyDesk>::clone(&desk),
+            cluster: tokio::sync::watch::channel(alone).1,
+            usage: Arc::clone(&usage),
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+        });
         Arc::new(ApiState {
             facts,
             plane: Box::new(self.plane),
             feeds: Box::new(SaidFeeds),
             assets: tokio::sync::watch::channel(Arc::new(directory)).1,
-            keys: keys::desk(&store, &cache),
+            keys: desk,
             prices: Arc::new(self.board),
-            usage: Arc::new(UsageLedger::new(Vec::new())),
+            usage,
             admin: AdminGate::new(Some(Secret::new(ADMIN.to_owned()))).or_of(params.watch()),
             store,
             governor: metrics::governor(&cache, &params),
             params,
             cluster: Cluster::new("n1".to_owned(), Arc::clone(&cache)),
             cache,
+            limits: Arc::new(limits),
             draining: Arc::new(AtomicBool::new(self.draining)),
         })
     }

@@ -282,17 +282,22 @@ impl KeyDesk {
         .await
     }
 
-    /// A key is invalidated whether the store takes the audit row or not: refusing must always be possible.
-    async fn note_invalidation(&self, id: u32, caller: &'static str) {
-        let entry = AuditEntry {
+    /// An audit row of what changes nothing that is stored.
+    fn entry(&self, action: &str, target: String, caller: &str) -> AuditEntry {
+        AuditEntry {
             time_ms: clock::now().wall_ms,
             node: self.node.clone(),
             caller: caller.to_owned(),
-            action: "key.invalidate".to_owned(),
-            target: id.to_string(),
+            action: action.to_owned(),
+            target,
             before: "null".to_owned(),
             after: "null".to_owned(),
-        };
+        }
+    }
+
+    /// A key is invalidated whether the store takes the audit row or not: refusing must always be possible.
+    async fn note_invalidation(&self, id: u32, caller: &'static str) {
+        let entry = self.entry("key.invalidate", id.to_string(), caller);
         if let Err(why) = self.store.audit(&entry).await {
             tracing::warn!(key_id = id, caller, %why, "a key was invalidated, and its audit row is missing");
         }

@@ -241,6 +241,10 @@ fn scenes(limit: u32, shards: u16, seconds: u64) -> Vec<Scene> {
     let mut scenes = Vec::new();
     for (load, seed) in [(6_u64, 1_u64), (12, 2), (18, 3), (36, 4)] {
         for shares in SHARES {
+            // Large loads take long to play: of them, those that tell most.
+            if limit > 10_000 && (load != 18 || shares[1] == 6) {
+                continue;
+            }
             for way_us in [(100, 400), (150, 10_000)] {
                 let offered = shares.map(|share| u64::from(limit) * load * share / 144).to_vec();
                 let arrival = Arrival::Steady;
@@ -253,25 +257,25 @@ fn scenes(limit: u32, shards: u16, seconds: u64) -> Vec<Scene> {
 
 #[test]
 fn small_limits_hold_over_nodes() {
-    [1, 8].into_iter().for_each(|shards| scenes(3, shards, 20).into_iter().for_each(check));
+    [1, 8].into_iter().for_each(|shards| scenes(3, shards, 10).into_iter().for_each(check));
 }
 
 #[test]
 fn middling_limits_hold_over_nodes() {
-    [1, 8].into_iter().for_each(|shards| scenes(1_000, shards, 6).into_iter().for_each(check));
+    [1, 8].into_iter().for_each(|shards| scenes(1_000, shards, 4).into_iter().for_each(check));
 }
 
 #[test]
 fn large_limits_hold_over_nodes() {
-    [1, 8].into_iter().for_each(|shards| scenes(100_000, shards, 3).into_iter().for_each(check));
+    [1, 8].into_iter().for_each(|shards| scenes(100_000, shards, 2).into_iter().for_each(check));
 }
 
 #[test]
 fn bursts_and_a_cache_that_forgets_admit_no_more() {
-    for limit in [3, 1_000, 100_000] {
+    for limit in [3, 1_000, 20_000] {
         for (seed, offered) in [(1, [2, 2, 2]), (2, [5, 1, 0]), (3, [1, 0, 0])] {
             let offered = offered.map(|load| u64::from(limit) * load / 2).to_vec();
-            let (way_us, seconds) = ((100, 10_000), if limit > 1_000 { 3 } else { 6 });
+            let (way_us, seconds) = ((100, 10_000), if limit > 1_000 { 2 } else { 6 });
             let scene =
                 Scene { limit, shards: 8, offered, arrival: Arrival::Bursts, way_us, seconds, flush_at_ms: None, seed };
             check(scene.clone());

@@ -19,10 +19,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How often it looks whether connections have gone.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Longest that venue sessions and simulators may take to close.
+/// Longest that venue sessions, simulators and the last count of months may take each.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 2 × 5 s and the runtime's 2 s:
+/// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 3 × 5 s and the runtime's 2 s:
 /// below the 110 s that a balancer and its orchestrator give.
 pub async fn drain(service: Service, wait: Duration) {
     let Service { plane, state, .. } = &service;
@@ -73,6 +73,7 @@ pub async fn flush(service: Service) {
     housekeeping.stop();
     // The shards' last records came with their last turn.
     state.usage.drain();
+    state.limits.stop(CLOSE_MAX).await;
     let (requests, records) = state.usage.total();
     tracing::info!(requests, records, "stopped; usage of this process");
     state.cache.close().await;
