@@ -3,6 +3,7 @@
 //! A test takes a store and knows no database; where it must write behind the store's back it has SQL run as an operator
 //! would.
 
+mod faults;
 mod keys;
 mod others;
 mod schema;

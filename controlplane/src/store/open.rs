@@ -44,6 +44,13 @@ pub fn open(choice: &DatabaseChoice, data_dir: Option<&Path>) -> anyhow::Result<
             None => Ok(Arc::new(PgStore::lazy(postgres(url)?))),
         };
     }
+    if choice.aurora.is_some() || choice.secret_name.is_some() {
+        // Going on with a file instead would look like service, and be another database.
+        bail!(
+            "AURORA_URL and DB_SECRET_NAME: this program cannot fetch a secret (it is built without the feature aws): set \
+             DATABASE_URL"
+        );
+    }
     match data_dir {
         Some(folder) => Ok(Arc::new(SqliteStore::file(&folder.join(FILE_NAME)))),
         None => Ok(Arc::new(SqliteStore::memory())),

@@ -112,3 +112,16 @@ async fn addresses() {
     check("postgres://user:hidden@host/name?sslmode=hidden", "form");
     check("postgres://user@host/name?pasword=hidden", "none of");
 }
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_fetched_is_no_reason_to_use_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for choice in [
+        DatabaseChoice { aurora: Some("host".to_owned()), ..DatabaseChoice::default() },
+        DatabaseChoice { secret_name: Some("name".to_owned()), ..DatabaseChoice::default() },
+    ] {
+        let refused = open(&choice, Some(directory.path())).err().expect("no store");
+        assert!(refused.to_string().contains("DATABASE_URL"), "{refused}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).expect("the directory").count(), 0);
+}
