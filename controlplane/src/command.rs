@@ -6,6 +6,7 @@ mod config;
 mod decode;
 mod demo;
 mod host;
+mod keys;
 mod migrate;
 mod price;
 mod record;
@@ -35,6 +36,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Apply the schema to the configured database (SQLite: `serve` does it by itself)
     Migrate(Box<migrate::MigrateArgs>),
+    /// API keys in the configured database: create, list, rotate, revoke
+    Keys(keys::KeysArgs),
     /// Print prices: a client over HTTP or UDP
     Price(price::PriceArgs),
     /// Decode recorded WebSocket frames: one per line in, one JSON line per event out
@@ -56,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(*args),
         Command::Serve(args) => serve::run(*args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Price(args) => price::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Record(args) => record::run(&args),

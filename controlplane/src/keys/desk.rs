@@ -223,6 +223,7 @@ impl KeyDesk {
             let row = desk.issuer(caller).revoke(id, clock::now().wall_ms).await?;
             if !desk.fixed_ids.contains(&id) {
                 desk.current().refuse(KeyId(id));
+                desk.forget(id).await;
             }
             desk.take_over(vec![row.clone()]).await;
             Ok(row)

@@ -27,6 +27,17 @@ pub struct Issued {
     pub udp_secret: Secret,
 }
 
+impl Issued {
+    /// As the one answer shows it that made the key: the only place where its secrets are shown.
+    #[must_use]
+    pub fn shown_once(&self, now_ms: u64) -> Value {
+        let mut shown = document(&self.row, now_ms);
+        shown["key"] = self.text.reveal().into();
+        shown["udp_secret"] = self.udp_secret.reveal().into();
+        shown
+    }
+}
+
 /// How a stored key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {

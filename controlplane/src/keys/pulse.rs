@@ -38,11 +38,11 @@ impl Beat {
     }
 }
 
-/// Asks until nobody watches.
+/// Asks until it is aborted, whether anybody watches or not.
 pub async fn run(store: Arc<dyn Store>, on_reloads: OnReloads, beats: watch::Sender<Beat>) {
     let mut turns = interval(PULSE);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !beats.is_closed() {
+    loop {
         turns.tick().await;
         let answer = store.pulse().await;
         tell(&beats.borrow(), &answer);

@@ -215,3 +215,28 @@ fn shards_obey_marks_and_amendments_on_connections_they_know() {
     amend(&mut world, put(record(1, "another text", 1_000)));
     assert_eq!(ask(&mut world), 401);
 }
+
+/// Says how long a million keys take. Run it by `cargo test --release -p trinity-dataplane-core --test directory --
+/// --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, worth something in a release build alone"]
+fn what_a_million_keys_cost() {
+    let records: Vec<KeyRecord> = (1..=1_000_000).map(key).collect();
+    let began = std::time::Instant::now();
+    let keys = KeyDirectory::build(records, None, 8);
+    println!("build: {:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    let next = keys.amend([put(renewed(500_000))]);
+    println!("amend one: {:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    let changed = next.amend((1..=2_048).map(|id| put(renewed(id))));
+    println!("amend 2,048: {:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    let one_more = changed.amend([remove(500_000)]);
+    println!("amend one beside 2,048: {:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    let built = KeyDirectory::build(one_more.records().cloned().collect(), Some(&one_more), 8);
+    let merged = built.catch_up(&one_more, &one_more);
+    println!("merge: {:?}", began.elapsed());
+    assert_eq!((merged.len(), merged.changed()), (999_999, 0));
+}

@@ -8,7 +8,7 @@ use super::{Admitted, CALLER};
 use crate::api::problem::{AdminCode, Problem};
 use crate::api::{ApiState, Shared};
 use crate::keys::desk::Invalidated;
-use crate::keys::issue::{Issued, KeyState, ListWish, document};
+use crate::keys::issue::{KeyState, ListWish, document};
 use crate::keys::wish::{self, WishFault};
 use crate::store::PAGE_MAX;
 use axum::body::Bytes;
@@ -82,14 +82,6 @@ fn unknown(id: u32) -> Problem {
     Problem::saying(Code::NotFound, format!("There is no key {id}."))
 }
 
-/// The answer that made a key: the only one with its secrets.
-fn shown_once(issued: &Issued) -> Value {
-    let mut shown = document(&issued.row, clock::now().wall_ms);
-    shown["key"] = issued.text.reveal().into();
-    shown["udp_secret"] = issued.udp_secret.reveal().into();
-    shown
-}
-
 /// `POST /admin/keys`: makes a key.
 async fn create(
     _: Admitted,
@@ -100,7 +92,7 @@ async fn create(
     let now_ms = clock::now().wall_ms;
     let wish = wish::new_key(&members, &state.keys.tiers(), now_ms).map_err(|faults| refused(&faults))?;
     let issued = state.keys.create(wish, CALLER).await?;
-    Ok((StatusCode::CREATED, Json(shown_once(&issued))))
+    Ok((StatusCode::CREATED, Json(issued.shown_once(now_ms))))
 }
 
 /// `POST /admin/keys/{id}/rotate`: makes a key in place of another, which works on for a while.
@@ -113,8 +105,9 @@ async fn rotate(
     let id = stored_id(&state, id)?;
     let overlap_ms = wish::overlap(&members(bytes)?).map_err(|faults| refused(&faults))?;
     let (issued, old) = state.keys.rotate(id, overlap_ms, CALLER).await?;
-    let mut shown = shown_once(&issued);
-    shown["replaces"] = document(&old, clock::now().wall_ms);
+    let now_ms = clock::now().wall_ms;
+    let mut shown = issued.shown_once(now_ms);
+    shown["replaces"] = document(&old, now_ms);
     Ok((StatusCode::CREATED, Json(shown)))
 }
 

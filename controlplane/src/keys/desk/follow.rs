@@ -103,11 +103,9 @@ impl KeyDesk {
             if changed > AMEND_MAX {
                 return self.load(pulse).await;
             }
-            seen = page.last().map_or(pulse, |row| row.change);
-            if is_last {
-                seen = seen.max(pulse);
-            }
-            self.take_page(page, seen).await;
+            seen = if is_last { pulse } else { page.last().map_or(pulse, |row| row.change) };
+            // What is above the pulse comes again with the next one: numbers seem to go back otherwise.
+            self.take_page(page, seen.min(pulse)).await;
         }
         Ok(())
     }
@@ -144,7 +142,7 @@ impl KeyDesk {
         self.blocking(move || {
             let mode = desk.rules().mode();
             desk.rules_mut().change(Some(tiers), mode);
-            desk.replace_all(news, seen.max(pulse));
+            desk.replace_all(news, pulse);
         })
         .await;
         let keys = self.current().len();

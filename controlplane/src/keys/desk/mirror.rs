@@ -27,7 +27,7 @@ fn name(hash: &[u8; 32]) -> Option<CacheKey> {
 
 impl KeyDesk {
     /// A key as the cache shows it: no secret.
-    fn entry(&self, record: &KeyRecord) -> Value {
+    fn shown(&self, record: &KeyRecord) -> Value {
         let rules = self.rules();
         let tier = rules.get(record.id.0).and_then(|rule| rules.tier_name(rule));
         let entry = json!({
@@ -46,10 +46,10 @@ impl KeyDesk {
         let keys = self.current();
         let Some(record) = keys.find_id(KeyId(id)) else { return Ok(()) };
         let Some(name) = name(&record.hash) else { return Ok(()) };
-        self.cache.put(&name, &self.entry(record)).await
+        self.cache.put(&name, &self.shown(record)).await
     }
 
-    /// Writes keys that have changed; those that are gone run out by themselves, or were deleted when they went.
+    /// Writes keys that have changed; those whose time is over run out by themselves.
     pub(super) async fn mirror(&self, ids: &[u32]) {
         for id in ids {
             if self.write(*id).await.is_err() {

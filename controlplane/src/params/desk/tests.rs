@@ -6,8 +6,8 @@ use crate::feeds::plan::Wanted;
 use crate::orders::Orders;
 use crate::params::apply::AssetLists;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{AssetRow, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, TierRow};
-use async_trait::async_trait;
+use crate::store::{AssetRow, Pulse};
+use crate::store::shaky::Shaky;
 use dataplane_core::command::{ShardCommand, ShardParameters};
 use dataplane_core::feed::FeedInput;
 use shared::asset::Symbol;
@@ -40,103 +40,6 @@ impl Orders for Ear {
 impl AssetLists for Ear {
     fn want(&self, wanted: Vec<Wanted>) {
         self.wanted.lock().expect("no panic").push(wanted);
-    }
-}
-
-/// A store that can be away, and that somebody else changes just before a change.
-struct Shaky {
-    inner: SqliteStore,
-    away: AtomicBool,
-    meddles: AtomicI64,
-}
-
-macro_rules! pass {
-    ($self:ident.$call:ident($($argument:expr),*)) => {{
-        if $self.away.load(Ordering::Relaxed) {
-            return Err(StoreError::Unreachable("unplugged".to_owned()));
-        }
-        $self.inner.$call($($argument),*).await
-    }};
-}
-
-#[async_trait]
-impl Store for Shaky {
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
-    }
-    async fn set_pool(&self, open_max: u32, idle_max: u32) {
-        self.inner.set_pool(open_max, idle_max).await;
-    }
-    async fn migrate(&self) -> Stored<Migrated> {
-        pass!(self.migrate())
-    }
-    async fn pulse(&self) -> Stored<Pulse> {
-        pass!(self.pulse())
-    }
-    async fn keys_changed(&self, after: i64, limit: usize) -> Stored<Vec<KeyRow>> {
-        pass!(self.keys_changed(after, limit))
-    }
-    async fn keys(&self, after: u32, limit: usize) -> Stored<Vec<KeyRow>> {
-        pass!(self.keys(after, limit))
-    }
-    async fn key(&self, id: u32) -> Stored<Option<KeyRow>> {
-        pass!(self.key(id))
-    }
-    async fn create_key(&self, key: &NewKey, replaces: Option<(u32, u64)>, audit: &AuditEntry) -> Stored<KeyRow> {
-        pass!(self.create_key(key, replaces, audit))
-    }
-    async fn change_key(&self, id: u32, change: KeyChange, audit: &AuditEntry) -> Stored<KeyRow> {
-        pass!(self.change_key(id, change, audit))
-    }
-    async fn tiers(&self) -> Stored<Vec<TierRow>> {
-        pass!(self.tiers())
-    }
-    async fn put_tier(&self, tier: &TierRow, audit: &AuditEntry) -> Stored<()> {
-        pass!(self.put_tier(tier, audit))
-    }
-    async fn parameters(&self) -> Stored<BTreeMap<String, String>> {
-        pass!(self.parameters())
-    }
-    async fn put_parameters(
-        &self,
-        changes: &BTreeMap<String, Option<String>>,
-        expected: &BTreeMap<String, Option<String>>,
-        audit: &[AuditEntry],
-    ) -> Stored<()> {
-        if self.meddles.fetch_sub(1, Ordering::Relaxed) > 0 {
-            let present = self.inner.parameters().await?;
-            for name in changes.keys() {
-                let next = if present.get(name).is_some_and(|text| text == "11") { "12" } else { "11" };
-                let other = BTreeMap::from([(name.clone(), Some(next.to_owned()))]);
-                let expected = BTreeMap::from([(name.clone(), present.get(name).cloned())]);
-                self.inner.put_parameters(&other, &expected, &[]).await?;
-            }
-        }
-        pass!(self.put_parameters(changes, expected, audit))
-    }
-    async fn note_reload(&self, audit: &AuditEntry) -> Stored<i64> {
-        pass!(self.note_reload(audit))
-    }
-    async fn asset_map(&self) -> Stored<Vec<AssetRow>> {
-        pass!(self.asset_map())
-    }
-    async fn put_asset_map(&self, exchange: &str, rows: &[AssetRow], audit: &AuditEntry) -> Stored<()> {
-        pass!(self.put_asset_map(exchange, rows, audit))
-    }
-    async fn add_month_use(&self, writer: &str, batch: i64, rows: &[MonthUse]) -> Stored<Vec<MonthUse>> {
-        pass!(self.add_month_use(writer, batch, rows))
-    }
-    async fn month_use(&self, month: u32, keys: &[u32]) -> Stored<Vec<MonthUse>> {
-        pass!(self.month_use(month, keys))
-    }
-    async fn audit(&self, entry: &AuditEntry) -> Stored<()> {
-        pass!(self.audit(entry))
-    }
-    async fn audit_page(&self, before: Option<i64>, limit: usize) -> Stored<Vec<(i64, AuditEntry)>> {
-        pass!(self.audit_page(before, limit))
-    }
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
 
