@@ -1,7 +1,7 @@
 //! `config`: every setting, as `serve` or `demo` would take it here and now.
 
 use super::{environment, print};
-use crate::config::fault::masked;
+use crate::config::fault::shown;
 use crate::config::layers::{Layers, Profile, SettingArgs};
 use crate::config::{self, catalogue, catalogue::Setting};
 use anyhow::bail;
@@ -55,7 +55,7 @@ fn row(setting: &'static Setting, layers: &Layers, demo: bool) -> Row {
     let (value, origin) = layers.text(setting);
     Row {
         name: setting.name,
-        value: if setting.secret { masked(value) } else { value.to_owned() },
+        value: shown(setting, value),
         origin: origin.to_string(),
         default: setting.demo_default.filter(|_| demo).unwrap_or(setting.default),
         bounds: setting.bounds,

@@ -29,7 +29,7 @@ impl Fault {
     pub fn new(setting: &Setting, value: &str, origin: Origin) -> Self {
         Self {
             name: setting.name.to_owned(),
-            value: if setting.secret { masked(value) } else { shortened(value) },
+            value: shortened(&shown(setting, value)),
             origin,
             bounds: setting.bounds.to_owned(),
             meaning: setting.meaning.to_owned(),
@@ -68,6 +68,13 @@ impl fmt::Display for Fault {
         let Self { name, value, origin, bounds, meaning } = self;
         write!(f, "{name} = {value:?} (from {origin}) is refused. Allowed: {bounds}. Meaning: {meaning}.")
     }
+}
+
+/// A setting's value as it may be shown: neither a secret nor an address with a user or a password in it, wherever that
+/// was put.
+#[must_use]
+pub fn shown(setting: &Setting, value: &str) -> String {
+    if setting.secret || value.contains('@') { masked(value) } else { value.to_owned() }
 }
 
 /// What is shown in a secret's place.

@@ -228,3 +228,18 @@ fn a_key_in_the_place_of_its_hash_is_not_shown() {
     assert!(said.contains("keys[0].sha256") && said.contains("keys[0].udp_secret"), "{said}");
     assert!(!said.contains("canary"), "{said}");
 }
+
+#[test]
+fn credentials_show_nowhere_whatever_setting_they_were_put_into() {
+    let canary = "postgres://canary:canary@host/db";
+    for setting in catalogue::all() {
+        let (layers, faults) =
+            inspect(Profile::Serve, &SettingArgs::default(), |name| (name == setting.name).then(|| canary.into()));
+        let text = super::fault::shown(setting, layers.text(setting).0);
+        assert!(!format!("{text} {}", BadSettings(faults)).contains("canary"), "{}", setting.name);
+        if setting.secret {
+            let settings = load_with(Profile::Serve, &[], &[(setting.name, canary)]);
+            assert!(!format!("{settings:?}").contains("canary"), "{}", setting.name);
+        }
+    }
+}
