@@ -24,14 +24,13 @@ async fn documented_names_are_written_read_and_deleted_with_a_trail() {
         ("price:BTC", json!("67123.45"), "string", Some(60_000)),
         ("usage_log:0a", json!({"asset": "BTC", "n": "1"}), "hash", Some(93 * 86_400_000_u64)),
         ("usage_logs:index", json!([["a", 1], ["b", 2]]), "zset", Some(93 * 86_400_000)),
-        ("%7Badaptive:lpo%7D:total", json!("7"), "string", None),
+        ("kcc:daily", json!("\u{20ac}"), "string", Some(86_400_000)),
     ] {
         let (path, body) = (format!("/admin/cache/{name}"), json!({ "value": value }).to_string());
         assert_eq!(ask_json(&router, &format!("GET {path}"), ADMIN).await.0, 404);
         let (status, put) = ask_with(&router, &format!("PUT {path}"), &body).await;
         assert_eq!((status, &put["value"], &put["type"]), (200, &value, &json!(kind)), "{put}");
         let left_ms = put["ttl_ms"].as_u64();
-        assert_eq!(left_ms.is_some(), lifetime_ms.is_some());
         assert!(left_ms <= lifetime_ms && left_ms.unwrap_or(0) + 30_000 >= lifetime_ms.unwrap_or(0), "{put}");
         assert_eq!(ask_json(&router, &format!("GET {path}"), ADMIN).await.1["value"], value);
         assert_eq!(ask_with(&router, &format!("POST {path}"), &body).await.0, 200);
@@ -43,6 +42,9 @@ async fn documented_names_are_written_read_and_deleted_with_a_trail() {
         assert_eq!(ask_json(&router, &format!("DELETE {path}"), ADMIN).await.1["deleted"], false);
         assert_eq!(ask_json(&router, &format!("GET {path}"), ADMIN).await.0, 404);
     }
+    // Braces come encoded; the governor writes there too, so that only what is fixed is looked at.
+    let (status, put) = ask_with(&router, "PUT /admin/cache/%7Badaptive:lpo%7D:total", r#"{"value":"7"}"#).await;
+    assert_eq!((status, &put["key"], &put["ttl_ms"]), (200, &json!("{adaptive:lpo}:total"), &Value::Null));
 }
 
 #[tokio::test]

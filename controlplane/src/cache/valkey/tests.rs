@@ -6,9 +6,11 @@ use super::link::CALLS_MAX;
 use super::script::Script;
 use super::*;
 use crate::cache::names::RATE_LIMIT;
+use crate::keys::Secret;
 use fred::types::Builder;
 use harness::proxy::{Fault, Proxy};
 use harness::redis::{Options, Redis};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -182,13 +184,15 @@ async fn one_member_of_a_cluster_that_stops_hangs_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_without_end_are_bounded_and_all_end() {
     let server = Redis::start();
-    let cache = Valkey::open(&server.url(), TIMEOUTS, NO_TLS).expect("a cache");
+    // Long enough that all calls have begun before the first is given up.
+    let patient = CacheTimeouts { dial_ms: 300, read_ms: 3_000, write_ms: 3_000 };
+    let cache = Valkey::open(&server.url(), patient, NO_TLS).expect("a cache");
     comes_back(&cache).await;
     let before = cache.health();
     server.freeze();
     let wish = key();
     let calls = (0..3 * CALLS_MAX).map(|_| cache.lease(&wish, WISH));
-    let answers = timeout(CALL_MAX, futures_util::future::join_all(calls)).await.expect("all end");
+    let answers = timeout(CALL_MAX * 2, futures_util::future::join_all(calls)).await.expect("all end");
     server.thaw();
     assert!(answers.iter().all(|answer| matches!(answer, Err(CacheError::Unreachable(_)))));
     let full = |answer: &&Cached<Lease>| answer.as_ref().is_err_and(|error| error.to_string().contains("under way"));
@@ -219,4 +223,59 @@ async fn a_wrong_password_or_an_unknown_certificate_is_told_without_a_secret() {
         .await;
     }
     until_it_answers(&on(&server.url(), &server)).await;
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("the lines").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn going_away_and_coming_back_are_told_once_each() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let server = Redis::start_with(Options { password: Some("a-planted-password".to_owned()), ..Options::default() });
+    let proxy = Proxy::start(server.address());
+    let cache = Valkey::open(&server.url_at(proxy.address()), TIMEOUTS, NO_TLS).expect("a cache");
+    comes_back(&cache).await;
+    proxy.set(Fault::Hang);
+    goes_away(&cache).await;
+    let before = proxy.accepted();
+    until("three more tries", async || proxy.accepted() >= before + 3).await;
+    proxy.set(Fault::None);
+    comes_back(&cache).await;
+    let log = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
+    for told in ["the cache answers", "the cache is away", "the cache is back"] {
+        assert_eq!(log.matches(told).count(), 1, "{told} in:\n{log}");
+    }
+    assert!(!log.contains("planted"), "{log}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_machine_trusts_is_enough() {
+    const NAME: &str = "cache::valkey::tests::a_certificate_that_the_machine_trusts_is_enough";
+    const URL: &str = "TB_TEST_CACHE_URL";
+    // What a machine trusts is read from its environment: this test runs itself in another one.
+    if let Ok(url) = std::env::var(URL) {
+        let cache = crate::cache::open(Some(&Secret::new(url)), CacheTimeouts::default()).expect("a cache");
+        return until_it_answers(&*cache).await;
+    }
+    let server = Redis::start_with(Options { tls: true, ..Options::default() });
+    let mut itself = std::process::Command::new(std::env::current_exe().expect("this test"));
+    itself.args([NAME, "--exact"]).env(URL, server.url()).env("SSL_CERT_FILE", server.ca_file());
+    let run = itself.output().expect("this test runs");
+    let told = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && told.contains("1 passed"), "{told}");
 }
