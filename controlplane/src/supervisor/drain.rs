@@ -19,10 +19,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How often it looks whether connections have gone.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Longest that venue sessions, simulators and the last count of months may take each.
+/// Longest that venue sessions, simulators, the last count of months and the farewell to the other nodes may each take.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 3 × 5 s and the runtime's 2 s:
+/// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 4 × 5 s and the runtime's 2 s:
 /// below the 110 s that a balancer and its orchestrator give.
 pub async fn drain(service: Service, wait: Duration) {
     let Service { plane, state, .. } = &service;
