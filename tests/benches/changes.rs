@@ -10,6 +10,8 @@
 //! round, quiet first and last, and each figure is the median over rounds, each ratio the median of the rounds' ratios to
 //! that round's quiet arm. On a machine of two CPUs server and generator share them, so only ratios are worth anything.
 
+#![expect(clippy::print_stdout, reason = "a bench says what it measured")]
+
 use harness::postgres::Postgres;
 use harness::proxy::{Fault, Proxy};
 use harness::redis::Redis;
