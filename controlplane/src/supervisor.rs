@@ -32,7 +32,7 @@ use crate::prices::PriceBoard;
 use crate::usage::UsageLedger;
 use anyhow::{Context, anyhow, bail};
 use dataplane_engine::DataPlane;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -50,6 +50,9 @@ const BLOCKING_THREADS_MAX: usize = 8;
 /// How long the runtime may take to end tasks that block.
 const RUNTIME_END_WAIT: Duration = Duration::from_secs(2);
 
+/// How a demo is announced.
+pub type Announce = fn(&Addresses, &DemoKeys) -> anyhow::Result<()>;
+
 /// What to start.
 pub struct Order {
     /// Validated settings.
@@ -59,7 +62,7 @@ pub struct Order {
     /// Whether prices come from simulated exchanges.
     pub demo: Option<Demo>,
     /// What to tell the person who started a demo.
-    pub announce: Option<fn(&Addresses, &DemoKeys) -> anyhow::Result<()>>,
+    pub announce: Option<Announce>,
 }
 
 /// What a demo has besides.
@@ -216,16 +219,29 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let beats = cluster.run(move || cluster::counters::of(&told));
     let addresses = ports.addresses(&plane)?;
     let listeners = ports.serve(&state);
-    if demo.is_some() {
-        parts::await_prices(&state).await;
-    }
-    let demo_keys = demo.as_ref().map(|demo| &demo.keys);
-    if let Some(path) = &ready_file {
-        ready::write(path, &addresses, demo_keys, simulators.as_ref())?;
-    }
-    if let (Some(announce), Some(keys)) = (announce, demo_keys) {
-        announce(&addresses, keys)?;
-    }
+    tell(&state, &addresses, ready_file.as_deref(), demo.as_ref(), simulators.as_ref(), announce).await?;
     tracing::info!(lpo_tcp = %addresses.lpo_tcp, lpo_udp = %addresses.lpo_udp, engine = addresses.engine, "serving");
     Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, key_tasks, beats })
+}
+
+/// Tells whoever waits that everything answers: the ready file, and a demo's person.
+async fn tell(
+    state: &ApiState,
+    addresses: &Addresses,
+    ready_file: Option<&Path>,
+    demo: Option<&Demo>,
+    simulators: Option<&Simulators>,
+    announce: Option<Announce>,
+) -> anyhow::Result<()> {
+    if demo.is_some() {
+        parts::await_prices(state).await;
+    }
+    let demo_keys = demo.map(|demo| &demo.keys);
+    if let Some(path) = ready_file {
+        ready::write(path, addresses, demo_keys, simulators)?;
+    }
+    if let (Some(announce), Some(keys)) = (announce, demo_keys) {
+        announce(addresses, keys)?;
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dataplane_core::render::{retry_after_s, usual_detail};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use shared::code::Code;
 
 /// What an administrator is told to wait where a store or a cache is away, s: both are looked for all the time.
@@ -85,7 +85,7 @@ pub struct Problem {
     code: Option<Code>,
     retry_after_s: Option<u64>,
     detail: String,
-    more: Map<String, Value>,
+    more: Vec<(String, Value)>,
 }
 
 impl From<Code> for Problem {
@@ -123,9 +123,9 @@ impl Problem {
             title: code.title(),
             status: code.status(),
             code: Some(code),
-            retry_after_s: retry_after_s(code, tuning::clock::now().wall_ms).map(u64::from),
+            retry_after_s: retry_after_s(code, tuning::clock::now().wall_ms),
             detail: detail.into(),
-            more: Map::new(),
+            more: Vec::new(),
         }
     }
 
@@ -139,7 +139,7 @@ impl Problem {
             code: None,
             retry_after_s: (code.status() == 503).then_some(AWAY_RETRY_S),
             detail: detail.into(),
-            more: Map::new(),
+            more: Vec::new(),
         }
     }
 
@@ -152,7 +152,7 @@ impl Problem {
     /// The same error with a further member.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {
-        self.more.insert(name.to_owned(), value);
+        self.more.push((name.to_owned(), value));
         self
     }
 }

@@ -160,7 +160,7 @@ impl Cluster {
         for _ in 0..seconds * 4 {
             for node in &self.nodes {
                 node.shards.answer(answers / 4, failed / 4);
-                if self.quarters % 8 == 0 {
+                if self.quarters.is_multiple_of(8) {
                     let active: u32 = node.shards.active().iter().sum();
                     let fields = BTreeMap::from([(ACTIVE_FIELD.to_owned(), active.to_string())]);
                     self.cache.heartbeat(&node.name, &fields, 10_000).await.expect("it answers");

@@ -47,7 +47,7 @@ impl From<Error> for Fault {
             return Self::NoScript;
         }
         match error.kind() {
-            _ if NOT_NOW.iter().any(|word| says(word)) => Self::Useless(CacheError::Unreachable(text)),
+            _ if NOT_NOW.iter().any(says) => Self::Useless(CacheError::Unreachable(text)),
             ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::NotFound | ErrorKind::Parse => {
                 Self::Refused(CacheError::Refused(text))
             }

@@ -177,8 +177,8 @@ fn a_venue_s_list_is_the_nearest_that_is_set() {
 
 #[test]
 fn rows_of_the_asset_map_are_held_to_their_bounds() {
-    let mut sheet = Rows::default();
-    sheet.assets = vec![mapped("binance", "BTC", true), mapped("okx", "B-C", true), mapped("okx", "", true)];
+    let assets = vec![mapped("binance", "BTC", true), mapped("okx", "B-C", true), mapped("okx", "", true)];
+    let mut sheet = Rows { assets, ..Rows::default() };
     sheet.assets.extend((0..1_001).map(|index| mapped("bybit", &format!("A{index}"), true)));
     let faults = check(&sheet, &Base::default()).expect_err("faults");
     assert_eq!(faults.len(), 4, "{faults:#?}");
