@@ -64,6 +64,16 @@ pub struct DatabaseChoice {
     pub aurora: Option<String>,
     /// `DB_SECRET_NAME`.
     pub secret_name: Option<String>,
+    /// Where that secret is: the region in its ARN, or `AWS_REGION`.
+    pub secret_region: String,
+}
+
+impl DatabaseChoice {
+    /// Whether it is our own file, in the data directory.
+    #[must_use]
+    pub const fn is_in_data_dir(&self) -> bool {
+        self.url.is_none() && self.aurora.is_none() && self.secret_name.is_none()
+    }
 }
 
 /// Validated settings.

@@ -17,6 +17,7 @@ pub mod orders;
 pub mod params;
 pub mod prices;
 pub mod private_file;
+pub mod secrets;
 pub mod store;
 pub mod supervisor;
 pub mod usage;

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod credentials;
 mod fault;
 mod health;
 mod keys;
@@ -18,9 +19,11 @@ mod session;
 pub mod shaky;
 mod sql;
 pub mod sqlite;
+mod supply;
 mod usage;
 mod value;
 
+pub use self::credentials::Place;
 pub use self::health::StoreHealth;
 pub use self::open::open;
 

@@ -128,7 +128,7 @@ pub fn run(args: &KeysArgs) -> anyhow::Result<()> {
         What::Revoke(args) => &args.place,
     };
     let settings = config::load(Profile::Serve, &place.settings, environment)?;
-    if settings.database.url.is_none() {
+    if settings.database.is_in_data_dir() {
         make_data_dir(settings.data_dir.as_deref())?;
     }
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;

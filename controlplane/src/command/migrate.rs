@@ -19,7 +19,7 @@ pub struct MigrateArgs {
 /// Applies what is missing and says from which version to which.
 pub fn run(args: &MigrateArgs) -> anyhow::Result<()> {
     let settings = config::load(Profile::Serve, &args.settings, environment)?;
-    if settings.database.url.is_none() {
+    if settings.database.is_in_data_dir() {
         make_data_dir(settings.data_dir.as_deref())?;
     }
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;

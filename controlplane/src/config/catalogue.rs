@@ -114,8 +114,10 @@ pub static NODE_ENV: Setting = Setting::new("NODE_ENV", "node-env", "production"
     .says("up to 64 letters, digits, dots, dashes, underscores", "the deployment's kind, shown in health")
     .in_demo("demo");
 /// The region.
-pub static AWS_REGION: Setting = Setting::new("AWS_REGION", "aws-region", "")
-    .says("up to 64 letters, digits, dots, dashes, underscores; may be empty", "the region, shown in health");
+pub static AWS_REGION: Setting = Setting::new("AWS_REGION", "aws-region", "").says(
+    "up to 64 letters, digits, dots, dashes, underscores; may be empty, but not where DB_SECRET_NAME is a name in use",
+    "the region, shown in health; where the secret of DB_SECRET_NAME is, unless that is an ARN",
+);
 /// The administrator's key.
 pub static ADMIN_KEY: Setting = Setting::new("ADMIN_KEY", "", "")
     .says(
@@ -126,21 +128,33 @@ pub static ADMIN_KEY: Setting = Setting::new("ADMIN_KEY", "", "")
 /// Where keys, parameters and all that lasts is kept.
 pub static DATABASE_URL: Setting = Setting::new("DATABASE_URL", "", "")
     .says(
-        "postgres://user:password@host[:port]/database[?sslmode=…], sqlite:PATH, or sqlite::memory:; empty: AURORA_URL if \
-         that is set, else a SQLite file in TB_DATA_DIR, or in memory where that is empty too",
+        "postgres://user:password@host[:port]/database[?sslmode=…], sqlite:PATH, or sqlite::memory:; it wins over \
+         AURORA_URL and DB_SECRET_NAME; empty: these if they are set, else a SQLite file in TB_DATA_DIR, or in memory where that is empty too",
         "the database of keys, tiers, parameters, asset lists, usage and the audit trail",
     )
     .secret();
+/// What `AURORA_URL` may be: only a program built with the feature can fetch the password.
+const AURORA: &str = if crate::secrets::BUILT_IN {
+    "host, host:port or postgres://host[:port][/database][?sslmode=…], without user and password; sslmode is require if \
+     not said, and prefer within this machine; empty: what the secret says"
+} else {
+    "empty, unless DATABASE_URL is set: this binary cannot fetch the password: cargo build --release --features aws"
+};
+/// What `DB_SECRET_NAME` may be.
+const SECRET_NAME: &str = if crate::secrets::BUILT_IN {
+    "the name or ARN of a secret that is a JSON object with DB_USER and DB_PASSWORD, and DB_HOST, DB_PORT, DB_NAME where \
+     AURORA_URL lacks them; empty: none, which goes with no AURORA_URL but beside DATABASE_URL"
+} else {
+    "empty, unless DATABASE_URL is set: this binary cannot fetch secrets: cargo build --release --features aws"
+};
 /// Where the cluster's database is, without a password.
 pub static AURORA_URL: Setting = Setting::new("AURORA_URL", "aurora-url", "").says(
-    "host, host:port or postgres://host[:port]/database, without user and password; empty: not used",
-    "the PostgreSQL database, its user and password coming from DB_SECRET_NAME",
+    AURORA,
+    "the PostgreSQL server, its user and password coming from DB_SECRET_NAME; without effect beside DATABASE_URL",
 );
 /// The secret that holds the database's credentials.
-pub static DB_SECRET_NAME: Setting = Setting::new("DB_SECRET_NAME", "db-secret-name", "").says(
-    "the name or ARN of a secret with DB_USER and DB_PASSWORD, and DB_HOST, DB_PORT, DB_NAME where AURORA_URL lacks them",
-    "the AWS secret of the database's credentials; needs a program built with --features aws",
-);
+pub static DB_SECRET_NAME: Setting = Setting::new("DB_SECRET_NAME", "db-secret-name", "")
+    .says(SECRET_NAME, "the AWS secret of the database's credentials; without effect beside DATABASE_URL");
 /// The cache that nodes share.
 pub static CACHE_URL: Setting = Setting::new("CACHE_URL", "", "")
     .says(

@@ -7,6 +7,7 @@ use super::layers::Layers;
 use super::{DatabaseChoice, LogFormat, Role, Settings, key_tables};
 use crate::feeds::endpoint::{Endpoint, EndpointOverrides};
 use crate::keys::Secret;
+use crate::{secrets, store};
 use dataplane_engine::EngineChoice;
 use shared::asset::Symbol;
 use shared::limits::SHARDS_MAX;
@@ -49,6 +50,14 @@ impl Checker<'_> {
         }
         self.faults.push(Fault::new(setting, text, origin.clone()));
         read(setting.default).unwrap_or(last)
+    }
+
+    /// Notes that the value of `setting`, good by itself, does not go with the others.
+    fn refuse_if(&mut self, is_bad: bool, setting: &'static Setting) {
+        if is_bad {
+            let (text, origin) = self.layers.text(setting);
+            self.faults.push(Fault::new(setting, text, origin.clone()));
+        }
     }
 
     fn port(&mut self, setting: &'static Setting) -> u16 {
@@ -145,11 +154,38 @@ fn database(take: &mut Checker<'_>) -> DatabaseChoice {
     let url = |text: &str| known(text).then(|| Secret::new(text.to_owned()));
     let plain =
         |text: &str| (!text.contains('@') && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.to_owned());
-    DatabaseChoice {
+    let place = |text: &str| plain(text).filter(|text| store::Place::read(Some(text)).is_ok());
+    let secret_name = take.take(&name::DB_SECRET_NAME, None, |text| optional(text, plain));
+    let choice = DatabaseChoice {
         url: take.take(&name::DATABASE_URL, None, |text| optional(text, url)),
-        aurora: take.take(&name::AURORA_URL, None, |text| optional(text, plain)),
-        secret_name: take.take(&name::DB_SECRET_NAME, None, |text| optional(text, plain)),
+        aurora: take.take(&name::AURORA_URL, None, |text| optional(text, place)),
+        secret_region: secret_region(secret_name.as_deref(), take.layers.text(&name::AWS_REGION).0),
+        secret_name,
+    };
+    if choice.url.is_none() {
+        fetchable(take, &choice);
     }
+    choice
+}
+
+/// Notes what keeps a secret from being fetched. `DATABASE_URL` is not set.
+fn fetchable(take: &mut Checker<'_>, choice: &DatabaseChoice) {
+    if !secrets::BUILT_IN {
+        for (setting, is_set) in
+            [(&name::AURORA_URL, choice.aurora.is_some()), (&name::DB_SECRET_NAME, choice.secret_name.is_some())]
+        {
+            take.refuse_if(is_set, setting);
+        }
+        return;
+    }
+    take.refuse_if(choice.aurora.is_some() && choice.secret_name.is_none(), &name::DB_SECRET_NAME);
+    take.refuse_if(choice.secret_name.is_some() && choice.secret_region.is_empty(), &name::AWS_REGION);
+}
+
+/// The region that an ARN names, `arn:aws:secretsmanager:REGION:…`; else the configured one.
+fn secret_region(secret_name: Option<&str>, configured: &str) -> String {
+    let arn = secret_name.and_then(|name| name.strip_prefix("arn:"));
+    arn.and_then(|arn| arn.split(':').nth(2)).unwrap_or(configured).to_owned()
 }
 
 fn cache_url(text: &str) -> Option<Secret> {

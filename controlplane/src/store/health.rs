@@ -26,6 +26,10 @@ pub struct StoreHealth {
     pub connections: u32,
     /// Connections idle.
     pub connections_idle: u32,
+    /// Times that credentials were fetched; 0 where they are in the address.
+    pub secret_fetches: u64,
+    /// Of these: failed.
+    pub secret_failures: u64,
 }
 
 /// Counts what calls give.
@@ -63,7 +67,7 @@ impl Watch {
     }
 
     /// The counters now.
-    pub fn health(&self, connections: (u32, u32)) -> StoreHealth {
+    pub fn health(&self, connections: (u32, u32), fetches: (u64, u64)) -> StoreHealth {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StoreHealth {
             calls: read(&self.calls),
@@ -74,6 +78,8 @@ impl Watch {
             away_since_ms: Some(read(&self.away_since_ms)).filter(|since_ms| *since_ms > 0),
             connections: connections.0,
             connections_idle: connections.1,
+            secret_fetches: fetches.0,
+            secret_failures: fetches.1,
         }
     }
 

@@ -3,10 +3,13 @@
 //! Texts of addresses may hold passwords, so no fault quotes one.
 
 use super::Store;
+use super::credentials::Place;
 use super::postgres::PgStore;
 use super::sqlite::SqliteStore;
+use super::supply::Supply;
 use crate::config::DatabaseChoice;
-use anyhow::{Context, anyhow, bail};
+use crate::secrets;
+use anyhow::{Context, anyhow, bail, ensure};
 use sqlx::postgres::PgConnectOptions;
 use std::path::Path;
 use std::str::FromStr;
@@ -32,25 +35,28 @@ const PARAMETERS: [&str; 13] = [
     "options",
 ];
 
-/// Prepares the store that the settings choose. Nothing is connected to, read or written yet.
+/// Prepares the store that the settings choose. Nothing is waited for: what is connected to is when it is first used, and
+/// a secret is fetched in the background. Within a runtime of tokio.
 ///
 /// # Errors
-/// What is wrong with the address, without quoting it.
+/// What is wrong with the address, without quoting it, or that this program cannot fetch a secret.
 pub fn open(choice: &DatabaseChoice, data_dir: Option<&Path>) -> anyhow::Result<Arc<dyn Store>> {
     if let Some(url) = &choice.url {
         let url = url.reveal();
         return match url.strip_prefix("sqlite:") {
             Some(path) => sqlite(path),
-            None => Ok(Arc::new(PgStore::lazy(postgres(url)?))),
+            None => Ok(Arc::new(PgStore::lazy(postgres("DATABASE_URL", &PARAMETERS, url)?))),
         };
     }
-    if choice.aurora.is_some() || choice.secret_name.is_some() {
-        // Going on with a file instead would look like service, and be another database.
-        bail!(
-            "AURORA_URL and DB_SECRET_NAME: this program cannot fetch a secret (it is built without the feature aws): set \
-             DATABASE_URL"
-        );
+    if let Some(name) = &choice.secret_name {
+        let place = Place::read(choice.aurora.as_deref())?;
+        return Ok(Supply::store(secrets::source(name, &choice.secret_region)?, place));
     }
+    // Going on with a file instead would look like service, and be another database.
+    ensure!(
+        choice.aurora.is_none(),
+        "AURORA_URL has no user and password: set DB_SECRET_NAME, or DATABASE_URL instead"
+    );
     match data_dir {
         Some(folder) => Ok(Arc::new(SqliteStore::file(&folder.join(FILE_NAME)))),
         None => Ok(Arc::new(SqliteStore::memory())),
@@ -70,17 +76,17 @@ fn sqlite(text: &str) -> anyhow::Result<Arc<dyn Store>> {
     }
 }
 
-/// Reads a PostgreSQL address.
-fn postgres(url: &str) -> anyhow::Result<PgConnectOptions> {
+/// Reads the PostgreSQL address that `setting` holds, which may have `parameters`.
+pub fn postgres(setting: &str, parameters: &[&str], url: &str) -> anyhow::Result<PgConnectOptions> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let name = part.split(['=', '[']).next().unwrap_or_default();
-        if !PARAMETERS.contains(&name) {
-            bail!("DATABASE_URL: after the ? stands none of {}", PARAMETERS.join(", "));
+        if !parameters.contains(&name) {
+            bail!("{setting}: after the ? stands none of {}", parameters.join(", "));
         }
     }
     let options = PgConnectOptions::from_str(url).map_err(|_| anyhow!("its form is wrong"));
-    let form =
-        "DATABASE_URL: postgres://user:password@host[:port]/database[?sslmode=…], with %XX for special characters";
-    Ok(options.context(form)?.application_name("trinity-beast"))
+    let form = "postgres://[user:password@]host[:port]/database[?sslmode=…], with %XX for special characters";
+    let options = options.with_context(|| format!("{setting}: {form}"))?;
+    Ok(options.application_name("trinity-beast"))
 }

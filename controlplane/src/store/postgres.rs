@@ -8,6 +8,7 @@ use super::fault::meaning;
 use super::schema;
 use super::session::{Access, Link, in_time};
 use super::sql::{Source, SqlStore};
+use super::supply::{FETCH_MAX, Supply};
 use super::{CALL_MAX, Migrated, StoreError, Stored};
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
@@ -46,6 +47,8 @@ pub type PgStore = SqlStore<PgSource>;
 /// Where connections to PostgreSQL come from.
 pub struct PgSource {
     state: Mutex<State>,
+    /// Who brings the credentials, where they are not in the address.
+    supply: Option<Arc<Supply>>,
 }
 
 struct State {
@@ -84,9 +87,7 @@ impl PgStore {
     /// A store on a server that is looked for when it is first used.
     #[must_use]
     pub fn lazy(options: PgConnectOptions) -> Self {
-        let options = options.disable_statement_logging();
-        let pool = pooled(&options, BOUNDS);
-        SqlStore::new(PgSource { state: Mutex::new(State { options, bounds: BOUNDS, pool, closed: false }) })
+        SqlStore::new(PgSource::new(options, None))
     }
 }
 
@@ -129,6 +130,31 @@ impl State {
 }
 
 impl PgSource {
+    fn new(options: PgConnectOptions, supply: Option<Arc<Supply>>) -> Self {
+        let options = options.disable_statement_logging();
+        let pool = pooled(&options, BOUNDS);
+        Self { state: Mutex::new(State { options, bounds: BOUNDS, pool, closed: false }), supply }
+    }
+
+    /// A source that nobody gets a connection from before `supply` has [set](Self::set_options) how to connect.
+    pub fn supplied(supply: Arc<Supply>) -> Self {
+        Self::new(PgConnectOptions::new_without_pgpass(), Some(supply))
+    }
+
+    /// Waits until it is known how to connect, but no longer than until `deadline`.
+    async fn known(&self, deadline: Instant) -> Stored<()> {
+        match &self.supply {
+            Some(supply) => supply.known(deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    fn note<T>(&self, made: &Result<T, sqlx::Error>) {
+        if let Some(supply) = &self.supply {
+            supply.note(made);
+        }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // What it guards is sound after every line that changes it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -163,9 +189,14 @@ impl Source for PgSource {
     }
 
     async fn link(&self, _access: Access, deadline: Instant) -> Stored<Link> {
+        self.known(deadline).await?;
         loop {
             let pooled = self.pool()?;
-            match timeout(CALL_MAX, pooled.pool.acquire()).await {
+            let made = timeout(CALL_MAX, pooled.pool.acquire()).await;
+            if let Ok(made) = &made {
+                self.note(made);
+            }
+            match made {
                 Ok(Ok(link)) => return Ok(Link::Postgres(link, Hold(pooled))),
                 // It was replaced in between.
                 Ok(Err(sqlx::Error::PoolClosed)) if Instant::now() < deadline => {}
@@ -185,9 +216,13 @@ impl Source for PgSource {
     }
 
     async fn migrate(&self) -> Stored<Migrated> {
+        self.known(Instant::now() + FETCH_MAX).await?;
         let options = self.state().options.clone();
         let mut link = match timeout(CALL_MAX, options.connect()).await {
-            Ok(link) => link.map_err(|error| meaning(&error))?,
+            Ok(link) => {
+                self.note(&link);
+                link.map_err(|error| meaning(&error))?
+            }
             Err(_) => return Err(StoreError::Unreachable(format!("no connection within {} s", CALL_MAX.as_secs()))),
         };
         let done = schema::migrate(&mut link, &schema::for_postgres()).await;
@@ -200,7 +235,14 @@ impl Source for PgSource {
         (state.pool.pool.size(), u32::try_from(state.pool.pool.num_idle()).unwrap_or(u32::MAX))
     }
 
+    fn fetches(&self) -> (u64, u64) {
+        self.supply.as_ref().map_or((0, 0), |supply| supply.counts())
+    }
+
     async fn close(&self) {
+        if let Some(supply) = &self.supply {
+            supply.stop();
+        }
         let pool = {
             let mut state = self.state();
             state.closed = true;
@@ -208,5 +250,13 @@ impl Source for PgSource {
         };
         // Connections in use come back within a call; one that does not is closed with the process.
         drop(timeout(CALL_MAX, pool.close()).await);
+    }
+}
+
+impl Drop for PgSource {
+    fn drop(&mut self) {
+        if let Some(supply) = &self.supply {
+            supply.stop();
+        }
     }
 }

@@ -32,6 +32,11 @@ pub trait Source: Send + Sync {
     /// Connections open, and how many of them are idle.
     fn connections(&self) -> (u32, u32);
 
+    /// How often credentials were fetched, and how often that failed; zeros where they are not fetched.
+    fn fetches(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// As [`Store::close`].
     async fn close(&self);
 }
@@ -109,7 +114,7 @@ impl<S: Source> Store for SqlStore<S> {
     }
 
     fn health(&self) -> StoreHealth {
-        self.watch.health(self.source.connections())
+        self.watch.health(self.source.connections(), self.source.fetches())
     }
 
     async fn set_pool(&self, open_max: u32, idle_max: u32) {
