@@ -16,7 +16,7 @@ pub mod wish;
 pub use self::admission::{admit, identify};
 pub use self::demo::DemoKeys;
 pub use self::rules::FixedKey;
-pub use self::secret::{Secret, from_hex, new_key_text, random_bytes, to_hex};
+pub use self::secret::{KEY_PREFIX, Secret, from_hex, new_key_text, random_bytes, to_hex};
 
 use dataplane_core::access::{KeyDirectory, Keys};
 use shared::key::KeyRecord;

@@ -2,6 +2,7 @@
 //!
 //! Patterns are those of the system being replaced. A `<key>` is an API key's SHA-256 in hex, never its text.
 
+use crate::keys::KEY_PREFIX;
 use std::fmt;
 
 const DAY_S: u64 = 24 * 60 * 60;
@@ -43,7 +44,7 @@ pub struct Pattern {
     pub kind: Kind,
     /// Lifetime, s; `None`: no end.
     pub lifetime_s: Option<u64>,
-    /// Whether an administrator may write it through `/admin/cache`.
+    /// Whether an administrator may write it through `/admin/cache`: all but what is not of the documented list.
     pub writable: bool,
 }
 
@@ -67,11 +68,11 @@ const fn pattern(
 }
 
 /// `apikey:<key>`: a key's record, for programs beside this one.
-pub const API_KEY: Pattern = pattern("apikey:", Some("key"), Kind::Text, Some(DAY_S), false);
+pub const API_KEY: Pattern = pattern("apikey:", Some("key"), Kind::Text, Some(DAY_S), true);
 /// `app:config`: the parameters in force.
-pub const APP_CONFIG: Pattern = pattern("app:config", None, Kind::Hash, None, false);
+pub const APP_CONFIG: Pattern = pattern("app:config", None, Kind::Hash, None, true);
 /// `ratelimit:<key>`: a key's second, shared by the nodes. It lives for two windows of one second.
-pub const RATE_LIMIT: Pattern = pattern("ratelimit:", Some("key"), Kind::Text, Some(2), false);
+pub const RATE_LIMIT: Pattern = pattern("ratelimit:", Some("key"), Kind::Text, Some(2), true);
 /// `usage:counter:<key>`: requests of the present month.
 pub const USAGE_COUNTER: Pattern = pattern("usage:counter:", Some("key"), Kind::Text, Some(USAGE_S), true);
 /// `price:<ASSET>`: a price with its own times and source. "Short" is a minute: twice the 30 s between two flushes.
@@ -91,7 +92,7 @@ pub const ADAPTIVE_TOTAL: Pattern = pattern("{adaptive:lpo}:total", None, Kind::
 /// `{adaptive:lpo}:throttle`: by how much the cluster throttles now.
 pub const ADAPTIVE_THROTTLE: Pattern = pattern("{adaptive:lpo}:throttle", None, Kind::Text, None, true);
 /// `cluster:stats:<node>`: a node's counters.
-pub const CLUSTER_STATS: Pattern = pattern("cluster:stats:", Some("node"), Kind::Hash, Some(10), false);
+pub const CLUSTER_STATS: Pattern = pattern("cluster:stats:", Some("node"), Kind::Hash, Some(10), true);
 /// `cluster:nodes`: nodes by when they were last alive, Unix ms. Ours: without it, finding the nodes would take a scan
 /// of every name.
 pub const CLUSTER_NODES: Pattern = pattern("cluster:nodes", None, Kind::Sorted, None, false);
@@ -153,6 +154,8 @@ impl CacheKey {
             Some(_) => {
                 (1..=VARIABLE_MAX).contains(&variable.len())
                     && variable.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}*?[]\\\"".contains(&byte))
+                    // Somebody's key where its hash belongs must not be kept under a name that logs and lists show.
+                    && !variable.starts_with(KEY_PREFIX)
             }
         };
         if !good {
@@ -217,7 +220,7 @@ mod tests {
         check("{adaptive:lpo}:total", Some(ADAPTIVE_TOTAL));
         check("translate:de:0123", Some(TRANSLATE));
         check("app:config", Some(APP_CONFIG));
-        for bad in ["", "price:", "price:B C", "price:*", "app:config2", "app:", "other", "price:\u{e9}"] {
+        for bad in ["", "price:", "price:B C", "price:*", "app:config2", "app:", "other", "price:\u{e9}", "apikey:tb_live_abc"] {
             check(bad, None);
         }
         check(&format!("price:{}", "A".repeat(VARIABLE_MAX + 1)), None);

@@ -107,7 +107,7 @@ pub static UDP_PORT_LPO: Setting = Setting::port("UDP_PORT_LPO", "udp-port-lpo",
 /// This node's name.
 pub static CLUSTER_NODE: Setting = Setting::new("CLUSTER_NODE", "cluster-node", "").says(
     "up to 64 letters, digits, dots, dashes, underscores; empty: the host's name",
-    "this node's name in health and metrics",
+    "this node's name, a different one for each node: of two with one name each would admit a key's whole limit",
 );
 /// The deployment's kind.
 pub static NODE_ENV: Setting = Setting::new("NODE_ENV", "node-env", "production")
@@ -196,7 +196,7 @@ pub static TB_CONTROL_CPUS: Setting = Setting::new("TB_CONTROL_CPUS", "control-c
 pub static TB_DATA_DIR: Setting = Setting::new("TB_DATA_DIR", "data-dir", "trinity-beast-data")
     .says(
         "a directory that this process may make and write; empty (in demo): nothing is kept",
-        "files that outlive the process: the last good copy of each venue's instrument list",
+        "files that outlive the process: the SQLite database, the last good copies of instrument lists, keys, parameters",
     )
     .in_demo("");
 /// The freshness bound.

@@ -8,7 +8,7 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 
 /// What every key of ours begins with, so that a leaked one is recognised by scanners.
-const KEY_PREFIX: &str = "tb_live_";
+pub const KEY_PREFIX: &str = "tb_live_";
 
 /// Random characters after the prefix: 32 of 62 are 190 bits, and the key is 40 characters long.
 const KEY_RANDOM_CHARS: usize = 32;
