@@ -220,7 +220,9 @@ mod tests {
         check("{adaptive:lpo}:total", Some(ADAPTIVE_TOTAL));
         check("translate:de:0123", Some(TRANSLATE));
         check("app:config", Some(APP_CONFIG));
-        for bad in ["", "price:", "price:B C", "price:*", "app:config2", "app:", "other", "price:\u{e9}", "apikey:tb_live_abc"] {
+        for bad in
+            ["", "price:", "price:B C", "price:*", "app:config2", "app:", "other", "price:\u{e9}", "apikey:tb_live_abc"]
+        {
             check(bad, None);
         }
         check(&format!("price:{}", "A".repeat(VARIABLE_MAX + 1)), None);
