@@ -57,6 +57,9 @@ pub(super) fn store(text: &mut Exposition, store: &dyn Store) {
     let idle = u64::from(health.connections_idle);
     let connections = labelled("state", [("used", u64::from(health.connections).saturating_sub(idle)), ("idle", idle)]);
     text.family("tb_store_connections", Kind::Gauge, "Connections to the database, by state.", connections);
+    let good = health.secret_fetches.saturating_sub(health.secret_failures);
+    let fetches = labelled("result", [("ok", good), ("failed", health.secret_failures)]);
+    text.family("tb_store_secret_fetches_total", Kind::Counter, "Fetches of DB_SECRET_NAME, by result.", fetches);
 }
 
 /// The parameters.
