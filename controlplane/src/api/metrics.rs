@@ -78,6 +78,8 @@ fn render(state: &ApiState) -> String {
     backing::cache(&mut text, &*state.cache);
     backing::params(&mut text, &state.params);
     backing::keys(&mut text, &state.keys);
+    backing::cluster(&mut text, &state.cluster.watch().borrow());
+    backing::limits(&mut text, &state.limits);
     let (requests, records) = state.usage.total();
     text.one("tb_usage_requests_total", Kind::Counter, "Requests counted as usage.", requests);
     text.one("tb_usage_records_total", Kind::Counter, "Usage records they came in.", records);
@@ -126,7 +128,12 @@ const PER_SHARD: [Each<ShardStats>; 22] = [
         shard.receive_buffers_short
     }),
     ("tb_completion_overflows_total", Kind::Counter, "Completion queue overflows.", |shard| shard.completion_overflows),
-    ("tb_http_failed_total", Kind::Counter, "HTTP requests answered with a 5xx.", |shard| shard.counters.http_failed),
+    (
+        "tb_http_overloaded_total",
+        Kind::Counter,
+        "HTTP requests answered overloaded, those shed by the governor among them.",
+        |shard| shard.counters.http_overloaded,
+    ),
     ("tb_active_connections", Kind::Gauge, "Connections with a request in the last one to two seconds.", |shard| {
         shard.counters.active
     }),

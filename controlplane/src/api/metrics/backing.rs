@@ -4,8 +4,10 @@
 
 use super::{Exposition, Kind, Nanoseconds, Seconds};
 use crate::cache::{Cache, CacheHealth};
+use crate::cluster::ClusterView;
 use crate::governor::GovernorStatus;
 use crate::keys::desk::{DeskCounters, KeyDesk};
+use crate::limits::Limits;
 use crate::params::desk::ParameterDesk;
 use crate::store::Store;
 
@@ -87,6 +89,36 @@ pub(super) fn keys(text: &mut Exposition, desk: &KeyDesk) {
     text.one("tb_keys_published_total", Kind::Counter, "Key directories given to the shards.", published);
     text.one("tb_pulse_up", Kind::Gauge, "Whether the database's pulse was heard.", u8::from(store_is_there));
     text.one("tb_pulse_failures_total", Kind::Counter, "Pulses of the database not heard.", pulse_failures);
+}
+
+/// The other nodes.
+pub(super) fn cluster(text: &mut Exposition, view: &ClusterView) {
+    text.one("tb_cluster_nodes", Kind::Gauge, "Nodes alive, this one included, as known last.", view.nodes.len());
+    let help = "Whether the nodes alive are known now.";
+    text.one("tb_cluster_connected", Kind::Gauge, help, u8::from(view.connected));
+}
+
+/// Limits beyond one node and one second.
+pub(super) fn limits(text: &mut Exposition, limits: &Limits) {
+    let (leaser, quota) = (limits.leaser(), limits.quota());
+    let counts = leaser.counts;
+    text.one("tb_limits_nodes", Kind::Gauge, "Nodes that share the keys' seconds.", leaser.nodes);
+    text.one("tb_limits_keys", Kind::Gauge, "Keys whose seconds are shared now.", leaser.keys);
+    text.one("tb_limits_away_total", Kind::Counter, "Times the cache went away.", leaser.times_away);
+    text.one("tb_limits_asks_total", Kind::Counter, "Questions to the cache for parts of seconds.", counts.asks);
+    let help = "Questions that brought nothing, by kind.";
+    let failures = labelled("kind", [("failed", counts.failures), ("late", counts.late)]);
+    text.family("tb_limits_failures_total", Kind::Counter, help, failures);
+    text.one("tb_limits_grants_total", Kind::Counter, "Answers that granted something.", counts.grants);
+    text.one("tb_limits_granted_requests_total", Kind::Counter, "Requests granted.", counts.granted);
+    let help = "Seconds of keys in which this node's part of the limit stood in for a grant.";
+    text.one("tb_limits_local_share_windows_total", Kind::Counter, help, counts.local_windows);
+    text.one("tb_quota_keys_over", Kind::Gauge, "Keys that are over their months.", quota.keys_over);
+    text.one("tb_quota_waiting_requests", Kind::Gauge, "Requests not known to be in the database.", quota.waiting);
+    text.one("tb_quota_batches_total", Kind::Counter, "Batches added to the months.", quota.batches);
+    text.one("tb_quota_failures_total", Kind::Counter, "Tries to add that failed.", quota.failures);
+    let lag = away(quota.away_since_ms);
+    text.one("tb_quota_lag_seconds", Kind::Gauge, "Since when the database takes no counts; 0: it does.", lag);
 }
 
 /// What the governor has decided; what shards do with it is among the shards' metrics.
