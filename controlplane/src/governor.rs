@@ -64,7 +64,7 @@ pub struct ShardCounts {
     pub active: u32,
     /// Answers since start, without those that were shed.
     pub answers: u64,
-    /// Those of them that were a 5xx.
+    /// Those of them that were `overloaded` for another reason: no room for one more long answer.
     pub failed: u64,
 }
 
@@ -76,7 +76,7 @@ impl Governed for DataPlane {
             ShardCounts {
                 active: u32::try_from(counters.active).unwrap_or(u32::MAX),
                 answers: counters.http_requests.saturating_sub(shed),
-                failed: counters.http_failed.saturating_sub(shed),
+                failed: counters.http_overloaded.saturating_sub(shed),
             }
         };
         stats.iter().map(|shard| count(&shard.counters)).collect()

@@ -28,11 +28,13 @@ pub struct ShardCounters {
     pub generation: u64,
     /// Usage records that waited because the ring was full.
     pub usage_ring_full: u64,
-    /// HTTP requests answered with a 5xx, those shed by the governor among them.
-    pub http_failed: u64,
+    /// HTTP requests answered `overloaded`, those shed by the governor among them: what load is to blame for. A price that
+    /// is stale or missing is a 503 too, and no load's fault.
+    pub http_overloaded: u64,
     /// Gauge: active connections, see `governor`.
     pub active: u64,
-    /// Gauge: active connections beyond which even the highest rank is shed; `u32::MAX` without a bound.
+    /// Gauge: active connections beyond which even the highest rank is shed; `u32::MAX` without a bound,
+    /// which is how it begins.
     pub active_max: u64,
     /// HTTP requests shed by the governor, by rank.
     pub shed: [u64; RANKS],
@@ -52,9 +54,9 @@ impl Default for ShardCounters {
             waiting: 0,
             generation: 0,
             usage_ring_full: 0,
-            http_failed: 0,
+            http_overloaded: 0,
             active: 0,
-            active_max: 0,
+            active_max: u64::from(u32::MAX),
             shed: [0; RANKS],
         }
     }

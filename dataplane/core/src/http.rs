@@ -3,8 +3,9 @@
 //!
 //! A request is judged in this order, and the first objection is the answer: framing (400, 431), route (anything but a
 //! price read is handed over), method (405), body (413), key (401), permission (403), month (429), too many active
-//! connections (503), second (429), parameters (400), asset (404), price (503). The bytes of a request stay in front of the input until it is answered for good, so a
-//! waiting request and one whose reply is sent in pieces are read again when they are taken up.
+//! connections (503), second (429), parameters (400), asset (404), price (503). The bytes of a request stay in front of
+//! the input until it is answered for good, so a waiting request and one whose reply is sent in pieces are read again when
+//! they are taken up.
 
 pub(crate) mod answer;
 pub(crate) mod connection;
@@ -122,7 +123,7 @@ impl Shard {
             return Progress::NoRoom;
         }
         if let Some((asset, symbol, length)) = recognise(&self.assets, connection, rest)
-            && self.gate.is_current(&connection.memory.memo)
+            && self.gate.is_current(&mut connection.memory.memo)
         {
             let admitted = self.admit_one(now, connection);
             let is_usual = admitted.refused.is_none() && !self.is_draining;
@@ -180,7 +181,7 @@ impl Shard {
             return Progress::Done(2);
         }
         if let Some((request, length)) = Request::recall(rest)
-            && self.gate.is_current(&connection.memory.memo)
+            && self.gate.is_current(&mut connection.memory.memo)
             && let Some(block) = connection.memory.recognise(&rest[length..])
         {
             return self.judge(now, connection, &request, &rest[..length + block], has_waited, output);
@@ -300,7 +301,7 @@ impl Shard {
         head: &[u8],
     ) -> Option<()> {
         let memory = &mut connection.memory;
-        let is_known = self.gate.is_current(&memory.memo) && memory.key_text() == text;
+        let is_known = self.gate.is_current(&mut memory.memo) && memory.key_text() == text;
         if !is_known || request.is_memorable {
             let memo = if is_known { memory.memo } else { self.gate.identify(text)? };
             let line_end = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1);

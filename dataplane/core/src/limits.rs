@@ -34,7 +34,7 @@ pub const WAITERS_MAX: usize = 16_384;
 /// Ticks taken from the ring in one go. 512 row writes are about 30 µs, so requests never wait longer for them.
 pub const TICKS_PER_DRAIN_MAX: usize = 512;
 
-/// Leases one shard holds at a time: 8,192 sets of 4, of 24 bytes each = 768 KiB. A lease dies within a second, so this is
+/// Leases one shard holds at a time: 8,192 sets of 4, of 32 bytes each = 1 MiB. A lease dies within a second, so this is
 /// 32,768 different keys a second on one shard before leases are given back early, which costs them nothing but time.
 pub const LEASE_SETS: usize = 8_192;
 

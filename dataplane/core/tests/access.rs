@@ -2,11 +2,13 @@
 
 mod world;
 
-use dataplane_core::access::KeyDirectory;
+use dataplane_core::access::{Amendment, Gate, KeyDirectory, Sharing};
 use dataplane_core::command::ShardCommand;
 use dataplane_core::shard::{HttpConnection, StreamToken};
 use shared::key::KeyId;
+use shared::moment::Moment;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use world::{KEY, SLOW_KEY, World, get, record};
 
 /// Shards that share one key of this limit, each with one connection.
@@ -128,6 +130,56 @@ fn threads_that_take_at_once_get_no_more_than_there_is() {
     assert_eq!(taken, 10_000);
 }
 
+/// Four shards take leases while the control plane grants each window in two steps, having moved its start by some ms:
+/// no more is admitted than was granted, or the one advance of a window that was granted less.
+#[test]
+fn shards_that_take_at_once_get_no_more_than_was_granted() {
+    const WINDOWS: u64 = 70;
+    let keys = Arc::new(KeyDirectory::build(vec![record(1, KEY, 1_280)], None, 4));
+    keys.set_sharing(Sharing::Granted);
+    let grant = |window: u64| 20 + window as u32 % 7 * 100;
+    // The time that all go by, ms; 0: it is over.
+    let clock = AtomicU64::new(10_500);
+    let take = || {
+        let mut gate = Gate::new(Arc::clone(&keys), 4);
+        let mut memo = gate.identify(KEY.as_bytes()).expect("the key");
+        let mut admitted = 0_u32;
+        while let now_ms @ 1.. = clock.load(Ordering::Acquire) {
+            let now = Moment { mono_ns: now_ms * 1_000_000, wall_ms: 0 };
+            match gate.admit(&mut memo, now).refused {
+                None => admitted += 1,
+                Some(_) => std::thread::yield_now(),
+            }
+        }
+        admitted
+    };
+    let admitted: u32 = std::thread::scope(|scope| {
+        let shards: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+        let second = keys.second(KeyId(1)).expect("the key");
+        for window in 0..WINDOWS {
+            let now_ms = 10_500 + window * 1_000;
+            clock.store(now_ms, Ordering::Release);
+            let until = |used| {
+                while second.state(now_ms).used < used {
+                    std::thread::yield_now();
+                }
+            };
+            until(1);
+            let start_ms = now_ms - window % 2;
+            second.shift(second.state(now_ms).start_ms, start_ms);
+            second.grant(start_ms, grant(window) / 2, 0);
+            second.grant(start_ms, grant(window), 0);
+            until(grant(window));
+        }
+        clock.store(0, Ordering::Release);
+        shards.into_iter().map(|shard| shard.join().expect("a count")).sum()
+    });
+    let granted: u32 = (0..WINDOWS).map(grant).sum();
+    // What a shard still holds of a lease when the window ends is lost: 1 / 512 of the grant, and 1 at least.
+    let (least, most) = (granted - 4 * 2 * WINDOWS as u32, granted);
+    assert!((least..=most).contains(&admitted), "{admitted} of {granted}");
+}
+
 #[test]
 fn a_reload_gives_nobody_a_fresh_second() {
     let mut world = World::new();
@@ -150,13 +202,45 @@ fn a_reload_gives_nobody_a_fresh_second() {
 }
 
 #[test]
-fn what_was_leased_is_given_back_at_a_reload() {
+fn a_lease_outlives_a_reload_and_is_given_back_when_the_limit_changes() {
     let mut world = World::with(vec![record(1, KEY, 1_280)], 1, 0);
     assert_eq!(world.get("/price?asset=BTC", KEY).status, 200);
     let now_ms = world.now.mono_ms();
     assert_eq!(world.keys.remaining(KeyId(1), now_ms), Some(1_270));
-    world.use_keys(vec![record(1, KEY, 1_280)]);
-    assert_eq!(world.keys.remaining(KeyId(1), now_ms), Some(1_279));
+    world.use_keys(vec![record(2, SLOW_KEY, 1_280), record(1, KEY, 1_280)]);
+    assert_eq!(world.get("/price?asset=BTC", KEY).status, 200);
+    assert_eq!(world.keys.remaining(KeyId(1), now_ms), Some(1_270), "it is still used up");
+    world.use_keys(vec![record(1, KEY, 640)]);
+    assert_eq!(world.get("/price?asset=BTC", KEY).status, 200);
+    assert_eq!(world.keys.remaining(KeyId(1), now_ms), Some(640 - 2 - 5), "given back, and a smaller one taken");
+    world.use_keys(vec![record(1, KEY, 2)]);
+    assert_eq!(world.get("/price?asset=BTC", KEY).status, 429);
+}
+
+/// One shard has changed over to the next directory, the other has not.
+#[test]
+fn shards_of_two_directories_count_in_one_second() {
+    let mut fleet = Fleet::new(2, 1_280);
+    let keys = Arc::clone(&fleet.shards[0].0.keys);
+    let next = Arc::new(keys.amend([Amendment::Put(record(2, SLOW_KEY, 3))]));
+    assert!(fleet.ask(0, 0) && fleet.ask(1, 0));
+    fleet.shards[0].0.shard.apply(ShardCommand::Keys(Arc::clone(&next)));
+    let admitted = (0..4_000).filter(|number| fleet.ask(number % 2, 0)).count();
+    assert_eq!(admitted, 1_278);
+    assert_eq!((next.remaining(KeyId(1), world::START.mono_ms()), fleet.ask(0, 0)), (Some(0), false));
+    assert!(fleet.ask(0, 1_000_000_000) && fleet.ask(1, 1_000_000_000));
+    next.refuse(KeyId(1));
+    assert!(!fleet.ask(0, 2_000_000_000) && !fleet.ask(1, 2_000_000_000));
+}
+
+#[test]
+fn a_key_is_over_at_its_millisecond() {
+    for (expires_in_ms, status) in [(1, 200), (0, 401)] {
+        let mut mortal = record(1, KEY, 1_000);
+        mortal.expires_at_ms = world::START.wall_ms + expires_in_ms;
+        let mut world = World::with(vec![mortal], 1, 0);
+        assert_eq!(world.get("/price?asset=BTC", KEY).status, status);
+    }
 }
 
 #[test]
@@ -263,6 +347,14 @@ fn many_keys_are_all_found_and_limited() {
             assert!(reply.sent.starts_with(format!("HTTP/1.1 {status}").as_bytes()), "key {id}");
         }
     }
-    world.shard.apply(ShardCommand::Keys(Arc::new(KeyDirectory::build(Vec::new(), Some(&keys), 1))));
+    // Changes of others give nobody a fresh second, though the shard's table of leases is full.
+    for change in 0..100 {
+        let newcomer = record(50_000 + change, &format!("newcomer {change}"), 2);
+        world.keys = Arc::new(world.keys.amend([Amendment::Put(newcomer)]));
+        world.shard.apply(ShardCommand::Keys(Arc::clone(&world.keys)));
+        let id = change * 391 + 1;
+        assert_eq!(world.get("/price?asset=BTC", &format!("key number {id}")).status, 429, "key {id}");
+    }
+    world.shard.apply(ShardCommand::Keys(Arc::new(KeyDirectory::build(Vec::new(), Some(&world.keys), 1))));
     assert_eq!(world.get("/price?asset=BTC", "key number 1").status, 401);
 }

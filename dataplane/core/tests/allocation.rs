@@ -2,6 +2,7 @@
 
 mod world;
 
+use dataplane_core::access::{Amendment, KeyDirectory};
 use dataplane_core::command::ShardCommand;
 use dataplane_core::governor::GovernorBounds;
 use dataplane_core::reply::ReplyBuffer;
@@ -10,13 +11,15 @@ use shared::limits::DATAGRAM_OUT_MAX;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
-use world::{KEY, SLOW_KEY, SPENT_KEY, START, World, binary, get, secret, tick};
+use std::sync::Arc;
+use world::{KEY, SLOW_KEY, SPENT_KEY, START, World, binary, get, record, secret, tick};
 
 /// Counts what this thread asks the system allocator for.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static FREED: Cell<u64> = const { Cell::new(0) };
 }
 
 fn count() {
@@ -33,6 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let _ = FREED.try_with(|counter| counter.set(counter.get() + 1));
         // SAFETY: the pointer came from `alloc` above, which is the system allocator's.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -142,6 +146,25 @@ fn shedding_allocates_nothing() {
     }
     world.shard.idle_tick(world.now, &mut world.ready);
     assert_eq!(world.shard.counters().shed, [0, 0, 0, 6]);
+}
+
+/// A shard with a full table of leases changes over to another directory, amended or built anew.
+#[test]
+fn another_directory_allocates_and_frees_nothing_on_a_shard() {
+    let records: Vec<_> = (1..=40_000).map(|id| record(id, &format!("key {id}"), 1_280)).collect();
+    let keys = Arc::new(KeyDirectory::build(records.clone(), None, 1));
+    let mut world = World::sharing(Arc::clone(&keys), 0, 1, 0);
+    for id in 1..=40_000 {
+        assert_eq!(world.get("/price?asset=BTC", &format!("key {id}")).status, 200);
+    }
+    let amended = Arc::new(keys.amend([Amendment::Put(record(50_000, "newcomer", 3))]));
+    let built = Arc::new(KeyDirectory::build(records, Some(&amended), 1));
+    for next in [&amended, &built] {
+        let (command, freed) = (ShardCommand::Keys(Arc::clone(next)), FREED.get());
+        assert_eq!(allocations(|| world.shard.apply(command)), 0);
+        assert_eq!(FREED.get(), freed);
+        assert_eq!(world.get("/price?asset=BTC", "key 40000").status, 200);
+    }
 }
 
 #[test]

@@ -4,10 +4,12 @@ mod world;
 
 use dataplane_core::access::{Amendment, KeyDirectory};
 use dataplane_core::command::ShardCommand;
+use dataplane_core::shard::Then;
+use shared::code::Code;
 use shared::key::{KeyId, KeyRecord};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use world::{KEY, World, get, record};
+use world::{KEY, World, binary, get, record, secret};
 
 const NOW_MS: u64 = 77_000;
 
@@ -128,7 +130,7 @@ fn what_changes_while_a_large_part_is_built_is_not_lost() {
     let built = KeyDirectory::build(snapshot.records().map(faster).collect(), Some(&snapshot), 1);
     let present = snapshot.amend([remove(2), put(renewed(4)), put(key(6)), put(key(1)), put(key(7)), remove(7)]);
     present.take_one(KeyId(6), NOW_MS);
-    let merged = built.catch_up(&snapshot, &present);
+    let merged = built.catch_up(&snapshot, &present).expect("the same large part");
     check(&merged, &["key 1", "key 3", "key 4 renewed", "key 5", "key 6"]);
     let limit = |id| merged.find_id(KeyId(id)).map(|record| record.limit_per_second);
     assert_eq!([1, 3, 4, 5, 6].map(limit), [Some(3), Some(7), Some(5), Some(7), Some(3)]);
@@ -137,8 +139,19 @@ fn what_changes_while_a_large_part_is_built_is_not_lost() {
     assert_eq!((more.remaining(KeyId(8), NOW_MS), more.remaining(KeyId(6), NOW_MS)), (Some(3), Some(2)));
 }
 
-/// Keys come, go and change at random, merged now and then while amendments go on: what is found is what a plain map
-/// says, and no two keys ever count in one place.
+#[test]
+fn a_large_part_is_of_no_use_when_another_was_put_in_force_meanwhile() {
+    let snapshot = one_to_three();
+    let build = || KeyDirectory::build(snapshot.records().cloned().collect(), Some(&snapshot), 1);
+    let others = KeyDirectory::build((3..=5).map(key).collect(), Some(&snapshot), 1);
+    let amended = others.amend([remove(4)]);
+    assert!(build().catch_up(&snapshot, &others).is_none(), "keys 1 and 2 were revoked");
+    assert!(build().catch_up(&snapshot, &amended).is_none());
+    assert!(build().catch_up(&snapshot, &snapshot.amend([remove(1)])).is_some());
+}
+
+/// Keys come, go and change at random, merged now and then while amendments go on, or while another large part is put in
+/// force: what is found is what a plain map says, and no two keys ever count in one place.
 #[test]
 fn any_sequence_of_changes_gives_what_a_map_would() {
     let mut dice = 88_172_645_463_325_252_u64;
@@ -151,6 +164,7 @@ fn any_sequence_of_changes_gives_what_a_map_would() {
     let mut keys = one_to_three();
     let mut map: BTreeMap<u32, KeyRecord> = (1..=3).map(|id| (id, key(id))).collect();
     let mut merging: Option<(KeyDirectory, KeyDirectory)> = None;
+    let mut is_overtaken = false;
     for round in 0..3_000_u64 {
         let amendments: Vec<Amendment> = (0..roll(4))
             .map(|_| {
@@ -172,9 +186,17 @@ fn any_sequence_of_changes_gives_what_a_map_would() {
         match merging.take() {
             None if roll(10) == 0 => {
                 let built = KeyDirectory::build(keys.records().cloned().collect(), Some(&keys), 1);
-                merging = Some((keys.amend([]), built));
+                (merging, is_overtaken) = (Some((keys.amend([]), built)), false);
             }
-            Some((snapshot, built)) if roll(4) == 0 => keys = built.catch_up(&snapshot, &keys),
+            Some((snapshot, built)) if roll(4) == 0 => {
+                let merged = built.catch_up(&snapshot, &keys);
+                assert_eq!(merged.is_none(), is_overtaken, "round {round}");
+                keys = merged.unwrap_or(keys);
+            }
+            Some(other) if roll(8) == 0 => {
+                keys = KeyDirectory::build(keys.records().cloned().collect(), Some(&keys), 1);
+                (merging, is_overtaken) = (Some(other), true);
+            }
             other => merging = other,
         }
         let found: BTreeMap<u32, KeyRecord> = keys.records().map(|record| (record.id.0, record.clone())).collect();
@@ -216,15 +238,90 @@ fn shards_obey_marks_and_amendments_on_connections_they_know() {
     assert_eq!(ask(&mut world), 401);
 }
 
+/// Who is remembered is remembered over changes of others, of whichever part of the directory it is, and whatever
+/// changes about it is in force with the next request: over HTTP, waiting, and by datagrams of both kinds.
+#[test]
+fn changes_of_others_are_passed_over_and_ones_own_are_seen_at_once() {
+    for is_in_overlay in [false, true] {
+        let first = if is_in_overlay { Vec::new() } else { vec![record(1, KEY, 1_000)] };
+        let mut world = World::with(first, 1, 0);
+        let mut connection = world.connect(1);
+        let mut other_id = 10;
+        let mut amend = |world: &mut World, own: Option<KeyRecord>| {
+            other_id += 1;
+            let amendments = [put(key(other_id)), remove(other_id - 1)].into_iter().chain(own.map(put));
+            world.keys = Arc::new(world.keys.amend(amendments));
+            world.shard.apply(ShardCommand::Keys(Arc::clone(&world.keys)));
+        };
+        let mut ask = |world: &mut World| {
+            let plain = world.serve(&mut connection, get("/price?asset=BTC", KEY).as_bytes()).reply();
+            let binary = world.datagram(&binary(1, &secret(1), "BTC", world.now.wall_ms));
+            let json = world.datagram(format!("{{\"key\":\"{KEY}\",\"asset\":\"BTC\",\"id\":7}}").as_bytes());
+            (plain.status, binary.get(3).copied(), json.is_empty())
+        };
+        amend(&mut world, is_in_overlay.then(|| record(1, KEY, 1_000)));
+        let known = ask(&mut world);
+        assert_eq!(known, (200, Some(0), false));
+        for _ in 0..3 {
+            amend(&mut world, None);
+            assert_eq!((ask(&mut world).0, ask(&mut world).1), (200, Some(0)));
+        }
+        // A limit of four, of which none is left: more than that was used under the old one.
+        amend(&mut world, Some(record(1, KEY, 4)));
+        assert_eq!((ask(&mut world).0, ask(&mut world).1), (429, Some(Code::RateLimitedSecond.number())));
+        world.pass_ms(1_000);
+        assert_eq!(ask(&mut world).0, 200);
+        amend(&mut world, Some(record(1, KEY, 1_000)));
+        assert!((0..9).all(|_| ask(&mut world).0 == 200), "most of a thousand is left");
+        amend(&mut world, Some(record(1, "another text", 1_000)));
+        assert_eq!(ask(&mut world), (401, Some(0), true), "the text is another, the number is not");
+        amend(&mut world, Some(KeyRecord { udp_secret: secret(2), ..record(1, KEY, 1_000) }));
+        let renewed = ask(&mut world);
+        assert_eq!(renewed, (200, None, false), "another UDP secret");
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_is_met_with_silence_and_ends_a_wait() {
+    let mut world = World::with(vec![record(1, KEY, 1_000)], 1, 0);
+    let datagrams = [
+        binary(1, &secret(1), "BTC", world.now.wall_ms),
+        format!("{{\"key\":\"{KEY}\",\"asset\":\"BTC\",\"id\":7}}").into_bytes(),
+    ];
+    let mut waiting = world.connect(1);
+    let request = get("/price?asset=BTC&newer_than=4711&wait_ms=30000", KEY);
+    assert_eq!(world.serve(&mut waiting, request.as_bytes()).step.then, Then::Wait);
+    for is_refused in [false, true] {
+        if is_refused {
+            world.keys.refuse(KeyId(1));
+        }
+        for datagram in &datagrams {
+            assert_eq!(world.datagram(datagram).is_empty(), is_refused);
+        }
+    }
+    world.publish(world::tick(0, 5_000, 1));
+    assert_eq!(world.serve(&mut waiting, request.as_bytes()).reply().status, 401);
+}
+
+/// Resident memory of this process, bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1_024
+}
+
 /// Says how long a million keys take. Run it by `cargo test --release -p trinity-dataplane-core --test directory --
 /// --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, worth something in a release build alone"]
+#[expect(clippy::print_stdout, reason = "figures are what this is for")]
 fn what_a_million_keys_cost() {
+    let before = resident();
     let records: Vec<KeyRecord> = (1..=1_000_000).map(key).collect();
     let began = std::time::Instant::now();
     let keys = KeyDirectory::build(records, None, 8);
     println!("build: {:?}", began.elapsed());
+    println!("memory: {} bytes a key", (resident() - before) / 1_000_000);
     let began = std::time::Instant::now();
     let next = keys.amend([put(renewed(500_000))]);
     println!("amend one: {:?}", began.elapsed());
@@ -236,7 +333,8 @@ fn what_a_million_keys_cost() {
     println!("amend one beside 2,048: {:?}", began.elapsed());
     let began = std::time::Instant::now();
     let built = KeyDirectory::build(one_more.records().cloned().collect(), Some(&one_more), 8);
-    let merged = built.catch_up(&one_more, &one_more);
+    let merged = built.catch_up(&one_more, &one_more).expect("the same large part");
     println!("merge: {:?}", began.elapsed());
+    println!("memory with the new large part beside the old: {} bytes a key", (resident() - before) / 1_000_000);
     assert_eq!((merged.len(), merged.changed()), (999_999, 0));
 }

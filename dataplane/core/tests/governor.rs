@@ -131,7 +131,59 @@ fn what_is_shed_is_not_charged_but_counted() {
     assert_eq!(shed, 2);
     let counters = world.shard.counters();
     assert_eq!(counters.refused[usize::from(Code::Overloaded.number())], 2);
-    assert_eq!((counters.http_requests, counters.http_failed, counters.shed), (7, 2, [0, 0, 0, 2]));
+    assert_eq!((counters.http_requests, counters.http_overloaded, counters.shed), (7, 2, [0, 0, 0, 2]));
+}
+
+#[test]
+fn answers_that_no_load_is_to_blame_for_are_not_counted_as_overload() {
+    let mut world = world();
+    let mut connection = connect(&world, 1);
+    for (target, code) in [("OLD", "price_stale"), ("DOGE", "price_unavailable"), ("NOPE", "asset_unknown")] {
+        for _ in 0..100 {
+            let reply = ask(&mut world, &mut connection[0], &format!("/price?asset={target}"), KEY);
+            assert_eq!(reply.code(), code);
+        }
+    }
+    assert_eq!((world.shard.counters().http_requests, world.shard.counters().http_overloaded), (300, 0));
+}
+
+#[test]
+fn every_way_to_ask_is_shed_as_it_is_answered() {
+    let mut world = World::with(world::records(), 1, 200);
+    bound(&mut world, 1, 0);
+    let mut both = connect(&world, 2);
+    assert_eq!(ask(&mut world, &mut both[0], "/price?asset=BTC", KEY).status, 200);
+    // A head alone, of the length that the document has.
+    let plain = ask(&mut world, &mut both[1], "/price?asset=BTC", KEY);
+    let head = get("/price?asset=BTC", KEY).replace("GET", "HEAD");
+    let outcome = world.serve(&mut both[1], head.as_bytes());
+    let reply = outcome.replies(true).remove(0);
+    assert_eq!((reply.status, outcome.step.then), (503, Then::Read));
+    assert_eq!(reply.field("Content-Length"), Some(plain.body.len().to_string().as_str()));
+    assert!(outcome.sent.ends_with(b"\r\n\r\n"));
+    // All prices do not fit one turn's output, once they are given.
+    assert_eq!(ask(&mut world, &mut both[1], "/prices?assets=all", KEY).code(), "overloaded");
+    bound(&mut world, 2, 0);
+    let all = ask(&mut world, &mut both[1], "/prices?assets=all", KEY);
+    assert_eq!((all.status, all.body.len() > 32 * 1_024), (200, true));
+    bound(&mut world, 1, 0);
+    turn(&mut world);
+    turn(&mut world);
+    assert_eq!(served(&mut world, &mut both[..1], KEY), 1);
+    // Whoever asks for an end gets it.
+    let old = get("/price?asset=BTC", KEY).replace("HTTP/1.1", "HTTP/1.0");
+    let closing = get("/price?asset=BTC", KEY).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    for request in [old, closing] {
+        let mut connection = world.connect(9);
+        let outcome = world.serve(&mut connection, request.as_bytes());
+        assert_eq!((outcome.reply().code(), outcome.step.then), ("overloaded", Then::WriteAndClose));
+        world.shard.close_stream(&mut connection);
+    }
+    // A datagram has no connection that could be one too many.
+    assert_eq!(world.datagram(&world::binary(1, &world::secret(1), "BTC", world.now.wall_ms))[3], 0);
+    world.shard.apply(ShardCommand::Drain);
+    let outcome = world.serve(&mut both[1], get("/price?asset=BTC", KEY).as_bytes());
+    assert_eq!((outcome.reply().code(), outcome.step.then), ("overloaded", Then::WriteAndClose));
 }
 
 #[test]

@@ -39,8 +39,8 @@ pub(crate) const INPUTS_POOLED_MAX: usize = 512;
 pub(crate) const INPUT_POOLED_BYTES: usize = 32 * 1_024;
 
 /// Reply buffers of one shard in use at once: connections whose last reply is still being sent. 4,096 × 16 KiB = 64 MiB;
-/// past it connections stand in line for one that comes back, for `ShardParameters::write_stall_ms` at most. A tick that releases a slab
-/// full of waiting requests is thus answered in four turns.
+/// past it connections stand in line for one that comes back, for `ShardParameters::write_stall_ms` at most. A tick that
+/// releases a slab full of waiting requests is thus answered in four turns.
 pub(crate) const OUTPUTS_MAX: usize = 4_096;
 
 /// Reply buffers kept for reuse: 512 × 16 KiB = 8 MiB. More than that in one turn come from the allocator.

@@ -139,7 +139,7 @@ impl PublishedStats {
             of_shard.waiting,
             of_shard.generation,
             of_shard.usage_ring_full,
-            of_shard.http_failed,
+            of_shard.http_overloaded,
             of_shard.active,
             of_shard.active_max,
         ];
@@ -176,7 +176,7 @@ impl PublishedStats {
             waiting,
             generation,
             usage_ring_full,
-            http_failed,
+            http_overloaded,
             active,
             active_max,
         ] = load(&self.of_shard);
@@ -208,7 +208,7 @@ impl PublishedStats {
                 waiting,
                 generation,
                 usage_ring_full,
-                http_failed,
+                http_overloaded,
                 active,
                 active_max,
                 shed: load(&self.shed),

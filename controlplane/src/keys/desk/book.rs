@@ -35,6 +35,8 @@ pub(super) struct Line {
     pub(super) ahead: BTreeMap<u32, i64>,
     /// Directories published.
     pub(super) published: u64,
+    /// Whether a large part that was built was of no use, because another had been put in force meanwhile.
+    pub(super) is_merge_lost: bool,
 }
 
 /// A stored key as it is to be.
@@ -222,8 +224,10 @@ impl KeyDesk {
         drop(present);
         let built = KeyDirectory::build(records, Some(&snapshot), self.shards);
         let mut line = self.line();
-        let next = built.catch_up(&snapshot, &self.current());
-        self.publish(&mut line, next);
+        match built.catch_up(&snapshot, &self.current()) {
+            Some(next) => drop(self.publish(&mut line, next)),
+            None => line.is_merge_lost = true,
+        }
     }
 
     fn publish(&self, line: &mut Line, next: KeyDirectory) -> Keys {

@@ -190,6 +190,7 @@ impl KeyDesk {
     /// Begins what is due and not under way.
     fn keep_up(self: &Arc<Self>, following: &mut Following) {
         following.building.take_if(|building| building.is_finished());
+        following.is_stale |= std::mem::take(&mut self.line().is_merge_lost);
         if following.building.is_none() && (following.is_stale || self.current().changed() > MERGE_AT) {
             following.is_stale = false;
             let desk = Arc::clone(self);

@@ -8,7 +8,7 @@
 use super::allowance::{Allowances, Second};
 use super::hash_text;
 use super::marks::{self, Marks};
-use super::overlay::{Amendment, Overlay};
+use super::overlay::{Amendment, Changes, Overlay};
 use super::sharing::SharedByNodes;
 use super::table::{Entry, Table};
 use alloc::collections::BTreeSet;
@@ -84,13 +84,17 @@ impl KeyDirectory {
         directory
     }
 
-    /// Gives each key its home: its old one, or one that no key of `before` had, since shards that still use `before`
-    /// may be counting there.
+    /// Gives each key its home: its old one, or one that no key of `before` had and none that was removed since the large
+    /// part of `before` was built. So two large parts are built between a key's removal and the day its home is another's.
+    ///
+    /// Nothing here waits for shards: one that has taken no command while two large parts were built and published may
+    /// still have the removed key. The two keys then have one second between them, so that neither gets more than its
+    /// limit, and the removed one's marks are gone. A shard takes its commands each turn, and a turn is milliseconds.
     fn find_homes(&mut self, base: &mut Table, before: Option<&KeyDirectory>) {
         let none = Self::default();
         let before = before.unwrap_or(&none);
         let mut is_taken = vec![false; before.next_home as usize];
-        let entries = before.base.entries().iter().chain(before.overlay.table.entries());
+        let entries = before.base.entries().iter().chain(before.overlay.table.found());
         for home in entries.map(|entry| entry.home).chain(before.overlay.removed.values().copied()) {
             is_taken[home as usize] = true;
         }
@@ -122,15 +126,16 @@ impl KeyDirectory {
         home.or_else(|| self.base.of_id(id).map(|entry| entry.home))
     }
 
-    /// The directory as it is with these changes, one after the other, in a time that goes with the number of keys that
-    /// have changed since the large part was built ([`KeyDirectory::changed`]). Two directories must not both be made of
-    /// this one and both be used.
+    /// The directory as it is with these changes, of which the last counts for each key, in a time that goes with the
+    /// number of changes since the large part was built ([`KeyDirectory::changed`]). Two directories must not both be made
+    /// of this one and both be used.
     ///
-    /// What [`KeyDirectory::build`] says of numbers, hashes, `KEYS_MAX` and limits holds here too: a record with a hash
-    /// that another key has is left out, and then there is no key of its number.
+    /// What [`KeyDirectory::build`] says of limits holds here too. A record with a hash that another key has, or one beyond
+    /// `KEYS_MAX`, is left out, and then there is no key of its number: keys that do not change come first, then those that
+    /// were there, then new ones.
     #[must_use]
     pub fn amend(&self, amendments: impl IntoIterator<Item = Amendment>) -> Self {
-        let mut changes = self.overlay.changes();
+        let mut changes = Changes::new();
         let mut next = Self {
             base: Arc::clone(&self.base),
             overlay: Overlay::default(),
@@ -146,15 +151,14 @@ impl KeyDirectory {
                 Amendment::Put(record) => (record.id, Some(bounded(record))),
                 Amendment::Remove(id) => (id, None),
             };
-            let known = changes.get(&id).map(|(home, _)| *home);
-            match known.or_else(|| self.base.of_id(id).map(|entry| entry.home)) {
+            match changes.get(&id).map(|(home, _)| *home).or_else(|| self.home_of(id)) {
                 Some(home) => drop(changes.insert(id, (home, record))),
                 // Who was never there need not be removed.
                 None => drop(record.map(|record| changes.insert(id, (next.new_home(), Some(record))))),
             }
         }
         next.grow();
-        next.overlay = Overlay::new(&next.base, changes, KEYS_MAX);
+        next.overlay = self.overlay.amend(&next.base, changes, KEYS_MAX);
         next
     }
 
@@ -170,26 +174,50 @@ impl KeyDirectory {
 
     /// This directory, which was built of the keys of `snapshot` (the same numbers, changed or not), with what changed
     /// between `snapshot` and `present` meanwhile: so a large part is built anew without holding up any amendment.
+    ///
+    /// `None` where `present` has another large part than `snapshot`: what has changed is then known to nobody, and this
+    /// directory must not be used.
     #[must_use]
-    pub fn catch_up(self, snapshot: &KeyDirectory, present: &KeyDirectory) -> Self {
+    pub fn catch_up(self, snapshot: &KeyDirectory, present: &KeyDirectory) -> Option<Self> {
+        if !present.is_amended_from(snapshot) {
+            return None;
+        }
         let mut changes = present.overlay.changes();
         let given: BTreeSet<u32> = changes.values().map(|(home, _)| *home).collect();
         changes.retain(|id, (_, record)| record.as_ref() != snapshot.find_id(*id));
-        let overlay = Overlay::new(&self.base, changes, KEYS_MAX);
-        Self {
+        let overlay = Overlay::default().amend(&self.base, changes, KEYS_MAX);
+        Some(Self {
             overlay,
             allowances: present.allowances.clone(),
             marks: present.marks.clone(),
             next_home: present.next_home,
             free: self.free.iter().copied().filter(|home| !given.contains(home)).collect(),
             ..self
+        })
+    }
+
+    /// Whether the two have one large part.
+    pub(super) fn is_amended_from(&self, before: &KeyDirectory) -> bool {
+        Arc::ptr_eq(&self.base, &before.base)
+    }
+
+    /// Whether the two share homes: both come of the same first directory.
+    pub(super) fn is_of_the_line_of(&self, other: &KeyDirectory) -> bool {
+        self.nodes().is_the_same_as(other.nodes())
+    }
+
+    /// Whether the key that was at this slot in a directory with this large part is there still, its record unchanged.
+    pub(super) fn stands(&self, slot: u32) -> bool {
+        match slot.checked_sub(self.base.len() as u32) {
+            Some(index) => self.overlay.table.is_found(index),
+            None => !self.overlay.hides(slot),
         }
     }
 
     /// Every key, in no order.
     pub fn records(&self) -> impl Iterator<Item = &KeyRecord> {
         let unchanged = (0..).zip(self.base.entries()).filter(|(index, _)| !self.overlay.hides(*index));
-        unchanged.map(|(_, entry)| entry).chain(self.overlay.table.entries()).map(|entry| &entry.record)
+        unchanged.map(|(_, entry)| entry).chain(self.overlay.table.found()).map(|entry| &entry.record)
     }
 
     /// The record of the key with this text, if it is known (expired ones included: the caller compares times).
@@ -224,13 +252,18 @@ impl KeyDirectory {
     /// Whether this month's quota of the key is used up.
     #[must_use]
     pub fn is_month_used_up(&self, id: KeyId) -> bool {
-        self.slot_of_id(id).is_some_and(|slot| self.marks(slot) & marks::MONTH_USED_UP != 0)
+        self.marks_of(id) & marks::MONTH_USED_UP != 0
     }
 
     /// Whether the key is refused though it is known.
     #[must_use]
     pub fn is_refused(&self, id: KeyId) -> bool {
-        self.slot_of_id(id).is_some_and(|slot| self.marks(slot) & marks::REFUSED != 0)
+        self.marks_of(id) & marks::REFUSED != 0
+    }
+
+    /// The marks of a key that is known.
+    fn marks_of(&self, id: KeyId) -> u8 {
+        self.slot_of_id(id).and_then(|slot| self.entry(slot)).map_or(0, |entry| self.marks.at(entry.home))
     }
 
     /// Keys that were revoked lately are marked too: a shard may still use a directory that has them.
@@ -250,7 +283,8 @@ impl KeyDirectory {
         self.len() == 0
     }
 
-    /// How many keys have changed since the large part was built.
+    /// How many changes there were since the large part was built: each costs the next amendment some time, and its
+    /// record stays in memory, until a large part is built anew.
     #[must_use]
     pub fn changed(&self) -> usize {
         self.overlay.len()
@@ -273,9 +307,15 @@ impl KeyDirectory {
         self.entry(slot).map(|entry| &entry.record)
     }
 
+    /// The record at a slot, and the key's home.
     #[inline]
-    pub(super) fn word(&self, slot: u32) -> Option<&Second> {
-        self.allowances.at(self.entry(slot)?.home)
+    pub(super) fn record_and_home(&self, slot: u32) -> Option<(&KeyRecord, u32)> {
+        self.entry(slot).map(|entry| (&entry.record, entry.home))
+    }
+
+    #[inline]
+    pub(super) fn word(&self, home: u32) -> Option<&Second> {
+        self.allowances.at(home)
     }
 
     #[inline]
@@ -284,8 +324,8 @@ impl KeyDirectory {
     }
 
     #[inline]
-    pub(super) fn marks(&self, slot: u32) -> u8 {
-        self.entry(slot).map_or(0, |entry| self.marks.at(entry.home))
+    pub(super) fn marks(&self, home: u32) -> u8 {
+        self.marks.at(home)
     }
 
     pub(super) const fn shards(&self) -> u32 {

@@ -4,7 +4,8 @@
 //! A node alone admits the whole limit. Where several nodes are alive the control plane sets [`Sharing::Granted`]: in each
 //! window a node admits what was granted to it for that window, out of one pool of N for all nodes, and, in a window for
 //! which nothing was granted yet, one lease: max(1, N / `LEASE_SHARE`). Such an advance is told as debt with the next
-//! question and comes out of the pool. When nobody can be asked a node admits its part: max(1, N / nodes).
+//! question and comes out of the pool. A question that fails gives nothing: a node keeps to its grants and advances. When
+//! none was answered for so long that all grants have run out, a node admits its part: max(1, N / nodes).
 //!
 //! # The bound
 //! Grants of a window sum up to N at most, so all nodes together admit at most N and one advance per node that had no
@@ -12,11 +13,21 @@
 //! moves to other nodes. With a steady load of N or more every window is granted ahead. What can be left over is what
 //! shards hold as leases at a window's end, 1 / 128 of what was granted altogether, so 0.99 N is admitted.
 //!
+//! More than that can be admitted where nodes do not know the same of the cache:
+//! * A node that alone is cut off from it admits its part besides what the others share: N + max(1, N / nodes) for each such.
+//! * When it comes back nodes notice within a quarter of a second of each other: in those windows a node that still admits
+//!   its part adds as much, so they are at most N + nodes × max(1, N / nodes).
+//! * A cache that forgets everything has lost what was granted of the present window: one limit more, once.
+//! * Beyond as many keys in one second as the control plane asks for (16,384 a node), a key gets the node's part.
+//!
+//! Less is admitted, down to the advances, in the second or so until a cache that has gone is known to be away.
+//!
 //! # Asking
 //! A price never waits for a grant. A shard that takes a lease and finds less than half of the grant left, or none, or
 //! that refuses, writes the key's number into a table of [`ASKING_KEYS`] places that the control plane reads every
 //! millisecond. Two keys may meet in one place: the later one stays, and the other comes again with its next request
-//! there. That costs nobody a queue, and no request more than a read while its number is still there.
+//! there. That costs nobody a queue, and no request more than a read while its number is still there. Refusals are part of
+//! a key's demand: a shard adds them to the key's second some at a time (see `leases`), not one by one.
 
 use super::KeyDirectory;
 use super::allowance::{Second, SecondState};
@@ -75,6 +86,10 @@ impl Default for SharedByNodes {
 }
 
 impl SharedByNodes {
+    pub(crate) fn is_the_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     #[inline]
     pub(crate) fn part(&self) -> Part {
         match self.0.mode.load(Ordering::Relaxed) {
@@ -163,15 +178,15 @@ impl KeyDirectory {
     /// One key's second; `None` for an unknown key.
     #[must_use]
     pub fn second(&self, id: KeyId) -> Option<KeySecond<'_>> {
-        let slot = self.slot_of_id(id)?;
-        Some(KeySecond { record: self.record(slot)?, second: self.word(slot)? })
+        let (record, home) = self.record_and_home(self.slot_of_id(id)?)?;
+        Some(KeySecond { record, second: self.word(home)? })
     }
 
     /// Takes one request from the key's allowance directly, without a lease: for the control plane, whose few
     /// requests must count like any shard's. Answers the requests left this second, or `None` when used up.
     pub fn take_one(&self, id: KeyId, mono_ms: u64) -> Option<u32> {
         let second = self.second(id)?;
-        let taken = second.second.take(self.nodes().part(), second.limit(), u32::MAX, mono_ms);
+        let taken = second.second.take_one(self.nodes().part(), second.limit(), mono_ms);
         if taken.tell {
             self.tell(id);
         }

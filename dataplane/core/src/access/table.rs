@@ -14,7 +14,8 @@ pub(super) struct Entry {
     pub(super) home: u32,
 }
 
-/// No two entries have one number or one hash.
+/// No two entries that are found have one number or one hash. An entry that was forgotten keeps its index, so that an
+/// index is never another entry's.
 #[derive(Clone, Default)]
 pub(super) struct Table {
     entries: Vec<Entry>,
@@ -58,22 +59,51 @@ impl Table {
         true
     }
 
+    /// Has the entry with this number be found no more. Answers its index.
+    pub(super) fn forget(&mut self, id: KeyId) -> Option<u32> {
+        let entries = &self.entries;
+        let is_it = |index: &u32| entries[*index as usize].record.id == id;
+        let (index, _) = self.by_id.find_entry(hash_of_id(id), is_it).ok()?.remove();
+        let hash = hash_of_hash(&entries[index as usize].record.hash);
+        if let Ok(found) = self.by_hash.find_entry(hash, |other| *other == index) {
+            found.remove();
+        }
+        Some(index)
+    }
+
     #[inline]
     pub(super) fn get(&self, index: u32) -> Option<&Entry> {
         self.entries.get(index as usize)
     }
 
+    /// Every entry that was ever added, by index.
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Every entry that is found.
+    pub(super) fn found(&self) -> impl Iterator<Item = &Entry> {
+        (0..).zip(&self.entries).filter(|(index, _)| self.is_found(*index)).map(|(_, entry)| entry)
+    }
+
+    /// Whether the entry at this index is found.
+    pub(super) fn is_found(&self, index: u32) -> bool {
+        self.get(index).is_some_and(|entry| self.index_of_id(entry.record.id) == Some(index))
     }
 
     pub(super) fn entries_mut(&mut self) -> &mut [Entry] {
         &mut self.entries
     }
 
+    /// How many entries were ever added; indexes are below this.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many entries are found.
+    pub(super) fn found_len(&self) -> usize {
+        self.by_id.len()
     }
 
     pub(super) fn index_of_hash(&self, hash: &[u8; 32]) -> Option<u32> {

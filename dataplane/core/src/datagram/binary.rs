@@ -81,7 +81,7 @@ impl Shard {
         let place = KnownKeys::place(id);
         let known = self.known_keys.at(place);
         let mut newcomer = None;
-        if !(known.is(id) && self.gate.is_current(&known.memo)) {
+        if !(known.is(id) && self.gate.is_current(&mut known.memo)) {
             let (memo, record) = self.gate.identify_id(id)?;
             newcomer = Some(Known::new(id, memo, &record.udp_secret));
         }

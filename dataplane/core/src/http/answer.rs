@@ -291,8 +291,8 @@ impl Shard {
         endpoint: Endpoint,
     ) {
         self.counters.http_requests += 1;
-        if status >= 500 {
-            self.counters.http_failed += 1;
+        if code == Some(Code::Overloaded) {
+            self.counters.http_overloaded += 1;
         }
         self.book(now, Answered { key: caller.key, asset, status, code, tier, protocol: PROTOCOL_TCP, endpoint });
     }
