@@ -14,9 +14,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Answers that every way of asking must have had within a phase before the phase counts as seen.
 const ANSWERS_PER_PHASE: u64 = 50;
+
+/// Pause behind each answer: without it four clients of a scenario would take the machine for themselves, and what else
+/// runs on it would look like an outage.
+const PACE: Duration = Duration::from_millis(2);
 
 /// One question, and its answer if that is a price.
 type Ask = fn(&Target, &mut Asker) -> Result<(), String>;
@@ -112,6 +117,7 @@ impl Clients {
                 while !stop.load(Ordering::Relaxed) {
                     ask(&target, &mut asker).map_err(|why| format!("{name}: {why}"))?;
                     answered.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(PACE);
                 }
                 Ok(())
             })
@@ -121,10 +127,12 @@ impl Clients {
     }
 
     /// Waits until every way has had so many more answers.
-    fn go_on(&self, when: &str) {
+    fn go_on(&mut self, when: &str) {
         let before: Vec<u64> = self.answered.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         eventually(&format!("prices are answered each way {when}"), || {
-            assert!(self.threads.iter().all(|thread| !thread.is_finished()), "a price was not answered {when}");
+            if let Some(at) = self.threads.iter().position(JoinHandle::is_finished) {
+                panic!("{when}: {:?}", self.threads.swap_remove(at).join());
+            }
             let enough =
                 |(count, before): (&Arc<AtomicU64>, &u64)| count.load(Ordering::Relaxed) >= before + ANSWERS_PER_PHASE;
             self.answered.iter().zip(&before).all(enough).then_some(())
@@ -158,18 +166,34 @@ impl World {
         Self { postgres, redis, database, cache, url }
     }
 
+    /// The node that whatever goes wrong is in front of.
     fn serve(&self, engine: &str) -> Service {
-        let cache_url = format!("redis://{}", self.cache.address());
-        let variables = [
-            ("DATABASE_URL", self.url.as_str()),
-            ("CACHE_URL", &cache_url),
-            ("TB_SHARDS", "2"),
-            ("CLUSTER_NODE", "n1"),
-        ];
-        let service = Service::demo_with(engine, &variables);
-        service.await_price("BTC", 2);
-        service
+        serve(engine, "n1", &self.url, self.cache.address())
     }
+
+    /// Brings the schema, with nothing in between.
+    fn migrate(&self) {
+        migrate(&self.direct_url());
+    }
+
+    fn direct_url(&self) -> String {
+        self.postgres.url_at(self.postgres.address())
+    }
+}
+
+fn serve(engine: &str, node: &str, url: &str, cache: SocketAddr) -> Service {
+    let cache_url = format!("redis://{cache}");
+    let variables =
+        [("DATABASE_URL", url), ("CACHE_URL", cache_url.as_str()), ("TB_SHARDS", "2"), ("CLUSTER_NODE", node)];
+    let service = Service::demo_with(engine, &variables);
+    service.await_price("BTC", 2);
+    service
+}
+
+/// Nothing is wrong any more. What a hanging server has swallowed is lost, so the connections of then are cut.
+fn mend(proxy: &Proxy) {
+    proxy.set(Fault::None);
+    proxy.cut();
 }
 
 /// What `/metrics` says of the sample that begins so.
@@ -224,10 +248,10 @@ fn told_once(service: &Service, what: &str, most: usize) {
 fn the_database_hangs_dies_and_returns() {
     for engine in ENGINES {
         let mut world = World::new();
-        migrate(&world.postgres.url_at(world.postgres.address()));
+        world.migrate();
         let service = world.serve(engine);
         a_new_key_works(&service);
-        let clients = Clients::start(&service);
+        let mut clients = Clients::start(&service);
         clients.go_on("to begin with");
         for fault in [Fault::Hang, Fault::Refuse] {
             world.database.set(fault);
@@ -235,11 +259,7 @@ fn the_database_hangs_dies_and_returns() {
             administration_is_told(&service, "the database is away");
             clients.go_on("while the database is away");
             is_ready(&service);
-            world.database.set(Fault::None);
-            if fault == Fault::Hang {
-                // What was swallowed is lost: those connections must not be trusted.
-                world.database.cut();
-            }
+            mend(&world.database);
             a_new_key_works(&service);
             await_metric(&service, "tb_store_up", "1");
             clients.go_on("after it");
@@ -263,7 +283,7 @@ fn a_database_that_is_not_there_or_empty_at_the_start_is_used_once_it_is_ready()
         let world = World::new();
         world.database.set(Fault::Refuse);
         let service = world.serve(engine);
-        let clients = Clients::start(&service);
+        let mut clients = Clients::start(&service);
         clients.go_on("without a database");
         is_ready(&service);
         administration_is_told(&service, "there is no database yet");
@@ -271,7 +291,7 @@ fn a_database_that_is_not_there_or_empty_at_the_start_is_used_once_it_is_ready()
         clients.go_on("with an empty database");
         administration_is_told(&service, "there is no schema yet");
         is_ready(&service);
-        migrate(&world.postgres.url_at(world.postgres.address()));
+        world.migrate();
         a_new_key_works(&service);
         clients.go_on("at the end");
         clients.end();
@@ -282,9 +302,9 @@ fn a_database_that_is_not_there_or_empty_at_the_start_is_used_once_it_is_ready()
 fn the_cache_hangs_dies_is_emptied_and_returns() {
     for engine in ENGINES {
         let mut world = World::new();
-        migrate(&world.postgres.url_at(world.postgres.address()));
+        world.migrate();
         let service = world.serve(engine);
-        let clients = Clients::start(&service);
+        let mut clients = Clients::start(&service);
         clients.go_on("to begin with");
         await_metric(&service, "tb_cache_up", "1");
         for fault in [Fault::Hang, Fault::Refuse] {
@@ -296,14 +316,11 @@ fn the_cache_hangs_dies_is_emptied_and_returns() {
             a_new_key_works(&service);
             clients.go_on("while the cache is away");
             is_ready(&service);
-            world.cache.set(Fault::None);
-            if fault == Fault::Hang {
-                world.cache.cut();
-            }
+            mend(&world.cache);
             await_metric(&service, "tb_cache_up", "1");
             clients.go_on("after it");
         }
-        for _ in 0..10 {
+        for _ in 0..3 {
             world.redis.flush_all();
             clients.go_on("after the cache was emptied");
         }
@@ -323,26 +340,59 @@ fn the_cache_hangs_dies_is_emptied_and_returns() {
     }
 }
 
+/// What eight connections in a row are answered, whichever shards they meet.
+fn statuses(service: &Service, key: &str) -> [u16; 8] {
+    [(); 8].map(|()| http::get(service.address("lpo_tcp"), "/price?asset=BTC", &[("X-API-Key", key)]).status)
+}
+
+fn await_statuses(service: &Service, key: &str, expected: u16, what: &str) {
+    eventually(what, || (statuses(service, key) == [expected; 8]).then_some(()));
+}
+
+#[test]
+fn a_key_revoked_on_another_node_while_the_database_is_away_is_refused_after_it() {
+    let world = World::new();
+    world.migrate();
+    let cut_off = world.serve(ENGINES[0]);
+    let other = serve(ENGINES[1], "n2", &world.direct_url(), world.redis.address());
+    let mut clients = Clients::start(&cut_off);
+    for fault in [Fault::Hang, Fault::Refuse] {
+        let (revoked_id, revoked) = other.new_key("enterprise");
+        let (_, kept) = other.new_key("enterprise");
+        for key in [&revoked, &kept] {
+            await_statuses(&cut_off, key, 200, "a key of the other node works");
+        }
+        world.database.set(fault);
+        await_metric(&cut_off, "tb_store_up", "0");
+        let reply = other.admin_request("POST", &format!("/admin/keys/{revoked_id}/revoke"), None);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        await_statuses(&other, &revoked, 401, "it is refused where it was revoked");
+        assert_eq!(statuses(&cut_off, &kept), [200; 8], "known keys work without a database");
+        clients.go_on("while the database is away from one node");
+        mend(&world.database);
+        await_statuses(&cut_off, &revoked, 401, "it is refused on the node that was cut off");
+        assert_eq!(statuses(&cut_off, &kept), [200; 8]);
+    }
+    clients.end();
+}
+
 #[test]
 fn both_away_at_once_cost_no_price_and_few_lines_of_log() {
     let engine = ENGINES[1];
     let world = World::new();
-    migrate(&world.postgres.url_at(world.postgres.address()));
+    world.migrate();
     let service = world.serve(engine);
     a_new_key_works(&service);
-    let clients = Clients::start(&service);
+    let mut clients = Clients::start(&service);
     world.database.set(Fault::Hang);
     world.cache.set(Fault::Hang);
     await_metric(&service, "tb_store_up", "0");
     await_metric(&service, "tb_cache_up", "0");
-    for _ in 0..20 {
+    for _ in 0..10 {
         clients.go_on("while both are away");
     }
     is_ready(&service);
-    for proxy in [&world.database, &world.cache] {
-        proxy.set(Fault::None);
-        proxy.cut();
-    }
+    [&world.database, &world.cache].into_iter().for_each(mend);
     a_new_key_works(&service);
     await_metric(&service, "tb_store_up", "1");
     await_metric(&service, "tb_cache_up", "1");
