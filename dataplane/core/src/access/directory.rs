@@ -26,7 +26,7 @@ const FREE_MAX: usize = 8_192;
 /// Every key of the node.
 ///
 /// A key costs 80 bytes for its record and home, 33 for its allowance and marks, and 5 to 10 in each of two indexes:
-/// about 135 MB for `KEYS_MAX` keys, twice that while a new large part replaces an old one. A directory that was made
+/// about 135 MB for `KEYS_MAX` keys, and 100 MB more while a new large part replaces an old one. A directory that was made
 /// by an amendment shares all of that with the one before, but for its overlay.
 #[derive(Default)]
 pub struct KeyDirectory {

@@ -126,7 +126,7 @@ pub struct Row {
 
 // Where the cost comes from. Misses were counted with callgrind's cache model (32 KiB and 512 KiB) over epoll, per answer.
 
-const OF_KEYS: &str = "A million keys are 105 MB, and a key not seen for a while is looked up cold. Counted per answer: over \
+const OF_KEYS: &str = "A million keys are 135 MB, and a key not seen for a while is looked up cold. Counted per answer: over \
     UDP 9.3 misses of a 512 KiB cache instead of 0.2 for 200 instructions more, over TCP 11.5 instead of 0.3: index, record, \
     allowance, the lease of another key that makes room and goes back, a usage sum of its own. Over TCP the head is also \
     parsed and the key hashed anew (1,000 keys show that alone)";

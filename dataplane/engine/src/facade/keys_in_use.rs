@@ -1,5 +1,5 @@
 //! Key directories that shards may still be using, so that none of them is ever the last to let go of one: a million
-//! keys are 105 MB, and giving them back to the system takes milliseconds in which a shard would answer nobody.
+//! keys are 135 MB, and giving them back to the system takes milliseconds in which a shard would answer nobody.
 //!
 //! Nothing is freed by a clock here: a directory goes when, on some later call, nobody else is found to hold it.
 
