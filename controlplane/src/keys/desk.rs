@@ -7,12 +7,14 @@
 mod book;
 mod follow;
 mod mirror;
+mod standing;
 mod status;
 
 #[cfg(test)]
 mod tests;
 
-use self::book::Line;
+use self::book::TheLine;
+use self::standing::Standing;
 use super::copy;
 use super::issue::{Issued, Issuer, ListWish, list};
 use super::pulse::Beat;
@@ -23,13 +25,16 @@ use crate::orders::Orders;
 use crate::params::SystemMode;
 use crate::store::{AuditEntry, KeyRow, Store, StoreError, Stored, TierRow};
 use dataplane_core::access::{KeyDirectory, Keys};
-use shared::key::KeyId;
+use shared::key::{KeyId, KeyRecord};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use tokio::sync::watch;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_blocking;
 use tuning::clock;
+
+/// Times that a key is read until nothing overtakes it: each means that the pulse brought changes during one look-up.
+const READ_TRIES: usize = 4;
 
 /// What a desk is made of.
 pub struct DeskSetup {
@@ -58,13 +63,16 @@ pub struct KeyDesk {
     fixed: BTreeMap<u32, FixedKey>,
     fixed_ids: HashSet<u32>,
     fixed_hashes: HashSet<[u8; 32]>,
+    /// Locked for a chunk of keys at most, and nothing else is locked under it.
     rules: RwLock<Rules>,
     keys: watch::Sender<Keys>,
     beats: watch::Sender<Beat>,
     orders: OnceLock<Arc<dyn Orders>>,
-    /// Held by whoever makes the next directory of the present one, which takes milliseconds: in blocking threads alone.
-    line: Mutex<Line>,
+    line: TheLine,
+    standing: Standing,
     copy: Option<PathBuf>,
+    /// Held by whoever writes the copy.
+    copying: Arc<Mutex<()>>,
 }
 
 /// What became of a key that was to be read anew.
@@ -112,8 +120,10 @@ impl KeyDesk {
             keys: watch::Sender::new(Arc::new(KeyDirectory::default())),
             beats: watch::Sender::new(Beat::default()),
             orders: OnceLock::new(),
-            line: Mutex::default(),
+            line: TheLine::default(),
+            standing: Standing::default(),
             copy: data_dir.map(|data_dir| data_dir.join(copy::FILE_NAME)),
+            copying: Arc::default(),
         };
         for key in fixed {
             let is_new = !desk.fixed.contains_key(&key.record.id.0) && desk.fixed_hashes.insert(key.record.hash);
@@ -174,12 +184,11 @@ impl KeyDesk {
     pub fn counters(&self) -> DeskCounters {
         let keys = self.current();
         let beat = self.beats.borrow();
-        let line = self.line();
         DeskCounters {
             keys: keys.len(),
             changed: keys.changed(),
-            loaded: line.loaded,
-            published: line.published,
+            loaded: self.standing.is_loaded(),
+            published: self.standing.published(),
             store_is_there: beat.is_there(),
             pulse_failures: beat.failures,
         }
@@ -193,7 +202,7 @@ impl KeyDesk {
         let desk = Arc::clone(self);
         whole(async move {
             let issued = desk.issuer(caller).create(&wish, clock::now().wall_ms).await?;
-            desk.take_over(vec![issued.row.clone()]).await;
+            desk.take_over(vec![issued.row.clone()], None).await;
             Ok(issued)
         })
         .await
@@ -207,7 +216,7 @@ impl KeyDesk {
         let desk = Arc::clone(self);
         whole(async move {
             let (issued, old) = desk.issuer(caller).rotate(id, overlap_ms, clock::now().wall_ms).await?;
-            desk.take_over(vec![issued.row.clone(), old.clone()]).await;
+            desk.take_over(vec![issued.row.clone(), old.clone()], None).await;
             Ok((issued, old))
         })
         .await
@@ -222,10 +231,10 @@ impl KeyDesk {
         whole(async move {
             let row = desk.issuer(caller).revoke(id, clock::now().wall_ms).await?;
             if !desk.fixed_ids.contains(&id) {
-                desk.current().refuse(KeyId(id));
+                desk.hold(id);
                 desk.forget(id).await;
             }
-            desk.take_over(vec![row.clone()]).await;
+            desk.take_over(vec![row.clone()], None).await;
             Ok(row)
         })
         .await
@@ -252,35 +261,48 @@ impl KeyDesk {
     pub async fn invalidate(self: &Arc<Self>, id: u32, caller: &'static str) -> Stored<Option<Invalidated>> {
         let desk = Arc::clone(self);
         whole(async move {
-            desk.current().refuse(KeyId(id));
+            let is_fixed = desk.fixed_ids.contains(&id);
+            if !is_fixed {
+                desk.hold(id);
+            }
             desk.forget(id).await;
             let known = desk.current().find_id(KeyId(id)).is_some();
             if known {
                 desk.note_invalidation(id, caller).await;
             }
-            if let Some(fixed) = desk.fixed.get(&id) {
+            if is_fixed {
                 // It stands as the settings file says, which was read at start.
-                desk.current().admit_again(fixed.record.id);
                 return Ok(Some(Invalidated::Works));
             }
-            match desk.store.key(id).await {
-                Ok(Some(row)) => {
-                    desk.take_over(vec![row]).await;
-                    let works = desk.current().find_id(KeyId(id)).is_some();
+            match desk.read_anew(id).await {
+                Ok(true) => {
+                    let now_ms = clock::now().wall_ms;
+                    let is_over = |record: &KeyRecord| (1..=now_ms).contains(&record.expires_at_ms);
+                    let works = desk.current().find_id(KeyId(id)).is_some_and(|record| !is_over(record));
                     Ok(Some(if works { Invalidated::Works } else { Invalidated::WorksNot }))
                 }
-                Ok(None) => {
-                    desk.take_out(id).await;
-                    Ok(known.then_some(Invalidated::WorksNot))
-                }
+                Ok(false) => Ok(known.then_some(Invalidated::WorksNot)),
                 Err(why) if !known => Err(why),
-                Err(why) => {
-                    desk.line().held.insert(id);
-                    Ok(Some(Invalidated::Held(why)))
-                }
+                Err(why) => Ok(Some(Invalidated::Held(why))),
             }
         })
         .await
+    }
+
+    /// Reads a key and takes it over as it is stored; whether it is. One that is overtaken by what is followed meanwhile is
+    /// read again, for that may be newer.
+    async fn read_anew(self: &Arc<Self>, id: u32) -> Stored<bool> {
+        for _ in 0..READ_TRIES {
+            let since = self.standing.seen();
+            let Some(row) = self.store.key(id).await? else {
+                self.in_line(move |desk, line| desk.remove(line, id)).await;
+                return Ok(false);
+            };
+            if self.take_over(vec![row], Some(since)).await {
+                return Ok(true);
+            }
+        }
+        Err(StoreError::Conflict(format!("key {id} was overtaken by other changes: ask again")))
     }
 
     /// An audit row of what changes nothing that is stored.
@@ -308,24 +330,31 @@ impl KeyDesk {
         Issuer { store: &*self.store, node: &self.node, caller, taken: &self.fixed_ids }
     }
 
-    /// Takes rows into force that this node has just changed or read on somebody's wish.
-    async fn take_over(self: &Arc<Self>, rows: Vec<KeyRow>) {
+    /// Takes rows into force that this node has just changed, or read when all up to `since` had been followed; whether
+    /// none was overtaken.
+    async fn take_over(self: &Arc<Self>, rows: Vec<KeyRow>, since: Option<i64>) -> bool {
         let ids: Vec<u32> = rows.iter().map(|row| row.id).collect();
-        let desk = Arc::clone(self);
-        self.blocking(move || desk.apply_own(&rows)).await;
+        let taken = self.in_line(move |desk, line| desk.apply_own(line, &rows, since)).await;
         self.mirror(&ids).await;
+        taken.unwrap_or(false)
     }
 
-    async fn take_out(self: &Arc<Self>, id: u32) {
-        let desk = Arc::clone(self);
-        self.blocking(move || desk.remove(id)).await;
+    /// Does what takes long in a blocking thread; `None`: it failed.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        spawn_blocking(work)
+            .await
+            .inspect_err(|fault| {
+                if fault.is_panic() {
+                    tracing::error!("making a key directory failed, which is a bug: the one before stays in force");
+                }
+            })
+            .ok()
     }
 
-    async fn blocking(&self, work: impl FnOnce() + Send + 'static) {
-        if let Err(fault) = spawn_blocking(work).await
-            && fault.is_panic()
-        {
-            tracing::error!("making a key directory failed, which is a bug: the one before stays in force");
+    /// Writes the copy, if it is not as the keys stand: the last thing before the process ends.
+    pub async fn close(self: &Arc<Self>) {
+        if self.copy.is_some() && self.standing.is_copy_due() {
+            Arc::clone(self).write_copy().await;
         }
     }
 
@@ -335,10 +364,6 @@ impl KeyDesk {
 
     fn rules_mut(&self) -> std::sync::RwLockWriteGuard<'_, Rules> {
         self.rules.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn line(&self) -> std::sync::MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -53,10 +53,10 @@ impl KeyState {
     /// Every one.
     pub const ALL: [Self; 3] = [Self::Active, Self::Expired, Self::Revoked];
 
-    /// How the key stands at this time, Unix ms.
+    /// How the key stands at this time, Unix ms. Revoked is revoked, by whichever node's clock it was.
     #[must_use]
     pub fn of(row: &KeyRow, now_ms: u64) -> Self {
-        if row.revoked_time_ms.is_some_and(|time| time <= now_ms) {
+        if row.revoked_time_ms.is_some() {
             Self::Revoked
         } else if row.expires_time_ms.is_some_and(|time| time <= now_ms) {
             Self::Expired

@@ -1,20 +1,20 @@
 //! The pulse: one small query every 400 ms that tells this node what has changed in the store, by whichever node.
 //!
-//! It is also how the process knows whether the store answers: the one place that says so in the log, once when it goes
-//! and once when it is back. What the numbers mean is known to those who watch them.
+//! What the numbers mean is known to those who watch them; that the store is away or back is told by the store.
 
 use crate::store::{Pulse, Store, StoreError};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Time between two queries. A change is in force everywhere within 1 s: 400 ms until it is seen, and the rest to read
 /// and publish it.
 pub const PULSE: Duration = Duration::from_millis(400);
 
-/// Told of every pulse's `reloads`, before the next one is asked for.
+/// Told of every pulse's `reloads`, unless it is still busy with those before: it is told again with the next.
 pub type OnReloads = Arc<dyn Fn(i64) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// What the last query said.
@@ -42,12 +42,16 @@ impl Beat {
 pub async fn run(store: Arc<dyn Store>, on_reloads: OnReloads, beats: watch::Sender<Beat>) {
     let mut turns = interval(PULSE);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = JoinSet::new();
     loop {
         turns.tick().await;
         let answer = store.pulse().await;
-        tell(&beats.borrow(), &answer);
-        if let Ok(pulse) = &answer {
-            on_reloads(pulse.reloads).await;
+        // Whoever reloads may wait for others: keys must not.
+        let _ = told.try_join_next();
+        if let Ok(pulse) = &answer
+            && told.is_empty()
+        {
+            told.spawn(on_reloads(pulse.reloads));
         }
         beats.send_modify(|beat| {
             beat.count += 1;
@@ -59,16 +63,5 @@ pub async fn run(store: Arc<dyn Store>, on_reloads: OnReloads, beats: watch::Sen
                 }
             }
         });
-    }
-}
-
-/// Says what is new.
-fn tell(before: &Beat, answer: &Result<Pulse, StoreError>) {
-    match (answer, &before.away) {
-        (Err(why), None) => tracing::warn!("{why}; prices are served, and nothing can be changed until it is there"),
-        // It was away in another way.
-        (Err(why @ StoreError::NotMigrated(_)), Some(StoreError::Unreachable(_))) => tracing::warn!("{why}"),
-        (Ok(_), Some(_)) => tracing::info!("the database answers again"),
-        _ => {}
     }
 }

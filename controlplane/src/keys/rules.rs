@@ -7,7 +7,7 @@ use crate::params::SystemMode;
 use crate::store::{KeyRow, TierRow};
 use shared::key::{KeyId, KeyRecord, Permissions, RANK_MAX};
 use shared::limits::KEY_LIMIT_PER_SECOND_MAX;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Names of the permissions, in documents and on the command line.
 pub const PERMISSIONS: [(&str, u16); 3] =
@@ -88,12 +88,13 @@ pub(super) struct Rules {
     /// Names of tiers that keys have, in the order in which they were met first.
     names: Vec<String>,
     mode: SystemMode,
-    of: HashMap<u32, Rule>,
+    /// By number. One that grows never moves the others, which would hold everybody up.
+    of: BTreeMap<u32, Rule>,
 }
 
 impl Rules {
     pub(super) fn new(tiers: Vec<TierRow>, mode: SystemMode) -> Self {
-        Self { tiers, names: Vec::new(), mode, of: HashMap::new() }
+        Self { tiers, names: Vec::new(), mode, of: BTreeMap::new() }
     }
 
     /// Takes other tiers or another mode into use; whether any key may be another now.

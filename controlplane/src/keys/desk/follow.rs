@@ -4,12 +4,12 @@ use super::super::pulse::{self, Beat, OnReloads};
 use super::KeyDesk;
 use super::book::AMEND_MAX;
 use crate::params::Parameters;
-use crate::store::{KeyRow, PAGE_MAX, Stored};
+use crate::store::{KeyRow, PAGE_MAX, Stored, TierRow};
 use crate::usage::UsageLedger;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 /// Changed keys beyond which the large part of the directory is built anew, in the background. Amending so many takes a
@@ -33,8 +33,6 @@ struct Following {
     /// Whether tiers or mode have changed since the last build was begun.
     is_stale: bool,
     copying: Option<JoinHandle<()>>,
-    /// Directories that had been published when the last copy was begun.
-    copied: u64,
     copy_not_before: Instant,
 }
 
@@ -51,15 +49,16 @@ impl Following {
 /// Follows the store and the mode.
 async fn follow(desk: Arc<KeyDesk>, mut parameters: watch::Receiver<Arc<Parameters>>) {
     let mut beats = desk.beats();
-    let mut following =
-        Following { building: None, is_stale: false, copying: None, copied: 0, copy_not_before: Instant::now() };
+    let mut following = Following { building: None, is_stale: false, copying: None, copy_not_before: Instant::now() };
     loop {
         tokio::select! {
             beat = beats.changed() => if beat.is_err() { return },
             mode = parameters.changed() => if mode.is_err() { return },
         }
         let mode = parameters.borrow_and_update().mode;
-        following.is_stale |= desk.rules_mut().change(None, mode);
+        if desk.rules().mode() != mode {
+            following.is_stale |= desk.rules_mut().change(None, mode);
+        }
         let beat = beats.borrow_and_update().clone();
         // The pulse says in the log when the store is away; what was not read now is read with a later beat.
         if let Err(why) = desk.take_beat(&beat, &mut following).await {
@@ -85,15 +84,14 @@ impl KeyDesk {
         tasks
     }
 
-    /// Reads what has changed up to `pulse`.
-    async fn catch_up(self: &Arc<Self>, pulse: i64) -> Stored<()> {
-        let (mut seen, loaded) = {
-            let line = self.line();
-            (line.seen, line.loaded)
-        };
+    /// Reads what has changed up to `pulse`. Where that is everything, a large part may be put in force, which must not
+    /// meet one that is being built.
+    async fn catch_up(self: &Arc<Self>, pulse: i64, following: &mut Following) -> Stored<()> {
+        let mut seen = self.standing.seen();
         // Numbers that went back are another database, or an older state of this one.
-        if !loaded || pulse < seen {
-            return self.load(pulse).await;
+        if !self.standing.is_loaded() || pulse < seen {
+            following.end_building().await;
+            return self.load(pulse, following).await;
         }
         let mut changed = 0;
         while seen < pulse {
@@ -101,7 +99,8 @@ impl KeyDesk {
             let is_last = page.len() < PAGE_MAX;
             changed += page.len();
             if changed > AMEND_MAX {
-                return self.load(pulse).await;
+                following.end_building().await;
+                return self.load(pulse, following).await;
             }
             seen = if is_last { pulse } else { page.last().map_or(pulse, |row| row.change) };
             // What is above the pulse comes again with the next one: numbers seem to go back otherwise.
@@ -112,10 +111,9 @@ impl KeyDesk {
 
     async fn take_page(self: &Arc<Self>, page: Vec<KeyRow>, seen: i64) {
         let ids: Vec<u32> = page.iter().map(|row| row.id).collect();
-        let desk = Arc::clone(self);
-        self.blocking(move || {
+        self.in_line(move |desk, line| {
             let news = page.iter().filter_map(|row| desk.news(row)).collect();
-            desk.apply(news, seen);
+            desk.apply(line, news, seen);
         })
         .await;
         if ids.len() < MIRRORED_MAX {
@@ -126,7 +124,7 @@ impl KeyDesk {
     }
 
     /// Reads everything.
-    async fn load(self: &Arc<Self>, pulse: i64) -> Stored<()> {
+    async fn load(self: &Arc<Self>, pulse: i64, following: &mut Following) -> Stored<()> {
         let began = Instant::now();
         let tiers = self.store.tiers().await?;
         let (mut news, mut seen) = (Vec::new(), 0);
@@ -138,51 +136,42 @@ impl KeyDesk {
                 break;
             }
         }
-        let desk = Arc::clone(self);
-        self.blocking(move || {
-            let mode = desk.rules().mode();
-            desk.rules_mut().change(Some(tiers), mode);
-            desk.replace_all(news, pulse);
-        })
-        .await;
+        following.is_stale |= self.take_tiers(tiers);
+        self.in_line(move |desk, line| desk.replace_all(line, news, pulse)).await;
         let keys = self.current().len();
         tracing::info!(keys, took_ms = began.elapsed().as_millis(), "the keys have been read from the database");
         Ok(())
     }
 
+    /// Whether any key may be another by these tiers.
+    fn take_tiers(&self, tiers: Vec<TierRow>) -> bool {
+        let mut rules = self.rules_mut();
+        let mode = rules.mode();
+        rules.change(Some(tiers), mode)
+    }
+
     /// Reads anew who was to be, while the store could not be asked.
     async fn read_held(self: &Arc<Self>) -> Stored<()> {
-        let held: Vec<u32> = self.line().held.iter().copied().take(HELD_PER_BEAT).collect();
+        let held: Vec<u32> = self.standing.held().iter().copied().take(HELD_PER_BEAT).collect();
         for id in held {
-            match self.store.key(id).await? {
-                Some(row) => self.take_over(vec![row]).await,
-                None => self.take_out(id).await,
-            }
+            self.read_anew(id).await?;
         }
         Ok(())
     }
 
     async fn take_beat(self: &Arc<Self>, beat: &Beat, following: &mut Following) -> Stored<()> {
         let Some(pulse) = beat.pulse.filter(|_| beat.is_there()) else { return Ok(()) };
-        let (seen, loaded) = {
-            let line = self.line();
-            (line.seen, line.loaded)
-        };
-        if pulse.keys != seen || !loaded {
-            if !loaded || pulse.keys < seen {
-                following.end_building().await;
-            }
+        if pulse.keys != self.standing.seen() || !self.standing.is_loaded() {
             let tiers = self.store.tiers().await?;
-            let mode = self.rules().mode();
             // A key whose tier there was not is in no directory: only the store has it.
             let is_whole = self.rules().len() <= self.current().len();
-            if self.rules_mut().change(Some(tiers), mode) {
+            if self.take_tiers(tiers) {
                 following.is_stale = true;
                 if !is_whole {
-                    self.line().loaded = false;
+                    self.standing.set_loaded(false);
                 }
             }
-            self.catch_up(pulse.keys).await?;
+            self.catch_up(pulse.keys, following).await?;
         }
         self.read_held().await
     }
@@ -190,24 +179,17 @@ impl KeyDesk {
     /// Begins what is due and not under way.
     fn keep_up(self: &Arc<Self>, following: &mut Following) {
         following.building.take_if(|building| building.is_finished());
-        following.is_stale |= std::mem::take(&mut self.line().is_merge_lost);
+        following.is_stale |= self.standing.take_merge_lost();
         if following.building.is_none() && (following.is_stale || self.current().changed() > MERGE_AT) {
             following.is_stale = false;
-            let desk = Arc::clone(self);
-            following.building = Some(spawn_blocking(move || desk.rebuild()));
+            following.building = Some(tokio::spawn(Arc::clone(self).rebuild()));
         }
-        let (published, loaded) = {
-            let line = self.line();
-            (line.published, line.loaded)
-        };
-        let due = self.copy.is_some() && loaded && published != following.copied;
+        let due = self.copy.is_some() && self.standing.is_copy_due();
         let idle = following.copying.as_ref().is_none_or(JoinHandle::is_finished);
         if due && idle && Instant::now() >= following.copy_not_before {
-            following.copied = published;
             let keys = u32::try_from(self.current().len()).unwrap_or(u32::MAX);
             following.copy_not_before = Instant::now() + COPY_EVERY + COPY_PER_KEY * keys;
-            let desk = Arc::clone(self);
-            following.copying = Some(spawn_blocking(move || desk.write_copy()));
+            following.copying = Some(tokio::spawn(Arc::clone(self).write_copy()));
         }
     }
 }

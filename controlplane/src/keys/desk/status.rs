@@ -45,6 +45,7 @@ impl KeyDesk {
     fn in_force(&self, id: u32) -> Option<Value> {
         let keys = self.current();
         let record = keys.find_id(KeyId(id))?;
+        let is_held = self.standing.held().contains(&id);
         let rules = self.rules();
         Some(json!({
             "tier": rules.get(id).and_then(|rule| rules.tier_name(rule)),
@@ -55,7 +56,7 @@ impl KeyDesk {
             "expires_time_ms": Some(record.expires_at_ms).filter(|time| *time != 0),
             "month_used_up": keys.is_month_used_up(record.id),
             "refused": keys.is_refused(record.id),
-            "held": self.line().held.contains(&id),
+            "held": is_held,
             "place": if keys.is_changed(record.id) { "overlay" } else { "large part" },
         }))
     }
