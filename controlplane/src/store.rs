@@ -1,7 +1,7 @@
 //! The store: what outlives every process. API keys, tiers, parameters, asset lists, months' totals, the audit trail.
 //!
-//! PostgreSQL and SQLite stand behind one trait and pass one conformance suite. A price never waits for a store: whoever
-//! calls it is in the background or answers an administrator. Every call ends within [`CALL_MAX`], whatever the
+//! PostgreSQL and SQLite stand behind one trait and pass one conformance suite. A price never waits for a store:
+//! whoever calls it is in the background or answers an administrator. Every call ends within [`CALL_MAX`], whatever the
 //! database does; a change and its audit row are one transaction. Nothing here knows what a parameter means.
 
 #[cfg(test)]
@@ -257,11 +257,12 @@ pub trait Store: Send + Sync {
         StoreHealth::default()
     }
 
-    /// Bounds of the connection pool from now on: open ones, and how many of them are kept when idle. Connections in use
-    /// are not cut. Without effect where the bound is another (SQLite).
+    /// Bounds of the connection pool from now on: open ones, and how many of them are kept when idle. Connections in
+    /// use are not cut. Without effect where the bound is another (SQLite).
     async fn set_pool(&self, open_max: u32, idle_max: u32);
 
-    /// Brings the schema to this program's version. It alone may take longer than [`CALL_MAX`]: up to 300 s. Safe to run twice, and at once on two nodes.
+    /// Brings the schema to this program's version. It alone may take longer than [`CALL_MAX`]: up to 300 s. Safe to
+    /// run twice, and at once on two nodes.
     async fn migrate(&self) -> Stored<Migrated>;
 
     /// Whether anything has changed.
@@ -310,8 +311,8 @@ pub trait Store: Send + Sync {
     /// Replaces the whole asset list of one exchange.
     async fn put_asset_map(&self, exchange: &str, rows: &[AssetRow], audit: &AuditEntry) -> Stored<()>;
 
-    /// Adds what keys have used, once: `writer` names a process since its start, and `batch` grows by one with each of its
-    /// batches, from 1; a batch that was added already changes nothing. Answers the new totals of the named keys.
+    /// Adds what keys have used, once: `writer` names a process since its start, and `batch` grows by one with each of
+    /// its batches, from 1; a batch that was added already changes nothing. Answers the new totals of the named keys.
     async fn add_month_use(&self, writer: &str, batch: i64, rows: &[MonthUse]) -> Stored<Vec<MonthUse>>;
 
     /// Totals of the given keys in one month; keys without a row are left out.

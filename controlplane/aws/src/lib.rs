@@ -1,5 +1,5 @@
-//! What is asked of AWS: a secret's value, from Secrets Manager. Apart from the rest because its SDK is large, and built
-//! only where the feature `aws` is wanted.
+//! What is asked of AWS: a secret's value, from Secrets Manager. Apart from the rest because its SDK is large, and
+//! built only where the feature `aws` is wanted.
 //!
 //! What a secret holds, how often it is asked for and what a failure means are the caller's to know. Who asks is found
 //! as every AWS program finds it: in the environment, the profile files, the container's or the machine's role.
@@ -77,8 +77,12 @@ fn told(error: &SdkError<GetSecretValueError>) -> String {
 
 /// The innermost causes' words.
 fn cause(error: &dyn Error) -> String {
-    let chain = std::iter::successors(error.source(), |error| error.source());
-    let words: Vec<String> = chain.map(ToString::to_string).collect();
+    let mut words = Vec::new();
+    let mut next = error.source();
+    while let Some(error) = next {
+        words.push(error.to_string());
+        next = error.source();
+    }
     shortened(&words.join(": "))
 }
 

@@ -129,21 +129,22 @@ pub static ADMIN_KEY: Setting = Setting::new("ADMIN_KEY", "", "")
 pub static DATABASE_URL: Setting = Setting::new("DATABASE_URL", "", "")
     .says(
         "postgres://user:password@host[:port]/database[?sslmode=…], sqlite:PATH, or sqlite::memory:; it wins over \
-         AURORA_URL and DB_SECRET_NAME; empty: these if they are set, else a SQLite file in TB_DATA_DIR, or in memory where that is empty too",
+         AURORA_URL and DB_SECRET_NAME; empty: these if they are set, else a SQLite file in TB_DATA_DIR, or in memory \
+         where that is empty too",
         "the database of keys, tiers, parameters, asset lists, usage and the audit trail",
     )
     .secret();
 /// What `AURORA_URL` may be: only a program built with the feature can fetch the password.
 const AURORA: &str = if crate::secrets::BUILT_IN {
-    "host, host:port or postgres://host[:port][/database][?sslmode=…], without user and password; sslmode is require if \
-     not said, and prefer within this machine; empty: what the secret says"
+    "host, host:port or postgres://host[:port][/database][?sslmode=…], without user and password; sslmode is require \
+     if not said, and prefer within this machine; empty: what the secret says"
 } else {
     "empty, unless DATABASE_URL is set: this binary cannot fetch the password: cargo build --release --features aws"
 };
 /// What `DB_SECRET_NAME` may be.
 const SECRET_NAME: &str = if crate::secrets::BUILT_IN {
-    "the name or ARN of a secret that is a JSON object with DB_USER and DB_PASSWORD, and DB_HOST, DB_PORT, DB_NAME where \
-     AURORA_URL lacks them; empty: none, which goes with no AURORA_URL but beside DATABASE_URL"
+    "the name or ARN of a secret that is a JSON object with DB_USER and DB_PASSWORD, and DB_HOST, DB_PORT, DB_NAME \
+     where AURORA_URL lacks them; empty: none, which goes with no AURORA_URL but beside DATABASE_URL"
 } else {
     "empty, unless DATABASE_URL is set: this binary cannot fetch secrets: cargo build --release --features aws"
 };

@@ -52,8 +52,8 @@ impl Place {
         })
     }
 
-    /// The way in, with what the secret's document adds. Unless `AURORA_URL` says otherwise the connection is encrypted;
-    /// within this machine (a tunnel's end, a proxy) it is only where the server offers it.
+    /// The way in, with what the secret's document adds. Unless `AURORA_URL` says otherwise the connection is
+    /// encrypted; within this machine (a tunnel's end, a proxy) it is only where the server offers it.
     ///
     /// # Errors
     /// Which members are missing or wrong, without their values.

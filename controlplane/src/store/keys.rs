@@ -97,8 +97,9 @@ pub async fn create(session: &mut Session, new: &NewKey, replaces: Option<(u32, 
         Value::Int(stored_number(clock::now().wall_ms)?),
         Value::MaybeInt(new.expires_time_ms.map(stored_number).transpose()?),
     ];
-    let insert = "INSERT INTO api_keys (hash, hint, name, tier, limit_per_second, limit_per_month, permissions, udp_secret, \
-                  created_time_ms, expires_time_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
+    let insert = "INSERT INTO api_keys (hash, hint, name, tier, limit_per_second, limit_per_month, permissions, \
+                  udp_secret, created_time_ms, expires_time_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+                  RETURNING id";
     let id: u32 = match session.row(insert, &values).await? {
         Some(row) => row.number(0)?,
         None => return Err(StoreError::Broken("a new key was given no number".to_owned())),

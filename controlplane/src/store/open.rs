@@ -35,8 +35,8 @@ const PARAMETERS: [&str; 13] = [
     "options",
 ];
 
-/// Prepares the store that the settings choose. Nothing is waited for: what is connected to is when it is first used, and
-/// a secret is fetched in the background. Within a runtime of tokio.
+/// Prepares the store that the settings choose. Nothing is waited for: what is connected to is when it is first used,
+/// and a secret is fetched in the background. Within a runtime of tokio.
 ///
 /// # Errors
 /// What is wrong with the address, without quoting it, or that this program cannot fetch a secret.

@@ -32,8 +32,8 @@ pub async fn put_parameters(
         match value {
             Some(value) => {
                 let value = stored_text("a parameter's value", value, PARAMETER_BYTES_MAX)?;
-                let sql = "INSERT INTO application_parameters (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE \
-                           SET value = excluded.value";
+                let sql = "INSERT INTO application_parameters (name, value) VALUES ($1, $2) ON CONFLICT (name) DO \
+                           UPDATE SET value = excluded.value";
                 session.rows(sql, &[name, value]).await?;
             }
             None => {
@@ -79,16 +79,17 @@ pub async fn put_asset_map(session: &mut Session, exchange: &str, rows: &[AssetR
     session.rows("DELETE FROM exchange_asset_map WHERE exchange = $1", &[name]).await?;
     let list = json!(seen.iter().map(|(asset, enabled)| json!([asset, i64::from(*enabled)])).collect::<Vec<_>>());
     let sql = session.pick(
-        "INSERT INTO exchange_asset_map (exchange, asset, enabled) SELECT $1, value ->> 0, value ->> 1 FROM json_each($2)",
-        "INSERT INTO exchange_asset_map (exchange, asset, enabled) SELECT $1, value ->> 0, (value ->> 1)::int <> 0 FROM \
-         jsonb_array_elements($2::jsonb) AS list (value)",
+        "INSERT INTO exchange_asset_map (exchange, asset, enabled) SELECT $1, value ->> 0, value ->> 1 FROM \
+         json_each($2)",
+        "INSERT INTO exchange_asset_map (exchange, asset, enabled) SELECT $1, value ->> 0, (value ->> 1)::int <> 0 \
+         FROM jsonb_array_elements($2::jsonb) AS list (value)",
     );
     session.rows(sql, &[name, Value::Text(&list.to_string())]).await.map(drop)
 }
 
 pub async fn audit(session: &mut Session, entry: &AuditEntry) -> Stored<()> {
-    let sql = "INSERT INTO audit (time_ms, node, caller, action, target, value_before, value_after) VALUES ($1, $2, $3, \
-               $4, $5, $6, $7)";
+    let sql = "INSERT INTO audit (time_ms, node, caller, action, target, value_before, value_after) VALUES ($1, $2, \
+               $3, $4, $5, $6, $7)";
     let values = [
         Value::Int(stored_number(entry.time_ms)?),
         stored_text("the node's name", &entry.node, NAME_BYTES_MAX)?,
@@ -102,8 +103,8 @@ pub async fn audit(session: &mut Session, entry: &AuditEntry) -> Stored<()> {
 }
 
 pub async fn audit_page(session: &mut Session, before: Option<i64>, limit: usize) -> Stored<Vec<(i64, AuditEntry)>> {
-    let sql = "SELECT id, time_ms, node, caller, action, target, value_before, value_after FROM audit WHERE id < $1 ORDER \
-               BY id DESC LIMIT $2";
+    let sql = "SELECT id, time_ms, node, caller, action, target, value_before, value_after FROM audit WHERE id < $1 \
+               ORDER BY id DESC LIMIT $2";
     let entry = |row: &Row| {
         let entry = AuditEntry {
             time_ms: row.number(1)?,

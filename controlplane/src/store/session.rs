@@ -1,7 +1,8 @@
 //! One call's hold on a connection: its time, its transaction, and what becomes of the connection afterwards.
 //!
-//! A connection that did not answer in time, or whose call was given up halfway, is closed and never used again where it
-//! leads over a network; one to a file is a thread of this process, which finishes by itself. What is asked is not known.
+//! A connection that did not answer in time, or whose call was given up halfway, is closed and never used again where
+//! it leads over a network; one to a file is a thread of this process, which finishes by itself. What is asked is not
+//! known.
 
 use super::fault::meaning;
 use super::postgres::Hold;

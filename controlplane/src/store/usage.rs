@@ -38,18 +38,18 @@ pub async fn add(session: &mut Session, writer: &str, batch: i64, rows: &[MonthU
 }
 
 /// A sum that would not fit stays at the most that does.
-const ADD_SQLITE: &str = "INSERT INTO usage_months (key_id, month, requests) SELECT value ->> 0, value ->> 1, value ->> 2 \
-    FROM json_each($1) WHERE true ORDER BY key ON CONFLICT (key_id, month) DO UPDATE SET requests = CASE WHEN \
+const ADD_SQLITE: &str = "INSERT INTO usage_months (key_id, month, requests) SELECT value ->> 0, value ->> 1, value \
+    ->> 2 FROM json_each($1) WHERE true ORDER BY key ON CONFLICT (key_id, month) DO UPDATE SET requests = CASE WHEN \
     requests > 9223372036854775807 - excluded.requests THEN 9223372036854775807 ELSE requests + excluded.requests END";
 const ADD_POSTGRES: &str = "INSERT INTO usage_months (key_id, month, requests) SELECT (value ->> 0)::bigint, \
-    (value ->> 1)::bigint, (value ->> 2)::bigint FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS list (value, place) \
-    ORDER BY place ON CONFLICT (key_id, month) DO UPDATE SET requests = CASE WHEN \
+    (value ->> 1)::bigint, (value ->> 2)::bigint FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS list (value, \
+    place) ORDER BY place ON CONFLICT (key_id, month) DO UPDATE SET requests = CASE WHEN \
     usage_months.requests > 9223372036854775807 - excluded.requests THEN 9223372036854775807 \
     ELSE usage_months.requests + excluded.requests END";
 const TOTALS_SQLITE: &str = "SELECT m.key_id, m.month, m.requests FROM json_each($1) AS list JOIN usage_months AS m ON \
     m.key_id = list.value ->> 0 AND m.month = list.value ->> 1 ORDER BY m.key_id, m.month";
-const TOTALS_POSTGRES: &str = "SELECT m.key_id, m.month, m.requests FROM jsonb_array_elements($1::jsonb) AS list (value) \
-    JOIN usage_months AS m ON m.key_id = (list.value ->> 0)::bigint AND m.month = (list.value ->> 1)::bigint \
+const TOTALS_POSTGRES: &str = "SELECT m.key_id, m.month, m.requests FROM jsonb_array_elements($1::jsonb) AS list \
+    (value) JOIN usage_months AS m ON m.key_id = (list.value ->> 0)::bigint AND m.month = (list.value ->> 1)::bigint \
     ORDER BY m.key_id, m.month";
 
 /// Notes a writer's batch; whether it was not added before.
@@ -60,8 +60,8 @@ async fn is_new(session: &mut Session, writer: &str, batch: i64) -> Stored<bool>
         let old = Value::Int(now_ms.saturating_sub(WRITER_KEPT_MS));
         session.rows("DELETE FROM usage_writers WHERE last_time_ms < $1", &[old]).await?;
     }
-    let sql = "INSERT INTO usage_writers (writer, batch, last_time_ms) VALUES ($1, $2, $3) ON CONFLICT (writer) DO UPDATE \
-               SET batch = excluded.batch, last_time_ms = excluded.last_time_ms WHERE usage_writers.batch < \
+    let sql = "INSERT INTO usage_writers (writer, batch, last_time_ms) VALUES ($1, $2, $3) ON CONFLICT (writer) DO \
+               UPDATE SET batch = excluded.batch, last_time_ms = excluded.last_time_ms WHERE usage_writers.batch < \
                excluded.batch RETURNING batch";
     Ok(session.row(sql, &[name, Value::Int(batch), Value::Int(now_ms)]).await?.is_some())
 }
@@ -71,8 +71,8 @@ pub async fn of_month(session: &mut Session, month: u32, keys: &[u32]) -> Stored
         return Err(StoreError::Invalid(format!("at most {USE_ROWS_MAX} keys can be asked for at once")));
     }
     let sql = session.pick(
-        "SELECT key_id, month, requests FROM usage_months WHERE month = $1 AND key_id IN (SELECT value FROM json_each($2)) \
-         ORDER BY key_id",
+        "SELECT key_id, month, requests FROM usage_months WHERE month = $1 AND key_id IN (SELECT value FROM \
+         json_each($2)) ORDER BY key_id",
         "SELECT key_id, month, requests FROM usage_months WHERE month = $1 AND key_id IN (SELECT value::bigint FROM \
          jsonb_array_elements_text($2::jsonb) AS list (value)) ORDER BY key_id",
     );

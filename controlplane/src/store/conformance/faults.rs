@@ -1,5 +1,5 @@
-//! A PostgreSQL that hangs, is cut off, crashes and returns; a pool whose bounds move while it is used; numbers that are
-//! taken in the order of commits.
+//! A PostgreSQL that hangs, is cut off, crashes and returns; a pool whose bounds move while it is used; numbers that
+//! are taken in the order of commits.
 
 use super::{Bench, audit, new_database, new_key};
 use crate::store::postgres::PgStore;

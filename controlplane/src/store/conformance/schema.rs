@@ -17,8 +17,8 @@ async fn migrating_again_does_nothing(bench: Bench) {
 async fn a_newer_schema_is_not_begun_on(bench: Bench) {
     bench.store.pulse().await.expect("a pulse");
     let Some(other) = bench.other() else { return };
-    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', \
-                 true, 'x', 0)";
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, \
+                 'later', true, 'x', 0)";
     assert_eq!(bench.sql(newer).await.as_deref(), Some(""));
     for refused in [other.pulse().await.map(drop), other.migrate().await.map(drop)] {
         let Err(StoreError::NotMigrated(why)) = refused else { panic!("{refused:?}") };
