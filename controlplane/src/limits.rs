@@ -1,7 +1,7 @@
 //! Limits beyond one node and one second: a key's second shared by nodes, and its month.
 //!
-//! What a shard admits is decided in the data plane; here the numbers that it decides by are kept right. Both tasks run
-//! in the background: no price waits for them, and without cache or store each node goes on by itself.
+//! What a shard admits is decided in the data plane; here the numbers that it decides by are kept right. Both tasks
+//! run in the background: no price waits for them, and without cache or store each node goes on by itself.
 
 mod book;
 mod leaser;
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 impl MonthLimits for KeyDesk {
     fn month_limit(&self, key: KeyId) -> Option<u64> {
@@ -52,6 +52,9 @@ pub struct LimitsSetup {
     /// What nodes share.
     pub cache: Arc<dyn Cache>,
 }
+
+/// What the end of the count of months may take beyond its time: for what is in memory.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// The running tasks.
 pub struct Limits {
@@ -106,15 +109,20 @@ impl Limits {
         KeyMonth { limit: self.bounds.month_limit(key), used: self.months.used(key) }
     }
 
-    /// Ends both tasks; what was counted and is not stored is sent, for at most so long.
+    /// Ends both tasks; what was counted and is not stored is sent, for at most so long. Ends a second later at the
+    /// most, whatever the store does.
     pub async fn stop(&self, wait: Duration) {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((leaser, quota)) = tasks else { return };
         leaser.abort();
         // It can only fail when the task has ended.
         let _ = self.stop.send(Some(Instant::now() + wait));
-        if quota.await.is_err() {
-            tracing::error!("the counting of months had ended by itself, which is a bug: report it with the log");
+        match timeout(wait + STOP_GRACE, quota).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                tracing::error!("the counting of months had ended by itself, which is a bug: report it with the log");
+            }
+            Err(_) => tracing::warn!("the counting of months did not end in time"),
         }
     }
 }

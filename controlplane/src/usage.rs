@@ -9,13 +9,14 @@ use shared::code::Code;
 use shared::key::KeyId;
 use shared::limits::USAGE_RING_CAPACITY;
 use shared::usage::{PROTOCOL_TCP, PROTOCOL_UDP, UsageRecord};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Totals of one key since the process started.
 ///
-/// Bounded by what is finite: 22 outcomes, 2 protocols. With the 1,000,000 keys a node can know, all of them used, that
-/// is about 300 bytes each.
+/// Bounded by what is finite: 22 outcomes, 2 protocols. With the 1,000,000 keys a node can know, all of them used,
+/// that is about 300 bytes each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KeyUsage {
     /// Requests, whatever the outcome.
@@ -58,14 +59,16 @@ struct Kept {
 
 #[derive(Default)]
 struct Totals {
-    keys: HashMap<KeyId, Kept>,
-    /// Keys with untaken requests, each once.
-    untaken: Vec<KeyId>,
+    /// By number, so that a page is found without looking at every key.
+    keys: BTreeMap<KeyId, Kept>,
+    /// Keys with untaken requests, each once; who waits longest is first.
+    untaken: VecDeque<KeyId>,
+    requests: u64,
     records: u64,
 }
 
-/// Whether a request with this outcome counts towards its key's month: all of a known key do, but those that were turned
-/// away before anybody looked at what they asked.
+/// Whether a request with this outcome counts towards its key's month: all of a known key do, but those that were
+/// turned away before anybody looked at what they asked.
 fn counts_in_month(key: u32, code: u8) -> bool {
     let turned_away = matches!(
         Code::from_number(code),
@@ -119,43 +122,43 @@ impl UsageLedger {
         lock(&self.totals).keys.get(&key).map(|kept| kept.usage.clone()).unwrap_or_default()
     }
 
-    /// Takes what up to `limit` keys have asked towards their months since it was taken last.
+    /// Takes what up to `limit` keys have asked towards their months since it was taken last; those that wait longest
+    /// first, so that every key's turn comes however many ask.
     #[must_use]
     pub fn take_month_use(&self, limit: usize) -> Vec<(KeyId, u64)> {
         let mut totals = lock(&self.totals);
-        let from = totals.untaken.len().saturating_sub(limit);
-        let taken = totals.untaken.split_off(from);
-        let take = |key| Some((key, std::mem::take(&mut totals.keys.get_mut(&key)?.untaken)));
-        taken.into_iter().filter_map(take).collect()
+        let Totals { keys, untaken, .. } = &mut *totals;
+        let count = limit.min(untaken.len());
+        let take = |key| Some((key, std::mem::take(&mut keys.get_mut(&key)?.untaken)));
+        untaken.drain(..count).filter_map(take).collect()
     }
 
     /// Totals of up to `limit` keys whose number is above `after`, by number.
     #[must_use]
     pub fn page(&self, after: u32, limit: usize) -> Vec<(u32, KeyUsage)> {
         let totals = lock(&self.totals);
-        let mut numbers: Vec<u32> = totals.keys.keys().map(|key| key.0).filter(|number| *number > after).collect();
-        numbers.sort_unstable();
-        let rows = numbers.into_iter().take(limit);
-        rows.filter_map(|number| Some((number, totals.keys.get(&KeyId(number))?.usage.clone()))).collect()
+        let rows = totals.keys.range((Excluded(KeyId(after)), Unbounded)).take(limit);
+        rows.map(|(key, kept)| (key.0, kept.usage.clone())).collect()
     }
 
     /// Requests of all keys, and records they came in.
     #[must_use]
     pub fn total(&self) -> (u64, u64) {
         let totals = lock(&self.totals);
-        (totals.keys.values().map(|kept| kept.usage.requests).sum(), totals.records)
+        (totals.requests, totals.records)
     }
 }
 
 impl Totals {
     fn add(&mut self, record: &UsageRecord) {
         self.records += 1;
+        self.requests += record.requests;
         let key = KeyId(record.key);
         let kept = self.keys.entry(key).or_default();
         kept.usage.add(record);
         if record.requests > 0 && counts_in_month(record.key, record.code) {
             if kept.untaken == 0 {
-                self.untaken.push(key);
+                self.untaken.push_back(key);
             }
             kept.untaken += record.requests;
         }
@@ -215,11 +218,12 @@ mod tests {
             taken.sort_unstable();
             taken
         };
-        assert_eq!(take(1), [(KeyId(9), 10)]);
-        ledger.count(&record(9, 0, PROTOCOL_TCP, 1, 1));
-        assert_eq!(take(10), [(KeyId(7), 20), (KeyId(9), 1)]);
+        assert_eq!(take(1), [(KeyId(7), 20)]);
+        ledger.count(&record(7, 0, PROTOCOL_TCP, 1, 1));
+        assert_eq!(take(1), [(KeyId(9), 10)], "who waits longest is first");
+        assert_eq!(take(10), [(KeyId(7), 1)]);
         assert_eq!(take(10), []);
-        assert_eq!(ledger.of(KeyId(7)).requests, 50);
+        assert_eq!(ledger.of(KeyId(7)).requests, 51);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The desk of parameters: what is in force, and whoever wants it changed.
 //!
-//! At a start the settings are in force, or the last good copy; the store is asked in the background and nothing waits for
-//! it. From then on a set is taken over whole or not at all, one at a time, by a reload: here, or on any node, which
-//! the store's pulse tells the others. Changing rows and bringing them into force are two things; both validate.
+//! At a start the settings are in force, or the last good copy; the store is asked in the background and nothing waits
+//! for it. From then on a set is taken over whole or not at all, one at a time, by a reload: here, or on any node,
+//! which the store's pulse tells the others. Changing rows and bringing them into force are two things; both validate.
+
+mod outcome;
+
+pub use self::outcome::{Change, DeskCounts, DeskError, Put, Reloaded};
 
 use super::apply::{Hands, bound};
 use super::catalogue::{self, Effect};
@@ -72,61 +76,6 @@ pub struct InForce {
     pub source: Source,
     /// Since when, Unix ms.
     pub since_ms: u64,
-}
-
-/// One parameter that changed; secrets are masked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Change {
-    /// Its name.
-    pub name: String,
-    /// The text before; `null`: no row.
-    pub from: Option<String>,
-    /// The text after.
-    pub to: Option<String>,
-}
-
-/// What a reload did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Reloaded {
-    /// What is in force now and was not before.
-    pub changed: Vec<Change>,
-    /// Names among them that do nothing in this version.
-    pub without_effect: Vec<String>,
-    /// What could not be brought into force on this node, and what to do.
-    pub not_applied: Vec<String>,
-}
-
-/// What a change of rows did.
-#[derive(Debug)]
-pub struct Put {
-    /// Rows that changed.
-    pub stored: Vec<Change>,
-    /// What the reload did, where one was asked for; when it failed the rows are stored all the same.
-    pub reloaded: Option<Result<Reloaded, DeskError>>,
-}
-
-/// Why the desk did not do what was asked. What was in force is in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeskError {
-    /// The set will not do: every fault of it.
-    Faults(Vec<ParameterFault>),
-    /// The store.
-    Store(StoreError),
-}
-
-impl From<StoreError> for DeskError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-/// What reloads of this node have come to since its start; those that follow another node's are among them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeskCounts {
-    /// Sets taken over.
-    pub reloads: u64,
-    /// Sets refused for what stood in them.
-    pub refused: u64,
 }
 
 /// See the module.
@@ -210,8 +159,9 @@ impl ParameterDesk {
         checked
     }
 
-    /// Takes the store's set into use as soon as it can be had, then keeps `app:config` in the cache; never ends. `hands`
-    /// run on what [`current`](Self::current) was when they were made; whatever differs by now is told to them first.
+    /// Takes the store's set into use as soon as it can be had, then keeps `app:config` in the cache; never ends.
+    /// `hands` run on what [`current`](Self::current) was when they were made; whatever differs by now is told to them
+    /// first.
     pub async fn serve(self: Arc<Self>, hands: Hands, begun_with: Arc<Parameters>) {
         {
             let _turn = self.turn.lock().await;
@@ -231,7 +181,7 @@ impl ParameterDesk {
     async fn load(&self) {
         let (mut wait, mut is_away) = (LOOK_FIRST, false);
         loop {
-            match self.catch_up().await {
+            match self.catch_up(None).await {
                 Ok(()) if is_away => return tracing::info!("the store answers; its parameters are looked at"),
                 Ok(()) => return,
                 Err(_) if is_away => {}
@@ -247,19 +197,23 @@ impl ParameterDesk {
         }
     }
 
-    /// Takes over what any node's reload has put in force. To be called with every pulse's `reloads`; it looks at the store
-    /// only when that is not what it saw last.
+    /// Takes over what any node's reload has put in force. To be called with every pulse's `reloads`; it looks at the
+    /// store only when that is not what it saw last.
     pub async fn follow(&self, reloads: i64) {
         if self.seen.load(Ordering::Relaxed) == reloads {
             return;
         }
         // The outage is told by whoever asks for the pulse, and the next pulse comes soon.
-        let _ = self.catch_up().await;
+        let _ = self.catch_up(Some(reloads)).await;
     }
 
     /// Takes over what the store says now; a set that will not do is told, and what is in force stays.
-    async fn catch_up(&self) -> Stored<()> {
+    /// `news` that was taken over while the turn was waited for is none.
+    async fn catch_up(&self, news: Option<i64>) -> Stored<()> {
         let _turn = self.turn.lock().await;
+        if news == Some(self.seen.load(Ordering::Relaxed)) {
+            return Ok(());
+        }
         let (rows, reloads) = self.read().await?;
         match self.judge(&rows) {
             Ok(checked) => {
@@ -284,7 +238,8 @@ impl ParameterDesk {
         Ok((Rows { parameters, assets }, reloads))
     }
 
-    /// Uses `app:config` while the store is away. The key in the last good copy, which `app:config` does not have, stays.
+    /// Uses `app:config` while the store is away. The key in the last good copy, which `app:config` does not have,
+    /// stays.
     async fn borrow_from_cache(&self) {
         let Ok(Some((Value::Hash(fields), _))) = self.cache.get(&CacheKey::fixed(APP_CONFIG)).await else { return };
         let _turn = self.turn.lock().await;
@@ -371,8 +326,10 @@ impl ParameterDesk {
             if changes.is_empty() {
                 return Ok(Vec::new());
             }
-            let expected: BTreeMap<_, _> =
-                changes.keys().map(|name| (name.clone(), before.get(name).cloned())).collect();
+            // What was found valid was the whole set: any other row that is another one by now makes it another set.
+            let known = catalogue::all().map(|parameter| parameter.name.to_owned());
+            let names = known.chain(changes.keys().cloned()).chain(before.keys().cloned());
+            let expected: BTreeMap<_, _> = names.map(|name| (name.clone(), before.get(&name).cloned())).collect();
             let shown: Vec<Change> =
                 changes.iter().map(|(name, to)| shown(name, before.get(name), to.as_ref())).collect();
             let entry = |change: &Change| {

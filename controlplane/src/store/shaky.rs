@@ -1,4 +1,4 @@
-//! For tests: a store that can be away, and that somebody else changes just before a change.
+//! For tests: a store that can be away or hang, and that somebody else changes just before a change.
 
 use super::sqlite::SqliteStore;
 use super::{
@@ -6,7 +6,7 @@ use super::{
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// See the module.
 pub struct Shaky {
@@ -16,12 +16,33 @@ pub struct Shaky {
     pub away: AtomicBool,
     /// How many changes of parameters somebody else comes before.
     pub meddles: AtomicI64,
+    /// Whether calls that begin now never end.
+    pub hangs: AtomicBool,
+    /// Calls that have not ended for that.
+    pub hung: AtomicU64,
+}
+
+impl Shaky {
+    /// Nothing is wrong with it yet.
+    pub const fn new(inner: SqliteStore) -> Self {
+        Self {
+            inner,
+            away: AtomicBool::new(false),
+            meddles: AtomicI64::new(0),
+            hangs: AtomicBool::new(false),
+            hung: AtomicU64::new(0),
+        }
+    }
 }
 
 macro_rules! pass {
     ($self:ident.$call:ident($($argument:expr),*)) => {{
         if $self.away.load(Ordering::Relaxed) {
             return Err(StoreError::Unreachable("unplugged".to_owned()));
+        }
+        if $self.hangs.load(Ordering::Relaxed) {
+            $self.hung.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<()>().await;
         }
         $self.inner.$call($($argument),*).await
     }};

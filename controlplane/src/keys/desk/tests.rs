@@ -20,7 +20,7 @@ use dataplane_core::access::hash_text;
 use dataplane_core::command::ShardCommand;
 use dataplane_core::feed::FeedInput;
 use shared::key::{KeyRecord, Permissions};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -51,7 +51,7 @@ fn parameters(mode: SystemMode) -> Arc<Parameters> {
 
 async fn shaky() -> Arc<Shaky> {
     let inner = SqliteStore::in_memory().await.expect("a store");
-    Arc::new(Shaky { inner, away: AtomicBool::new(false), meddles: AtomicI64::new(0) })
+    Arc::new(Shaky::new(inner))
 }
 
 /// A node with a desk, over a store that others may have too.

@@ -5,9 +5,9 @@ use crate::cache::in_process::InProcessCache;
 use crate::feeds::plan::Wanted;
 use crate::orders::Orders;
 use crate::params::apply::AssetLists;
+use crate::store::shaky::Shaky;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{AssetRow, Pulse};
-use crate::store::shaky::Shaky;
 use dataplane_core::command::{ShardCommand, ShardParameters};
 use dataplane_core::feed::FeedInput;
 use shared::asset::Symbol;
@@ -54,7 +54,7 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let inner = SqliteStore::in_memory().await.expect("a store");
-        let store = Arc::new(Shaky { inner, away: AtomicBool::new(false), meddles: AtomicI64::new(0) });
+        let store = Arc::new(Shaky::new(inner));
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Arc::new(InProcessCache::new());
         let bench = Self::on(store, cache, folder);
@@ -81,7 +81,7 @@ impl Bench {
         let (orders, feeds) = (Arc::<Ear>::clone(&self.ear), Arc::<Ear>::clone(&self.ear));
         let hands = Hands { orders, feeds, log_level: |level| level != Level::TRACE };
         assert!(self.desk.hands.set(hands).is_ok());
-        if self.desk.catch_up().await.is_err() {
+        if self.desk.catch_up(None).await.is_err() {
             self.desk.borrow_from_cache().await;
         }
     }
@@ -218,6 +218,19 @@ async fn somebody_else_s_change_in_between_is_looked_at_again() {
     bench.store.meddles.store(100, Ordering::Relaxed);
     let refused = bench.put(&[("cache_ttl_seconds", "40")], true).await;
     assert!(matches!(refused, Err(DeskError::Store(StoreError::Conflict(_)))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn two_changes_that_do_not_go_together_are_never_both_stored() {
+    let first = Bench::new().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = Bench::on(Arc::clone(&first.store), Arc::clone(&first.cache), folder);
+    other.start().await;
+    // Each is good beside 150 and 75; both together are not.
+    let (open, idle) = ([("db_max_open_conns", "100")], [("db_max_idle_conns", "120")]);
+    let (of_first, of_other) = tokio::join!(first.put(&open, false), other.put(&idle, false));
+    assert!(of_first.is_ok() != of_other.is_ok(), "{of_first:?} {of_other:?}");
+    first.desk.reload("admin").await.expect("what is stored is valid");
 }
 
 #[tokio::test]
