@@ -176,6 +176,15 @@ pub struct Lease {
     pub demand: u32,
 }
 
+/// Who is noted as alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roll {
+    /// Names of all nodes alive, the one that asked included, in order.
+    pub nodes: Vec<String>,
+    /// Whether the one that asked was noted before. When it should have been, everything noted was lost.
+    pub was_noted: bool,
+}
+
 /// How long a node that is not heard of any more stays noted, ms: an hour, so that whoever looks sees that it was there.
 const FORGET_AFTER_MS: u64 = 60 * 60 * 1_000;
 
@@ -238,9 +247,8 @@ pub trait Cache: Send + Sync {
     /// Takes a part of a key's second: see [`LeaseWish`]. One round trip, atomic over all nodes.
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease>;
 
-    /// Writes a node's counters and notes it as alive; answers the names of all nodes noted within `alive_ms`, by the
-    /// cache's own clock, this one included.
-    async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, alive_ms: u64) -> Cached<Vec<String>>;
+    /// Writes a node's counters and notes it as alive; answers who was noted within `alive_ms`, by the cache's own clock.
+    async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, alive_ms: u64) -> Cached<Roll>;
 
     /// Forgets a node that leaves.
     async fn leave(&self, node: &str) -> Cached<()>;

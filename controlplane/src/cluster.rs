@@ -1,19 +1,21 @@
 //! The other nodes: who is alive, and what each counts.
 //!
-//! Each node writes its counters to `cluster:stats:<node>` every [`BEAT_EVERY`] and learns who else does. Without a cache
-//! server a node is alone. What is counted, and what others make of it, is not known here.
+//! Each node writes its counters to `cluster:stats:<node>` every [`BEAT_EVERY`] and learns who else does. Without a
+//! cache server a node is alone. When the cache has lost what stood in it, or was away, the nodes known before stay
+//! until each has had the time to tell of itself again: else limits would be divided among too few. What is counted,
+//! and what others make of it, is not known here.
 
 pub mod counters;
 
 use crate::cache::names::{CLUSTER_STATS, CacheKey};
-use crate::cache::{Cache, CacheError, Value};
+use crate::cache::{Cache, CacheError, Roll, Value};
 use futures_util::StreamExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Time between two beats: a fifth of what a node's counters live, so that four may be lost.
 pub const BEAT_EVERY: Duration = Duration::from_secs(2);
@@ -82,11 +84,11 @@ impl Cluster {
         let task = tokio::spawn(async move {
             let mut beats = interval(BEAT_EVERY);
             beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut namesake = Namesake::default();
+            let (mut namesake, mut remembered) = (Namesake::default(), Remembered::default());
             loop {
                 tokio::select! {
                     _ = &mut stopped => break,
-                    _ = beats.tick() => cluster.beat(&counters(), &mut namesake).await,
+                    _ = beats.tick() => cluster.beat(&counters(), &mut namesake, &mut remembered).await,
                 }
             }
             if let Err(why) = cluster.cache.leave(&cluster.node).await {
@@ -96,25 +98,29 @@ impl Cluster {
         Beats { stop, task }
     }
 
-    async fn beat(&self, counters: &Counters, namesake: &mut Namesake) {
+    async fn beat(&self, counters: &Counters, namesake: &mut Namesake, remembered: &mut Remembered) {
         if namesake.written {
             match self.counters(&self.node).await {
                 Ok(found) => namesake.look(&self.node, found.as_ref(), counters),
-                Err(_) => return self.see(None),
+                Err(_) => return self.see(None, remembered),
             }
         }
         let alive = self.cache.heartbeat(&self.node, counters, ALIVE_MS).await;
         namesake.written = alive.is_ok();
-        self.see(alive.ok());
+        self.see(alive.ok(), remembered);
     }
 
     /// Tells those who watch, if anything is new.
-    fn see(&self, alive: Option<Vec<String>>) {
+    fn see(&self, roll: Option<Roll>, remembered: &mut Remembered) {
+        let now = Instant::now();
         self.view.send_if_modified(|view| {
             let before = view.clone();
-            view.connected = alive.is_some();
-            if let Some(nodes) = alive {
-                view.nodes = nodes;
+            view.connected = roll.is_some();
+            if let Some(roll) = roll {
+                if !roll.was_noted || !before.connected {
+                    remembered.begin(&before.nodes, now);
+                }
+                view.nodes = remembered.with(roll.nodes, now);
             }
             *view != before
         });
@@ -141,6 +147,32 @@ impl Cluster {
         let one = |node: String| async move { self.counters(&node).await.map(|counters| (node, counters)) };
         let found: Vec<_> = futures_util::stream::iter(nodes).map(one).buffered(READS_AT_ONCE).collect().await;
         found.into_iter().collect()
+    }
+}
+
+/// Nodes that were there before the cache lost what stood in it, or went away.
+#[derive(Default)]
+struct Remembered {
+    nodes: Vec<String>,
+    until: Option<Instant>,
+}
+
+impl Remembered {
+    /// These were there, and have [`ALIVE_MS`] from now to tell of themselves again. One that has gone meanwhile costs
+    /// the others its part of the limits for as long.
+    fn begin(&mut self, nodes: &[String], now: Instant) {
+        self.nodes = nodes.to_vec();
+        self.until = Some(now + Duration::from_millis(ALIVE_MS));
+    }
+
+    /// Who is there: those that the cache names, and those remembered while that is to be.
+    fn with(&mut self, named: Vec<String>, now: Instant) -> Vec<String> {
+        if self.until.is_none_or(|until| now >= until) {
+            self.nodes.clear();
+            return named;
+        }
+        let all: BTreeSet<String> = named.into_iter().chain(self.nodes.iter().cloned()).collect();
+        all.into_iter().collect()
     }
 }
 

@@ -7,7 +7,7 @@
 use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey};
 use super::window::Window;
 use super::{
-    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX,
+    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, Roll,
     VALUE_BYTES_MAX, Value, check_text, node_key,
 };
 use async_trait::async_trait;
@@ -237,11 +237,12 @@ impl Cache for InProcessCache {
         })
     }
 
-    async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, alive_ms: u64) -> Cached<Vec<String>> {
+    async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, alive_ms: u64) -> Cached<Roll> {
         let key = node_key(CLUSTER_STATS, node)?;
         self.call(|table, now_ms| {
             table.put(&key, &Value::Hash(counters.clone()), now_ms)?;
             let mut nodes = table.nodes();
+            let was_noted = nodes.iter().any(|(name, _)| name == node);
             nodes.retain(|(name, at)| name != node && *at >= time(now_ms.saturating_sub(FORGET_AFTER_MS)));
             nodes.push((node.to_owned(), time(now_ms)));
             let since = time(now_ms.saturating_sub(alive_ms));
@@ -249,7 +250,7 @@ impl Cache for InProcessCache {
                 nodes.iter().filter(|(_, at)| *at >= since).map(|(name, _)| name.clone()).collect();
             alive.sort_unstable();
             table.keep_nodes(nodes);
-            Ok(alive)
+            Ok(Roll { nodes: alive, was_noted })
         })
     }
 

@@ -177,7 +177,8 @@ async fn leases_are_of_one_second(cache: &dyn Cache) {
 
 async fn nodes_come_and_go(cache: &dyn Cache) {
     let counters: BTreeMap<String, String> = [("requests".to_owned(), "1".to_owned())].into();
-    let alive = async |node: &str, alive_ms| cache.heartbeat(node, &counters, alive_ms).await.expect("the nodes alive");
+    let alive =
+        async |node: &str, alive_ms| cache.heartbeat(node, &counters, alive_ms).await.expect("the nodes alive").nodes;
     assert_eq!(alive("n2", 600_000).await, ["n2"]);
     assert_eq!(alive("n1", 600_000).await, ["n1", "n2"]);
     assert_eq!(alive("n1", 600_000).await, ["n1", "n2"]);
@@ -191,6 +192,8 @@ async fn nodes_come_and_go(cache: &dyn Cache) {
     assert_eq!(alive("n1", 600_000).await, ["n1"], "n2 has left");
     assert_eq!(cache.leave("n1").await, Ok(()));
     assert_eq!(cache.get(&CacheKey::fixed(CLUSTER_NODES)).await, Ok(None));
+    let was_noted = async || cache.heartbeat("n1", &counters, 1).await.expect("the nodes alive").was_noted;
+    assert_eq!([was_noted().await, was_noted().await], [false, true], "it had left");
     assert!(matches!(cache.heartbeat("n 1", &counters, 1).await, Err(CacheError::Refused(_))));
 }
 

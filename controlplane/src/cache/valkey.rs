@@ -12,7 +12,7 @@ mod script;
 use self::link::{Bound, Link};
 use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey, Kind};
 use super::{
-    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX,
+    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, Roll,
     VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, check_text, node_key,
 };
 use async_trait::async_trait;
@@ -155,18 +155,19 @@ impl Cache for Valkey {
         Ok(Lease { granted, window_age_ms, left, demand })
     }
 
-    async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, alive_ms: u64) -> Cached<Vec<String>> {
+    async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, alive_ms: u64) -> Cached<Roll> {
         let key = node_key(CLUSTER_STATS, node)?;
         let counters = Value::Hash(counters.clone());
         let numbers = [alive_ms, FORGET_AFTER_MS, NODES_MAX as u64].map(number);
         let words: Vec<Word> = [word(node)].into_iter().chain(numbers).collect();
-        let note = |client| async move { script::NODES.run(&client, CLUSTER_NODES.prefix, words).await };
+        let note =
+            |client| async move { script::NODES.run::<(u64, Vec<String>)>(&client, CLUSTER_NODES.prefix, words).await };
         // Two names, which may stand on two servers: two calls, sent together.
         let (written, nodes) = tokio::join!(self.put(&key, &counters), self.link.call(Bound::Write, note));
         written?;
-        let mut nodes: Vec<String> = nodes?;
+        let (is_new, mut nodes) = nodes?;
         nodes.sort_unstable();
-        Ok(nodes)
+        Ok(Roll { nodes, was_noted: is_new == 0 })
     }
 
     async fn leave(&self, node: &str) -> Cached<()> {

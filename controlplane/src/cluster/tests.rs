@@ -3,6 +3,7 @@
 use super::*;
 use crate::cache::CacheTimeouts;
 use crate::cache::in_process::InProcessCache;
+use crate::cache::names::CLUSTER_NODES;
 use crate::keys::Secret;
 use harness::proxy::{Fault, Proxy};
 use harness::redis::Redis;
@@ -45,6 +46,40 @@ async fn nodes_see_each_other_come_leave_and_vanish() {
     assert_eq!(one.counters("n1").await, Ok(None));
 }
 
+/// Deletes all that nodes wrote of themselves, as FLUSHALL does and a server that begins empty has done.
+async fn empty(cache: &dyn Cache, nodes: &[&str]) {
+    let stats = nodes.iter().map(|node| CacheKey::new(CLUSTER_STATS, node).expect("a name"));
+    for key in stats.chain([CacheKey::fixed(CLUSTER_NODES)]) {
+        cache.delete(&key).await.expect("the cache answers");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_known_stay_when_the_cache_is_emptied() {
+    let cache: Arc<dyn Cache> = Arc::new(InProcessCache::new());
+    let [one, two, three] = ["n1", "n2", "n3"].map(|node| Cluster::new(node.to_owned(), Arc::clone(&cache)));
+    let beats = [one.run(counters(1)), two.run(counters(2)), three.run(counters(3))];
+    for node in [&one, &two, &three] {
+        until(node, view(&["n1", "n2", "n3"], true)).await;
+    }
+    let mut watches = [&one, &two, &three].map(|node| node.watch());
+    watches.iter_mut().for_each(|watch| drop(watch.borrow_and_update()));
+    empty(&*cache, &["n1", "n2", "n3"]).await;
+    sleep(Duration::from_secs(30)).await;
+    for watch in &watches {
+        assert!(matches!(watch.has_changed(), Ok(false)), "nobody was ever missing: {:?}", *watch.borrow());
+    }
+    // One that has vanished at the same time is known to be gone when it has had its time.
+    let [of_one, of_two, of_three] = beats;
+    of_three.task.abort();
+    empty(&*cache, &["n1", "n2", "n3"]).await;
+    let emptied = Instant::now();
+    until(&one, view(&["n1", "n2"], true)).await;
+    assert!((10..=14).contains(&emptied.elapsed().as_secs()), "{:?}", emptied.elapsed());
+    of_two.stop().await;
+    of_one.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_namesake_is_noticed_and_its_end_too() {
     let own = counters(1)();
@@ -60,12 +95,12 @@ async fn a_namesake_is_noticed_and_its_end_too() {
     let cache: Arc<dyn Cache> = Arc::new(InProcessCache::new());
     cache.heartbeat("n1", &counters(2)(), ALIVE_MS).await.expect("the cache answers");
     let cluster = Cluster::new("n1".to_owned(), Arc::clone(&cache));
-    let mut namesake = Namesake::default();
-    cluster.beat(&own, &mut namesake).await;
-    cluster.beat(&own, &mut namesake).await;
+    let (mut namesake, mut remembered) = (Namesake::default(), Remembered::default());
+    cluster.beat(&own, &mut namesake, &mut remembered).await;
+    cluster.beat(&own, &mut namesake, &mut remembered).await;
     assert!(!namesake.told);
     cache.heartbeat("n1", &counters(2)(), ALIVE_MS).await.expect("the cache answers");
-    cluster.beat(&own, &mut namesake).await;
+    cluster.beat(&own, &mut namesake, &mut remembered).await;
     assert!(namesake.told);
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache::in_process::InProcessCache;
-use crate::cache::{CacheError, CacheHealth, CacheTimeouts, Lease, LeaseWish};
+use crate::cache::{CacheError, CacheHealth, CacheTimeouts, Lease, LeaseWish, Roll};
 use crate::params::check::{Base, Rows, check};
 use async_trait::async_trait;
 use std::sync::Mutex;
@@ -97,7 +97,7 @@ impl Cache for Line {
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease> {
         self.reach()?.lease(key, wish).await
     }
-    async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, ms: u64) -> Cached<Vec<String>> {
+    async fn heartbeat(&self, node: &str, counters: &BTreeMap<String, String>, ms: u64) -> Cached<Roll> {
         self.reach()?.heartbeat(node, counters, ms).await
     }
     async fn leave(&self, node: &str) -> Cached<()> {

@@ -10,6 +10,7 @@ use super::session::{Access, Link, in_time};
 use super::sql::{Source, SqlStore};
 use super::supply::{FETCH_MAX, Supply};
 use super::{CALL_MAX, Migrated, StoreError, Stored};
+use crate::lookup::Lookup;
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -17,7 +18,7 @@ use sqlx::{ConnectOptions, Connection, Executor, Postgres};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Longest wait for a connection, new or idle; within it a call still has a second to be done.
 const ACQUIRE_MAX: Duration = Duration::from_secs(2);
@@ -38,7 +39,8 @@ const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 /// from a server that is gone; a transaction whose client has vanished ends by itself.
 const FIRST_WORDS: &str = "SET statement_timeout = 2500; SET idle_in_transaction_session_timeout = 10000";
 
-/// Bounds of the pool until parameters say otherwise: `db_max_open_conns` and `db_max_idle_conns` of the replaced system.
+/// Bounds of the pool until parameters say otherwise: `db_max_open_conns` and `db_max_idle_conns` of the replaced
+/// system.
 const BOUNDS: (u32, u32) = (150, 75);
 
 /// A store over PostgreSQL.
@@ -49,6 +51,7 @@ pub struct PgSource {
     state: Mutex<State>,
     /// Who brings the credentials, where they are not in the address.
     supply: Option<Arc<Supply>>,
+    lookup: Lookup,
 }
 
 struct State {
@@ -133,7 +136,11 @@ impl PgSource {
     fn new(options: PgConnectOptions, supply: Option<Arc<Supply>>) -> Self {
         let options = options.disable_statement_logging();
         let pool = pooled(&options, BOUNDS);
-        Self { state: Mutex::new(State { options, bounds: BOUNDS, pool, closed: false }), supply }
+        Self {
+            state: Mutex::new(State { options, bounds: BOUNDS, pool, closed: false }),
+            supply,
+            lookup: Lookup::default(),
+        }
     }
 
     /// A source that nobody gets a connection from before `supply` has [set](Self::set_options) how to connect.
@@ -158,6 +165,27 @@ impl PgSource {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // What it guards is sound after every line that changes it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the server's name is found, but no longer than until `deadline`: a connection is likely to be made.
+    async fn found(&self, deadline: Instant) -> Stored<()> {
+        let (host, port) = {
+            let options = &self.state().options;
+            if options.get_socket().is_some() || options.get_host().starts_with('/') {
+                return Ok(());
+            }
+            (options.get_host().to_owned(), options.get_port())
+        };
+        match timeout_at(deadline, self.lookup.found(&host, port)).await {
+            Ok(found) => {
+                let found = found.map_err(sqlx::Error::Io);
+                if found.is_err() {
+                    self.note(&found);
+                }
+                found.map_err(|why| meaning(&why))
+            }
+            Err(_) => Err(StoreError::Unreachable("its name is still being looked up".to_owned())),
+        }
     }
 
     /// The pool to use now.
@@ -192,7 +220,10 @@ impl Source for PgSource {
         self.known(deadline).await?;
         loop {
             let pooled = self.pool()?;
-            let made = timeout(CALL_MAX, pooled.pool.acquire()).await;
+            if pooled.pool.num_idle() == 0 {
+                self.found(deadline).await?;
+            }
+            let made = timeout_at(deadline, pooled.pool.acquire()).await;
             if let Ok(made) = &made {
                 self.note(made);
             }

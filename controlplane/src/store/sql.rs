@@ -73,11 +73,11 @@ impl<S: Source> SqlStore<S> {
         Session::begin(link, access, deadline).await
     }
 
-    fn note<T>(&self, done: Stored<T>) -> Stored<T> {
+    fn note<T>(&self, access: Access, done: Stored<T>) -> Stored<T> {
         if matches!(done, Err(StoreError::NotMigrated(_))) {
             self.checked.store(false, Ordering::Relaxed);
         }
-        self.watch.note(self.source.kind(), &done);
+        self.watch.note(self.source.kind(), access, &done);
         done
     }
 }
@@ -92,7 +92,7 @@ macro_rules! call {
             }
             Err(why) => Err(why),
         };
-        $store.note(done)
+        $store.note(Access::$access, done)
     }};
 }
 
@@ -126,7 +126,7 @@ impl<S: Source> Store for SqlStore<S> {
             Ok(done) => done,
             Err(_) => Err(StoreError::Unreachable(format!("not done in {} s", schema::MIGRATE_MAX.as_secs()))),
         };
-        self.note(done)
+        self.note(Access::Write, done)
     }
 
     async fn pulse(&self) -> Stored<Pulse> {

@@ -18,12 +18,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 /// Connections to a file, each a thread: one writes, the others read meanwhile.
 const FILE_CONNECTIONS: u32 = 4;
 
-/// How long a call waits for another process's change to end. Below `CALL_MAX`, so that the fault is told as what it is.
+/// How long a call waits for another process's change to end. Below `CALL_MAX`, so that the fault is told as what it
+/// is.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 
 /// A store over SQLite.
@@ -34,6 +37,8 @@ pub struct SqliteSource {
     pool: SqlitePool,
     /// The file; `None`: memory.
     file: Option<PathBuf>,
+    /// Set once it is there.
+    made: OnceCell<()>,
 }
 
 impl SqliteStore {
@@ -75,7 +80,7 @@ impl SqliteStore {
             // Its own time-out would only be another text for the call's.
             .acquire_timeout(super::CALL_MAX)
             .acquire_slow_threshold(super::CALL_MAX);
-        SqlStore::new(SqliteSource { pool: pool.connect_lazy_with(options), file })
+        SqlStore::new(SqliteSource { pool: pool.connect_lazy_with(options), file, made: OnceCell::new() })
     }
 }
 
@@ -86,7 +91,7 @@ impl Source for SqliteSource {
     }
 
     async fn link(&self, access: Access, deadline: Instant) -> Stored<Link> {
-        self.make_file()?;
+        in_time(deadline, async { Ok(self.made_file().await) }).await??;
         match access {
             Access::Read => Ok(Link::Sqlite(in_time(deadline, self.pool.acquire()).await?)),
             // The right to write is taken at once: a reader that comes to write later may be refused it.
@@ -97,7 +102,7 @@ impl Source for SqliteSource {
     async fn set_pool(&self, _open_max: u32, _idle_max: u32) {}
 
     async fn migrate(&self) -> Stored<Migrated> {
-        self.make_file()?;
+        self.made_file().await?;
         let mut link = self.pool.acquire().await.map_err(|error| meaning(&error))?;
         // SQLite knows no lock for migrations: the right to write is one.
         let mut whole = link.begin_with("BEGIN IMMEDIATE").await.map_err(|error| meaning(&error))?;
@@ -118,16 +123,27 @@ impl Source for SqliteSource {
 }
 
 impl SqliteSource {
-    /// Makes the file, readable by this process's user alone; SQLite would let everybody read it.
-    fn make_file(&self) -> Stored<()> {
+    /// Waits until the file is there, which is looked at until it is.
+    async fn made_file(&self) -> Stored<()> {
         let Some(path) = &self.file else { return Ok(()) };
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(_) => Ok(()),
-            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(why) => Err(StoreError::Unreachable(format!(
-                "{}: {why}; set DATABASE_URL or TB_DATA_DIR to where a file can be made",
-                path.display()
-            ))),
-        }
+        let make = || async {
+            let path = path.clone();
+            // A disk that hangs stops this thread, and nobody else's.
+            let made = spawn_blocking(move || make_file(&path)).await;
+            made.unwrap_or_else(|_| Err(StoreError::Unreachable("the process ends".to_owned())))
+        };
+        self.made.get_or_try_init(make).await.copied()
+    }
+}
+
+/// Makes the file, readable by this process's user alone; SQLite would let everybody read it.
+fn make_file(path: &Path) -> Stored<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(why) => Err(StoreError::Unreachable(format!(
+            "{}: {why}; set DATABASE_URL or TB_DATA_DIR to where a file can be made",
+            path.display()
+        ))),
     }
 }

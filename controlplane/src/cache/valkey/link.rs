@@ -1,20 +1,23 @@
 //! The connection to a server: made, watched, given up and made again, for as long as the process lives.
 //!
-//! A session is one client without a reconnection of its own. When its connection ends, or a look at it is not answered
-//! in time, it is dropped whole and another is made: so nothing queues for a server that is away, nothing is tried twice
-//! behind a caller's back, and a name that now means another machine is looked up again. Between sessions every call
-//! fails at once. What calls say is not known here.
+//! A session is one client without a reconnection of its own. When its connection ends, or a look at it is not
+//! answered in time, it is dropped whole and another is made: so nothing queues for a server that is away, nothing is
+//! tried twice behind a caller's back, and a name that now means another machine is looked up again. Between sessions
+//! every call fails at once. A server that lets itself be connected to and then says that it cannot serve is told of
+//! once, and said to be back when it has served for a while. What calls say is not known here.
 
 use super::super::{CacheError, CacheTimeouts, Cached};
 use super::fault::Fault;
 use super::health::Health;
 use super::script::Script;
+use crate::lookup::Lookup;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::ClientLike;
 use fred::types::config::{Config, UnresponsiveConfig};
 use fred::types::{Builder, CustomCommand, Value};
 use rand::RngExt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,8 +33,8 @@ pub const CALLS_MAX: usize = 4_096;
 /// without a word is known within 1.5 s by the usual time-outs, and within 1 s when it is being called.
 const LOOK_EVERY: Duration = Duration::from_millis(1_000);
 
-/// Pause before the first new session, and the longest: each is drawn between half of the present one and the whole, so
-/// that nodes do not come back in step; then it doubles.
+/// Pause before the first new session, and the longest: each is drawn between half of the present one and the whole,
+/// so that nodes do not come back in step; then it doubles.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -54,6 +57,7 @@ pub struct Link {
     /// A server said that it is of no use: leave it.
     leave: Notify,
     why_away: Mutex<String>,
+    lookup: Lookup,
 }
 
 /// How long a call may take.
@@ -83,6 +87,7 @@ impl Link {
             doubt: Notify::new(),
             leave: Notify::new(),
             why_away: Mutex::new("not connected yet".to_owned()),
+            lookup: Lookup::default(),
         });
         let task = tokio::spawn(keep(Arc::clone(&link)));
         (link, task)
@@ -158,14 +163,26 @@ impl Link {
                 connection.max_command_attempts = 1;
                 connection.max_command_buffer_len = CALLS_MAX;
                 connection.tcp.nodelay = Some(true);
-                // A look at a cluster reaches one of its servers; the client itself must notice the others. It looks at
-                // the age of what is unanswered, four times a second.
+                // A look at a cluster reaches one of its servers; the client itself must notice the others. It looks
+                // at the age of what is unanswered, four times a second.
                 connection.unresponsive = UnresponsiveConfig {
                     max_timeout: clustered.then_some(read.max(write) * 2),
                     interval: Duration::from_millis(250),
                 };
             })
             .build()
+    }
+
+    /// Waits until one of the names in the settings is found.
+    async fn found(&self) -> io::Result<()> {
+        let mut last = Ok(());
+        for server in self.config.server.hosts() {
+            last = self.lookup.found(&server.host, server.port).await;
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
     }
 
     /// No more calls. The task must have been ended.
@@ -190,16 +207,35 @@ impl Drop for Running {
     }
 }
 
+/// Why a session ended at a server's word.
+const CANNOT_SERVE: &str = "it says that it cannot serve now";
+
+/// What the log was told.
+#[derive(Default)]
+struct Told {
+    is_away: bool,
+    /// Whether a session begun says little of the server: the last ones ended soon, at its own word.
+    is_doubtful: bool,
+}
+
+impl Told {
+    fn is_there(&mut self, host: &str) {
+        tracing::info!(cache = host, "the cache {}", if self.is_away { "is back" } else { "answers" });
+        *self = Self::default();
+    }
+}
+
 /// Session after session.
 async fn keep(link: Arc<Link>) {
     let mut pause = PAUSE_FIRST;
-    let mut told_away = false;
+    let mut told = Told::default();
     loop {
         let began = Instant::now();
-        let why = session(&link, &mut told_away).await;
+        let why = session(&link, &mut told).await;
         link.withdraw(&why);
-        if !told_away {
-            told_away = true;
+        told.is_doubtful = told.is_doubtful || why == CANNOT_SERVE;
+        if !told.is_away {
+            told.is_away = true;
             tracing::warn!(
                 cache = link.host,
                 "the cache is away ({why}); prices do not need it, and it is tried again"
@@ -207,6 +243,7 @@ async fn keep(link: Arc<Link>) {
         }
         if began.elapsed() >= SESSION_GOOD {
             pause = PAUSE_FIRST;
+            told.is_doubtful = false;
         }
         let longest_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         let drawn_ms = rand::rng().random_range(longest_ms / 2..=longest_ms);
@@ -216,14 +253,19 @@ async fn keep(link: Arc<Link>) {
 }
 
 /// Connects, gives the client out, and watches it until it is of no use; why.
-async fn session(link: &Link, told_away: &mut bool) -> String {
+async fn session(link: &Link, told: &mut Told) -> String {
+    let limit = Duration::from_millis(link.dial_ms.load(Ordering::Relaxed)) + link.bound(Bound::Read) * 3;
+    match timeout(limit, link.found()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return why.to_string(),
+        Err(_) => return "its name is still being looked up".to_owned(),
+    }
     let client = match link.client() {
         Ok(client) => client,
         Err(error) => return Fault::from(error).into_text(),
     };
     let mut running = Running(client.connect());
     // A connection, credentials, a look and the scripts: each is bounded by itself too.
-    let limit = Duration::from_millis(link.dial_ms.load(Ordering::Relaxed)) + link.bound(Bound::Read) * 3;
     let greeted = tokio::select! {
         ended = &mut running.0 => Err(end(ended)),
         greeted = timeout(limit, greet(&client)) => {
@@ -237,12 +279,16 @@ async fn session(link: &Link, told_away: &mut bool) -> String {
     let _ = timeout(Duration::ZERO, link.leave.notified()).await;
     *locked(&link.client) = Some(client.clone());
     link.health.connected();
-    tracing::info!(cache = link.host, "the cache {}", if *told_away { "is back" } else { "answers" });
-    *told_away = false;
+    let mut untold = true;
+    let good = Instant::now() + SESSION_GOOD;
     loop {
+        if untold && (!told.is_doubtful || Instant::now() >= good) {
+            untold = false;
+            told.is_there(&link.host);
+        }
         tokio::select! {
             ended = &mut running.0 => return end(ended),
-            () = link.leave.notified() => return "it says that it cannot serve now".to_owned(),
+            () = link.leave.notified() => return CANNOT_SERVE.to_owned(),
             () = link.doubt.notified() => {}
             () = sleep(LOOK_EVERY) => {}
         }

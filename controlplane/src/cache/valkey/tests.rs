@@ -229,6 +229,19 @@ async fn a_wrong_password_or_an_unknown_certificate_is_told_without_a_secret() {
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
+impl Lines {
+    /// Takes what this thread logs from now on.
+    fn taken(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("the lines").clone()).expect("text")
+    }
+}
+
 impl std::io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().expect("the lines").extend_from_slice(bytes);
@@ -243,9 +256,7 @@ impl std::io::Write for Lines {
 #[tokio::test]
 async fn going_away_and_coming_back_are_told_once_each() {
     let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = lines.taken();
     let server = Redis::start_with(Options { password: Some("a-planted-password".to_owned()), ..Options::default() });
     let proxy = Proxy::start(server.address());
     let cache = Valkey::open(&server.url_at(proxy.address()), TIMEOUTS, NO_TLS).expect("a cache");
@@ -256,11 +267,29 @@ async fn going_away_and_coming_back_are_told_once_each() {
     until("three more tries", async || proxy.accepted() >= before + 3).await;
     proxy.set(Fault::None);
     comes_back(&cache).await;
-    let log = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
+    let log = lines.text();
     for told in ["the cache answers", "the cache is away", "the cache is back"] {
         assert_eq!(log.matches(told).count(), 1, "{told} in:\n{log}");
     }
     assert!(!log.contains("planted"), "{log}");
+}
+
+#[tokio::test]
+async fn a_server_that_can_be_connected_to_and_not_written_to_is_told_of_once() {
+    let lines = Lines::default();
+    let _guard = lines.taken();
+    let server = Redis::start();
+    let cache = Valkey::open(&server.url(), TIMEOUTS, NO_TLS).expect("a cache");
+    comes_back(&cache).await;
+    assert_eq!(server.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
+    let sessions = || cache.health().connections;
+    let before = sessions();
+    let key = CacheKey::new(RATE_LIMIT, &"0".repeat(64)).expect("a name");
+    let wish = LeaseWish { limit: 1, want: 0, demand: 0, next: false, debt: 0 };
+    until("three more sessions", async || cache.lease(&key, wish).await.is_err() && sessions() >= before + 3).await;
+    let log = lines.text();
+    assert_eq!(log.matches("the cache is away").count(), 1, "{log}");
+    assert!(log.matches("the cache is back").count() <= 1, "{log}");
 }
 
 #[tokio::test]
