@@ -44,8 +44,11 @@ use tuning::pin;
 /// Threads of the control plane's runtime: its work is short and seldom, and every further one competes with shards.
 const RUNTIME_THREADS: usize = 2;
 
-/// Threads for what blocks: reading files, asking the feed thread. More would only queue behind the same feed thread.
-const BLOCKING_THREADS_MAX: usize = 8;
+/// Threads for what blocks: files, orders to the feed thread, building key directories, and looking up names, which
+/// with a resolver that hangs takes a thread for half a minute and more whoever has given up waiting. Database and
+/// cache take one each for that; 8 venues that try again every few seconds can take some 40. Made when needed, and
+/// ended after 10 s.
+const BLOCKING_THREADS_MAX: usize = 64;
 
 /// How long the runtime may take to end tasks that block.
 const RUNTIME_END_WAIT: Duration = Duration::from_secs(2);
@@ -176,8 +179,8 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         mode: begun_with.mode,
         data_dir: settings.data_dir.clone(),
     });
-    let plane =
-        parts::data_plane(&settings, &begun_with, &plan, catalogue.directory(), keys.current(), demo.is_some())?;
+    let (assets, known) = (catalogue.directory(), keys.current());
+    let plane = parts::data_plane(&settings, &begun_with, &plan, assets, known, demo.is_some())?;
     let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));
     let cluster = Cluster::new(settings.node.clone(), Arc::clone(&cache));
     let usage = Arc::new(UsageLedger::new(plane.take_usage()));
@@ -220,7 +223,6 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let addresses = ports.addresses(&plane)?;
     let listeners = ports.serve(&state);
     tell(&state, &addresses, ready_file.as_deref(), demo.as_ref(), simulators.as_ref(), announce).await?;
-    tracing::info!(lpo_tcp = %addresses.lpo_tcp, lpo_udp = %addresses.lpo_udp, engine = addresses.engine, "serving");
     Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, key_tasks, beats })
 }
 
@@ -243,5 +245,6 @@ async fn tell(
     if let (Some(announce), Some(keys)) = (announce, demo_keys) {
         announce(addresses, keys)?;
     }
+    tracing::info!(lpo_tcp = %addresses.lpo_tcp, lpo_udp = %addresses.lpo_udp, engine = addresses.engine, "serving");
     Ok(())
 }

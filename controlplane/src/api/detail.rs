@@ -183,9 +183,14 @@ async fn newer(state: &ApiState, asset: AssetId, wanted: Wanted) -> (Option<Tick
     }
 }
 
+/// Longest that a request waits for what venues contribute: four times what the feed thread may take.
+const INSPECT_MAX: Duration = Duration::from_secs(1);
+
 async fn inspect(state: &Arc<ApiState>, asset: AssetId) -> Option<Vec<VenueDetail>> {
     let state = Arc::clone(state);
-    tokio::task::spawn_blocking(move || state.plane.inspect(asset)).await.ok()?
+    let inspecting = tokio::task::spawn_blocking(move || state.plane.inspect(asset));
+    // Threads for what blocks may all be taken.
+    tokio::time::timeout(INSPECT_MAX, inspecting).await.ok()?.ok()?
 }
 
 fn rows(details: &[VenueDetail], now: Moment) -> Vec<VenueRow> {

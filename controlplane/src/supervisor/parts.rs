@@ -14,7 +14,7 @@ use crate::orders::Orders;
 use crate::params::Parameters;
 use crate::params::check::Base;
 use crate::params::desk::{DeskSetup, ParameterDesk};
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoreError};
 use anyhow::{Context, anyhow};
 use crossbeam_channel::bounded;
 use dataplane_core::access::Keys;
@@ -30,9 +30,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tuning::clock;
 use tuning::core_plan::CorePlan;
 use tuning::cpus::AllowedCpus;
@@ -41,6 +41,13 @@ use tuning::sockets::Limit;
 /// How long a demo waits for its first prices before it says that it is there. They come within a second or two; on a
 /// busy machine it says so all the same, and `/readyz` and each answer tell the rest.
 const FIRST_PRICES_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a start waits for the SQLite file to get its schema, which takes milliseconds: twice what another
+/// process's change is waited for.
+const SCHEMA_WAIT: Duration = Duration::from_secs(4);
+
+/// Wait between two tries.
+const SCHEMA_RETRY: Duration = Duration::from_secs(1);
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -81,16 +88,41 @@ pub async fn simulators(settings: &Settings, seed: u64) -> anyhow::Result<Simula
     Simulators::start(&wanted).await.context("the simulated exchanges did not start")
 }
 
-/// The database, taken into use: a file of our own is given its schema here; a server's is the operator's to `migrate`.
-/// Nothing is waited for, and one that cannot be used now costs no price.
+/// The database, taken into use: a file of our own is given its schema here; a server's is the operator's to
+/// `migrate`. That is waited for, so that the first start finds its keys, but not for long; it goes on behind the
+/// service then.
 pub async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     let store = store::open(&settings.database, settings.data_dir.as_deref())?;
-    if store.kind() == "sqlite"
-        && let Err(why) = store.migrate().await
-    {
-        tracing::error!(%why, "the SQLite file cannot be used: check TB_DATA_DIR or DATABASE_URL, and start again");
+    if store.kind() == "sqlite" {
+        let (tried, first) = oneshot::channel();
+        tokio::spawn(give_schema(Arc::clone(&store), tried));
+        if timeout(SCHEMA_WAIT, first).await.is_err() {
+            tracing::warn!("the SQLite file does not answer: serving begins without it");
+        }
     }
     Ok(store)
+}
+
+/// Gives a file its schema, again and again while it cannot be reached; tells when the first try has ended.
+async fn give_schema(store: Arc<dyn Store>, tried: oneshot::Sender<()>) {
+    let mut tried = Some(tried);
+    loop {
+        let done = store.migrate().await;
+        if let Err(why) = &done
+            && tried.is_some()
+        {
+            tracing::error!(%why, "the SQLite file cannot be used: check TB_DATA_DIR or DATABASE_URL");
+        } else if done.is_ok() && tried.is_none() {
+            tracing::info!("the SQLite file has its schema");
+        }
+        // Whoever waited may have gone on.
+        let _ = tried.take().map(|tried| tried.send(()));
+        match done {
+            // Locked by another process, or on a disk that is away.
+            Err(StoreError::Unreachable(_)) => sleep(SCHEMA_RETRY).await,
+            _ => return,
+        }
+    }
 }
 
 /// The governor of active connections.
@@ -298,5 +330,30 @@ pub async fn await_prices(state: &ApiState) {
     let deadline = Instant::now() + FIRST_PRICES_WAIT;
     while state.prices.state().priced < listed && Instant::now() < deadline {
         sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::SqliteStore;
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions, Executor};
+
+    #[tokio::test]
+    async fn a_file_that_is_locked_gets_its_schema_when_it_is_free() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.sqlite");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut other = options.connect().await.expect("another process's connection");
+        other.execute("BEGIN EXCLUSIVE").await.expect("the lock");
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::file(&path));
+        let (tried, first) = oneshot::channel();
+        let giving = tokio::spawn(give_schema(Arc::clone(&store), tried));
+        timeout(harness::PATIENCE, first).await.expect("a try ends").expect("it says so");
+        assert!(store.pulse().await.is_err(), "it is locked");
+        other.execute("ROLLBACK").await.expect("freed");
+        timeout(harness::PATIENCE, giving).await.expect("in time").expect("without a panic");
+        assert!(store.pulse().await.is_ok());
     }
 }
