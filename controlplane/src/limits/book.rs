@@ -6,7 +6,8 @@
 //! * Near a window's end ([`AHEAD_MS`]) every key with demand asks for the next one, so that it begins with a grant.
 //! * Windows are the cache's: where one began is reckoned from the answer's age and half the round trip. One that is off
 //!   by more than [`QUIET_MS`] is followed by 1 ms a window, one that is off by more than [`FOLLOW_MS`] at once.
-//! * A question that fails gives the key this node's part of the limit for that window.
+//! * A question that fails changes nothing: the key keeps to what it was granted, and to the advance in each window, until
+//!   none of its questions was answered for [`AWAY_AFTER_MS`]. Only then does this node's part of the limit stand in.
 
 use crate::cache::{Lease, LeaseWish};
 use dataplane_core::access::{KeyDirectory, KeySecond, SecondState};
@@ -47,6 +48,13 @@ const CORRECTION_MS: i64 = 50;
 /// A window that has only just begun here may not have begun at the cache.
 const EDGE_MS: u64 = 3;
 
+/// So long after the first of questions none of which was answered nobody has a grant any more that he could still use: a
+/// window, and what is left of the one before it when it is asked for. A node's part then adds to nothing.
+pub const AWAY_AFTER_MS: u64 = WINDOW_MS + (WINDOW_MS - AHEAD_MS);
+
+/// A key whose question failed is not asked for again before that: a cache that refuses at once is asked 40 times a second.
+const RETRY_MS: u64 = 25;
+
 /// Keys asked for at a time. With a question ahead and one or two on demand in each second, and 20,000 to 100,000 lease
 /// calls a second of one server, 10,000 to 50,000 keys can be active in a second on all nodes together; 16,384 of one
 /// node cost about 100 bytes each. Keys beyond that get the node's part.
@@ -84,6 +92,40 @@ pub struct Counts {
     pub local_windows: u64,
 }
 
+/// Whether the cache is held to be away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Absence {
+    /// When the first question failed since the last answer.
+    failing_ms: Option<u64>,
+    is_away: bool,
+}
+
+impl Absence {
+    /// Whether it is.
+    #[must_use]
+    pub const fn is_away(self) -> bool {
+        self.is_away
+    }
+
+    /// A question has failed; whether the cache is away by that.
+    pub fn failed(&mut self, now_ms: u64) -> bool {
+        let failing_ms = *self.failing_ms.get_or_insert(now_ms);
+        let was_away = self.is_away;
+        self.is_away |= now_ms.saturating_sub(failing_ms) >= AWAY_AFTER_MS;
+        self.is_away && !was_away
+    }
+
+    /// A question was answered: one that was sent before it was away proves nothing any more.
+    pub fn answered(&mut self) {
+        self.failing_ms = None;
+    }
+
+    /// It is there.
+    pub fn back(&mut self) {
+        *self = Self::default();
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Entry {
     /// The window that the rest is about.
@@ -99,6 +141,10 @@ struct Entry {
     is_empty: bool,
     /// The window in which this node's part stood in for a grant, if any: the cache has not said where it began.
     part_ms: u64,
+    /// When the first question failed since the last answer; 0: none has.
+    failing_ms: u64,
+    /// When the last one failed.
+    failed_ms: u64,
     /// A question is under way.
     is_asking: bool,
     /// The next one was asked for.
@@ -132,9 +178,16 @@ impl Entry {
         if away.abs() >= SAME_MS {
             let follows = away.unsigned_abs() < 2 * WINDOW_MS - SAME_MS.unsigned_abs();
             let demand_before = if follows { self.demand } else { 0 };
-            let (is_asking, again_ms, part_ms) = (self.is_asking, self.again_ms, self.part_ms);
-            *self =
-                Self { demand_before, part_ms, is_asking, again_ms, refused_before: state.refused, ..Self::default() };
+            *self = Self {
+                demand_before,
+                refused_before: state.refused,
+                part_ms: self.part_ms,
+                failing_ms: self.failing_ms,
+                failed_ms: self.failed_ms,
+                is_asking: self.is_asking,
+                again_ms: self.again_ms,
+                ..Self::default()
+            };
         }
         self.start_ms = state.start_ms;
         self.demand = state.used.saturating_add(state.refused.wrapping_sub(self.refused_before));
@@ -207,7 +260,7 @@ impl Book {
             entry.due_ms = due_in(state.start_ms, key).max(now_ms);
             self.due.push(Reverse((entry.due_ms, key.0)));
         }
-        if entry.is_asking {
+        if entry.is_asking || entry.failing_ms > 0 && now_ms < entry.failed_ms + RETRY_MS {
             return;
         }
         let is_due = now_ms >= entry.due_ms && !entry.is_ahead;
@@ -243,7 +296,7 @@ impl Book {
         self.counts.grants += u64::from(lease.granted > 0);
         self.counts.granted += u64::from(lease.granted);
         if let (Some(second), Some(entry)) = (keys.second(ask.key), self.entries.get_mut(&ask.key)) {
-            entry.is_asking = false;
+            (entry.is_asking, entry.failing_ms) = (false, 0);
             let began_ms = now_ms.saturating_sub(round_trip_ms / 2 + u64::from(lease.window_age_ms));
             if !take_in(entry, second, ask, lease, began_ms, now_ms) {
                 self.counts.late += 1;
@@ -257,14 +310,24 @@ impl Book {
         self.consider(keys, ask.key, now_ms, asks);
     }
 
-    /// A question that has no answer: this node's part stands in.
+    /// A question that has no answer: this node's part stands in once that has been so for [`AWAY_AFTER_MS`].
     pub fn failed(&mut self, keys: &KeyDirectory, ask: &Ask, now_ms: u64) {
         self.counts.failures += 1;
-        let Some(second) = keys.second(ask.key) else { return };
-        let part_ms = self.give_part(second, now_ms);
-        if let Some(entry) = self.entries.get_mut(&ask.key) {
-            entry.is_asking = false;
-            entry.part_ms = part_ms.unwrap_or(entry.part_ms);
+        let Some(entry) = self.entries.get_mut(&ask.key) else { return };
+        (entry.is_asking, entry.failed_ms) = (false, now_ms);
+        if entry.failing_ms == 0 {
+            entry.failing_ms = now_ms;
+        }
+        if ask.wish.next {
+            entry.is_ahead = false;
+        }
+        let is_away = now_ms.saturating_sub(entry.failing_ms) >= AWAY_AFTER_MS;
+        if is_away
+            && let Some(second) = keys.second(ask.key)
+            && let Some(part_ms) = self.give_part(second, now_ms)
+            && let Some(entry) = self.entries.get_mut(&ask.key)
+        {
+            entry.part_ms = part_ms;
         }
     }
 

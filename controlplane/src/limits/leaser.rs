@@ -1,10 +1,11 @@
 //! The task that asks the cache for parts of keys' seconds, while several nodes are alive.
 //!
 //! With one node it does nothing at all: every limit is that node's. With several it looks every millisecond which keys
-//! ask. When the cache does not answer, each node admits its part of every limit, until it does. What to ask and what to
+//! ask. When the cache answers nothing for as long as a grant can last, each node admits its part of every limit, until
+//! it does. What to ask and what to
 //! make of an answer is in `book`.
 
-use super::book::{Ask, Book, Counts};
+use super::book::{Absence, Ask, Book, Counts};
 use crate::cache::names::{CacheKey, RATE_LIMIT};
 use crate::cache::{Cache, CacheError, Cached, Lease};
 use crate::cluster::ClusterView;
@@ -23,18 +24,15 @@ use tuning::clock;
 /// How often it looks which keys ask.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Questions under way at a time. At the 20 ms of a slow round trip that is 51,200 a second; keys beyond get the node's
-/// part for that second.
+/// Questions under way at a time. At the 20 ms of a slow round trip that is 51,200 a second; keys beyond keep to what they
+/// have until they are asked for again.
 const UNDER_WAY_MAX: usize = 1_024;
 
 /// A lease that has not come after so long is of little use in a second.
-const ANSWER_WAIT: Duration = Duration::from_millis(200);
-
-/// So long after the last answer a failure means that the cache is away.
-const AWAY_AFTER_MS: u64 = 250;
+pub const ANSWER_WAIT: Duration = Duration::from_millis(200);
 
 /// How often it is asked then whether it is back.
-const PROBE: Duration = Duration::from_millis(250);
+pub const PROBE: Duration = Duration::from_millis(250);
 
 /// How the sharing of seconds stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -82,9 +80,8 @@ struct Running {
     setup: Leaser,
     book: Book,
     nodes: usize,
-    is_away: bool,
+    absence: Absence,
     times_away: u64,
-    answered_ms: u64,
     under_way: FuturesUnordered<Answer>,
     asks: Vec<Ask>,
 }
@@ -106,9 +103,8 @@ impl Leaser {
             setup: self,
             book: Book::default(),
             nodes: 0,
-            is_away: false,
+            absence: Absence::default(),
             times_away: 0,
-            answered_ms: clock::now().mono_ms(),
             under_way: FuturesUnordered::new(),
             asks: Vec::new(),
         };
@@ -146,8 +142,8 @@ impl Running {
         tokio::select! {
             changed = cluster.changed() => if changed.is_ok() { Woken::Cluster } else { Woken::Over },
             Some((ask, answer)) = self.under_way.next() => Woken::Answer(ask, answer),
-            _ = look.tick(), if !alone && !self.is_away => Woken::Look,
-            is_back = async { probe.tick().await; cache.ping().await.is_ok() }, if !alone && self.is_away => {
+            _ = look.tick(), if !alone && !self.absence.is_away() => Woken::Look,
+            is_back = async { probe.tick().await; cache.ping().await.is_ok() }, if !alone && self.absence.is_away() => {
                 Woken::Probe(is_back)
             }
         }
@@ -161,14 +157,14 @@ impl Running {
             tracing::info!(nodes, "limits per second are shared by so many nodes");
         }
         if nodes <= 1 {
-            (self.is_away, self.answered_ms) = (false, clock::now().mono_ms());
+            self.absence.back();
             self.book.clear();
         }
         self.set_sharing();
     }
 
     fn sharing(&self) -> Sharing {
-        match (self.nodes, self.is_away) {
+        match (self.nodes, self.absence.is_away()) {
             (0 | 1, _) => Sharing::Part(1),
             (nodes, true) => Sharing::Part(u32::try_from(nodes).unwrap_or(u32::MAX)),
             (_, false) => Sharing::Granted,
@@ -196,13 +192,12 @@ impl Running {
         let (keys, now_ms) = (self.keys(), clock::now().mono_ms());
         match answer {
             Ok(lease) => {
-                self.answered_ms = now_ms;
+                self.absence.answered();
                 self.book.answered(&keys, ask, lease, now_ms, &mut self.asks);
             }
             Err(why) => {
                 self.book.failed(&keys, ask, now_ms);
-                if !self.is_away && self.nodes > 1 && now_ms.saturating_sub(self.answered_ms) >= AWAY_AFTER_MS {
-                    self.is_away = true;
+                if self.nodes > 1 && self.absence.failed(now_ms) {
                     self.times_away += 1;
                     self.book.clear();
                     self.set_sharing();
@@ -217,7 +212,7 @@ impl Running {
 
     fn probed(&mut self, is_back: bool) {
         if is_back {
-            (self.is_away, self.answered_ms) = (false, clock::now().mono_ms());
+            self.absence.back();
             self.set_sharing();
             tracing::info!(nodes = self.nodes, "the cache is back: limits per second are shared again");
         }
@@ -226,7 +221,7 @@ impl Running {
     fn send(&mut self) {
         let keys = self.keys();
         for ask in self.asks.drain(..) {
-            if self.is_away || self.under_way.len() >= UNDER_WAY_MAX {
+            if self.absence.is_away() || self.under_way.len() >= UNDER_WAY_MAX {
                 self.book.failed(&keys, &ask, clock::now().mono_ms());
             } else {
                 self.under_way.push(Box::pin(question(Arc::clone(&self.setup.cache), ask)));
