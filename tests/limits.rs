@@ -5,6 +5,7 @@
 //! and its answer; on several they are the cache's, which tells. A request belongs to a window for certain if it was both
 //! sent and answered within it. So what was admitted is held, from below, to what was certainly offered in each window;
 //! and, from above, both to what certainly was admitted in each and, over the whole run, to all windows that it touched.
+#![expect(clippy::print_stdout, reason = "the table is what this test shows")]
 
 use dataplane_core::access::hash_text;
 use harness::eventually;

@@ -139,6 +139,7 @@ fn unsafe_code_lives_in_the_engines_and_tuning_only() {
         "shared/src/lib.rs",
         "dataplane/core/src/lib.rs",
         "controlplane/venues/src/lib.rs",
+        "controlplane/aws/src/lib.rs",
         "controlplane/src/lib.rs",
         "controlplane/src/main.rs",
     ] {
@@ -200,8 +201,9 @@ fn reachable(metadata: &Metadata, package: &str) -> BTreeSet<String> {
     seen
 }
 
-/// Crates that are built only for a rival engine.
-const RIVALS: [&str; 3] = ["monoio", "glommio", "futures-lite"];
+/// Crates that are built only for a rival engine, or for secrets of AWS.
+const ON_DEMAND: [&str; 6] =
+    ["monoio", "glommio", "futures-lite", "trinity-aws", "aws-config", "aws-sdk-secretsmanager"];
 
 fn metadata(features: Option<CargoOpt>) -> Metadata {
     let mut command = MetadataCommand::new();
@@ -212,13 +214,19 @@ fn metadata(features: Option<CargoOpt>) -> Metadata {
 }
 
 #[test]
-fn the_rivals_are_no_part_of_what_is_built_by_default() {
+fn rivals_and_aws_are_no_part_of_what_is_built_by_default() {
     let (usual, all) = (metadata(None), metadata(Some(CargoOpt::AllFeatures)));
-    for name in RIVALS {
+    for name in ON_DEMAND {
         assert!(!reachable(&usual, "trinity-beast").contains(name), "trinity-beast is built with {name}");
         assert!(reachable(&all, "trinity-beast").contains(name), "no feature brings {name} any more");
     }
     assert!(!reachable(&all, "trinity-dataplane-engine").contains("tokio"), "a rival brings tokio (invariant I2)");
+    for second in ["ring", "native-tls", "openssl"] {
+        assert!(
+            !reachable(&all, "trinity-beast").contains(second),
+            "{second}: a second cryptography besides aws-lc-rs"
+        );
+    }
 }
 
 #[test]
@@ -245,4 +253,5 @@ fn the_planes_are_walled_off() {
     assert_eq!(own("trinity-venues"), set(&["shared"]));
     assert_eq!(own("trinity-dataplane-engine"), set(&["shared", "dataplane-core", "tuning"]));
     assert_eq!(own("trinity-stress"), set(&["shared", "tuning"]));
+    assert_eq!(own("trinity-aws"), set(&[]));
 }

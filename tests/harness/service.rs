@@ -30,6 +30,9 @@ fn built(name: &str) -> PathBuf {
     let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned();
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "-p", name, "--bin", name]);
+    if cfg!(feature = "aws") && name == "trinity-beast" {
+        build.args(["--features", "aws"]);
+    }
     if profile.file_name().is_some_and(|name| name == "release") {
         build.arg("--release");
     }

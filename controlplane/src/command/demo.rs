@@ -1,10 +1,10 @@
 //! `demo`: the whole service on this machine, priced by simulated exchanges.
 
 use super::{environment, print};
+use crate::config;
 use crate::config::layers::{Profile, SettingArgs};
 use crate::keys::DemoKeys;
 use crate::supervisor::{self, Addresses, Demo};
-use crate::config;
 use clap::Args;
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use clap::{Args, Command, FromArgMatches};
 use dataplane_engine::EngineChoice;
 use shared::key::KeyId;
 use shared::venue::{Venue, VenueSet};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -105,6 +105,38 @@ fn a_rival_engine_is_taken_where_it_is_built_in_and_the_fault_says_how_to_build_
                 assert!(!built_in && bad.to_string().contains("not in this binary: cargo build"), "{name}: {bad}")
             }
         }
+    }
+}
+
+#[test]
+fn a_secret_s_name_is_taken_where_it_can_be_fetched() {
+    const ARN: &str = "arn:aws:secretsmanager:eu-west-2:1:secret:name-x";
+    let (aurora, region) = (("AURORA_URL", "host:5432"), ("AWS_REGION", "eu-west-1"));
+    let (secret, arn) = (("DB_SECRET_NAME", "name"), ("DB_SECRET_NAME", ARN));
+    for (environment, without, with) in [
+        (&[secret, region][..], &["DB_SECRET_NAME"][..], &[][..]),
+        (&[aurora, secret, region], &["AURORA_URL", "DB_SECRET_NAME"], &[]),
+        (&[aurora, arn], &["AURORA_URL", "DB_SECRET_NAME"], &[]),
+        (&[aurora, region], &["AURORA_URL"], &["DB_SECRET_NAME"]),
+        (&[secret], &["DB_SECRET_NAME"], &["AWS_REGION"]),
+        (&[("AURORA_URL", "host:99999"), secret], &["AURORA_URL", "DB_SECRET_NAME"], &["AURORA_URL", "AWS_REGION"]),
+    ] {
+        let expected = if crate::secrets::BUILT_IN { with } else { without };
+        match load_with(Profile::Serve, &[], environment) {
+            Ok(settings) => {
+                let place = if environment.contains(&arn) { "eu-west-2" } else { "eu-west-1" };
+                assert!(expected.is_empty() && settings.database.secret_region == place, "{environment:?}");
+            }
+            Err(bad) => {
+                let names: Vec<&str> = bad.0.iter().map(|fault| fault.name.as_str()).collect();
+                assert_eq!(names.iter().collect::<BTreeSet<_>>(), expected.iter().collect(), "{environment:?}: {bad}");
+                assert!(crate::secrets::BUILT_IN || bad.to_string().contains("cargo build --release --features aws"));
+            }
+        }
+        // Beside DATABASE_URL they may stand, and do nothing.
+        let beside: Vec<_> = environment.iter().copied().chain([("DATABASE_URL", "sqlite::memory:")]).collect();
+        let is_good = !environment.iter().any(|(_, value)| value.ends_with("99999"));
+        assert_eq!(load_with(Profile::Serve, &[], &beside).is_ok(), is_good, "{environment:?}");
     }
 }
 

@@ -386,11 +386,15 @@ fn present(entry: &Entry, state: SecondState, limit: u32, now_ms: u64, round_tri
 
 /// By how much the next window's start is corrected when this one's is off by so much.
 const fn correction_ms(off_ms: i64) -> i64 {
-    match off_ms.abs() {
-        ..=QUIET_MS => 0,
-        ..=FOLLOW_MS => off_ms.signum(),
-        ..=CORRECTION_MS => off_ms,
-        _ => CORRECTION_MS * off_ms.signum(),
+    let by_ms = off_ms.abs();
+    if by_ms <= QUIET_MS {
+        0
+    } else if by_ms <= FOLLOW_MS {
+        off_ms.signum()
+    } else if by_ms <= CORRECTION_MS {
+        off_ms
+    } else {
+        CORRECTION_MS * off_ms.signum()
     }
 }
 

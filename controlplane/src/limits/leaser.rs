@@ -2,12 +2,11 @@
 //!
 //! With one node it does nothing at all: every limit is that node's. With several it looks every millisecond which keys
 //! ask. When the cache answers nothing for as long as a grant can last, each node admits its part of every limit, until
-//! it does. What to ask and what to
-//! make of an answer is in `book`.
+//! it does. What to ask and what to make of an answer is in `book`.
 
 use super::book::{Absence, Ask, Book, Counts};
 use crate::cache::names::{CacheKey, RATE_LIMIT};
-use crate::cache::{Cache, CacheError, Cached, Lease};
+use crate::cache::{Cache, CacheError, Cached, Lease, LeaseWish};
 use crate::cluster::ClusterView;
 use crate::keys::to_hex;
 use dataplane_core::access::{Keys, Sharing};
@@ -135,6 +134,16 @@ async fn question(cache: Arc<dyn Cache>, ask: Ask) -> (Ask, Cached<Lease>) {
     (ask, answer.unwrap_or_else(|_| Err(CacheError::Unreachable("no lease in time".to_owned()))))
 }
 
+/// Whether leases can be had again: a cache that answers may still take no writes. Asked under a name that is no key's,
+/// and for nothing.
+async fn leases(cache: &dyn Cache) -> bool {
+    let nothing = LeaseWish { limit: 1, want: 0, demand: 0, next: false, debt: 0 };
+    match CacheKey::new(RATE_LIMIT, &to_hex(&[0; 32])) {
+        Ok(key) => cache.lease(&key, nothing).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
 impl Running {
     async fn wait(&mut self, look: &mut Interval, probe: &mut Interval) -> Woken {
         let Leaser { cluster, cache, .. } = &mut self.setup;
@@ -143,7 +152,7 @@ impl Running {
             changed = cluster.changed() => if changed.is_ok() { Woken::Cluster } else { Woken::Over },
             Some((ask, answer)) = self.under_way.next() => Woken::Answer(ask, answer),
             _ = look.tick(), if !alone && !self.absence.is_away() => Woken::Look,
-            is_back = async { probe.tick().await; cache.ping().await.is_ok() }, if !alone && self.absence.is_away() => {
+            is_back = async { probe.tick().await; leases(&**cache).await }, if !alone && self.absence.is_away() => {
                 Woken::Probe(is_back)
             }
         }

@@ -1,12 +1,13 @@
 //! What every store must do, asked of each: SQLite in memory, SQLite in a file, PostgreSQL 15.
 //!
-//! A test takes a store and knows no database; where it must write behind the store's back it has SQL run as an operator
-//! would.
+//! A test takes a store and knows no database; where it must write behind the store's back it has SQL run as an
+//! operator would.
 
 mod faults;
 mod keys;
 mod others;
 mod schema;
+mod secret;
 
 use super::postgres::PgStore;
 use super::sqlite::SqliteStore;
@@ -131,13 +132,22 @@ pub fn new_key(number: u8) -> NewKey {
 macro_rules! on_every_store {
     ($($test:ident),+ $(,)?) => {
         mod in_memory {
-            $(#[tokio::test] async fn $test() { super::$test($crate::store::conformance::Bench::memory().await).await })+
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::store::conformance::Bench::memory().await).await
+            })+
         }
         mod in_a_file {
-            $(#[tokio::test] async fn $test() { super::$test($crate::store::conformance::Bench::file().await).await })+
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::store::conformance::Bench::file().await).await
+            })+
         }
         mod on_postgres {
-            $(#[tokio::test] async fn $test() { super::$test($crate::store::conformance::Bench::server().await).await })+
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::store::conformance::Bench::server().await).await
+            })+
         }
     };
 }
