@@ -39,7 +39,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 /// The field of `cluster:stats:<node>` in which a node's active connections stand.
 pub const ACTIVE_FIELD: &str = "connections_active";
 
-/// Time between two rounds: twice what the shards take to publish, so that a part follows what is used within a window.
+/// Time between two rounds: twice what the shards take to publish, so that a part follows what is used within a window or
+/// two.
 const ROUND: Duration = Duration::from_millis(250);
 
 /// Rounds between two looks at the other nodes' figures: they are renewed every two seconds.

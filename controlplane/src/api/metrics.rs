@@ -134,7 +134,7 @@ const PER_SHARD: [Each<ShardStats>; 22] = [
         "HTTP requests answered overloaded, those shed by the governor among them.",
         |shard| shard.counters.http_overloaded,
     ),
-    ("tb_active_connections", Kind::Gauge, "Connections with a request in the last one to two seconds.", |shard| {
+    ("tb_active_connections", Kind::Gauge, "Connections with a request in the last 200 to 400 ms.", |shard| {
         shard.counters.active
     }),
     ("tb_active_connections_max", Kind::Gauge, "Active connections a shard may have now.", |shard| {
