@@ -87,7 +87,7 @@ fn who_is_not_known_gets_silence() {
         wrong_mac[45] ^= 1;
         let mut reply_magic = bytes.to_vec();
         reply_magic[..2].copy_from_slice(&0x5254_u16.to_le_bytes());
-        let mut stranger = frame(id + 99, &secret, "BTC", 1, now_ms());
+        let mut stranger = frame(id - 99, &secret, "BTC", 1, now_ms());
         stranger.mac = mac(&secret, &bytemuck::bytes_of(&stranger)[..40]);
         let silent: [(&str, Vec<u8>); 9] = [
             ("empty", Vec::new()),

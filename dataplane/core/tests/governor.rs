@@ -218,12 +218,13 @@ fn a_request_that_waits_for_a_price_has_been_let_in() {
     let mut world = world();
     bound(&mut world, 1, 0);
     let mut both = connect(&world, 2);
-    let waits = get("/price?asset=BTC&newer_than=99999999&wait_ms=5000", KEY);
+    let wait_ms = 5 * GOVERNOR_WINDOW_MS;
+    let waits = get(&format!("/price?asset=BTC&newer_than=99999999&wait_ms={wait_ms}"), KEY);
     assert_eq!(world.serve(&mut both[0], waits.as_bytes()).step.then, Then::Wait);
     assert_eq!(ask_all(&mut world, &mut both[1..], KEY), [503]);
     for _ in 0..5 {
         turn(&mut world);
     }
-    assert_eq!(ask_all(&mut world, &mut both[1..], KEY), [200], "it has not asked for seconds");
+    assert_eq!(ask_all(&mut world, &mut both[1..], KEY), [200], "it has not asked for five windows");
     assert_eq!(world.serve(&mut both[0], waits.as_bytes()).reply().status, 304, "and is answered all the same");
 }
