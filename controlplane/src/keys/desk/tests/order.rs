@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 
 /// Keeps the line from everybody else until the sender is dropped; others stand behind when this answers.
-async fn occupy(desk: &Arc<KeyDesk>) -> mpsc::Sender<()> {
-    let (leave, left) = mpsc::channel::<()>();
+async fn occupy(desk: &Arc<KeyDesk>) -> mpsc::SyncSender<()> {
+    let (leave, left) = mpsc::sync_channel::<()>(1);
     let (entered, inside) = tokio::sync::oneshot::channel();
     let desk = Arc::clone(desk);
     tokio::spawn(async move {
@@ -62,7 +62,7 @@ async fn ask_while_a_directory_is_made() {
 
 #[test]
 fn nobody_on_the_runtime_waits_for_a_directory_that_is_being_made() {
-    let (done, is_done) = mpsc::channel();
+    let (done, is_done) = mpsc::sync_channel(1);
     // One thread for all tasks: whoever blocks it stops everything, and this test with it.
     let runtime = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
