@@ -13,6 +13,7 @@ use super::problem::{AdminCode, Problem};
 use super::{ApiState, Shared};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::http::Method;
 use axum::http::request::Parts;
 use axum::routing::get;
 use axum::{Json, Router, body::Bytes};
@@ -32,7 +33,7 @@ const PAGE_MAX: usize = 1_000;
 
 /// Largest body of any request: every parameter at its longest would be larger, and nobody sets them all at once; one
 /// venue's longest asset list is a quarter of it.
-const BODY_BYTES_MAX: usize = 64 * 1_024;
+pub const BODY_BYTES_MAX: usize = 64 * 1_024;
 
 /// What the audit trail calls whoever came with the administrator's key.
 pub const CALLER: &str = "admin";
@@ -63,15 +64,20 @@ impl FromRequestParts<Arc<ApiState>> for Admitted {
     }
 }
 
-/// The body of a request, or what to say of one that is too large or did not come.
+/// The body of a request, or what to say of one that is larger than its route's bound or did not come.
 ///
 /// # Errors
 /// `body_too_large`, `request_malformed`.
-pub fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+pub fn body(body: Result<Bytes, BytesRejection>, bytes_max: usize) -> Result<Bytes, Problem> {
     body.map_err(|rejection| match rejection.status().as_u16() {
-        413 => Problem::administrating(AdminCode::BodyTooLarge, format!("Send at most {BODY_BYTES_MAX} bytes.")),
+        413 => Problem::administrating(AdminCode::BodyTooLarge, format!("Send at most {bytes_max} bytes.")),
         _ => Problem::saying(Code::RequestMalformed, "The body did not come whole."),
     })
+}
+
+/// The router gives HEAD to whoever takes GET, but HEAD must change nothing.
+pub fn refuse_head(method: &Method) -> Result<(), Problem> {
+    if method == Method::HEAD { Err(Problem::from(Code::MethodNotAllowed)) } else { Ok(()) }
 }
 
 /// `GET /admin/feeds`: each venue's session, and what the feed shard made of its quotes.

@@ -3,7 +3,7 @@
 //! What is written has the pattern's type and lifetime, and its row in the audit trail stands before it is tried: a row
 //! without its write is an attempt that the cache did not take. Names and lifetimes are known to `cache::names`.
 
-use super::{Admitted, CALLER, body};
+use super::{Admitted, BODY_BYTES_MAX, CALLER, body};
 use crate::api::problem::{AdminCode, Problem};
 use crate::api::{ApiState, Shared};
 use crate::cache::names::{ALL, API_KEY, CacheKey, Kind};
@@ -111,7 +111,7 @@ async fn write(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let key = writable(name)?;
-    let value = value(&key, &body(bytes)?)?;
+    let value = value(&key, &body(bytes, BODY_BYTES_MAX)?)?;
     value.check(&key).map_err(|error| Problem::unprocessable(error.to_string(), json!([])))?;
     audit(&state, &key, "cache.write", Some(&value)).await?;
     state.cache.put(&key, &value).await.map_err(refused)?;

@@ -3,8 +3,7 @@
 //! What a key may be is known to `keys`; here texts come in and answers go out. A key's text and its UDP secret are in one
 //! answer alone, that which made it. A refused request has changed nothing.
 
-use super::params::refuse_head;
-use super::{Admitted, CALLER};
+use super::{Admitted, CALLER, body, refuse_head};
 use crate::api::problem::{AdminCode, Problem};
 use crate::api::{ApiState, Shared};
 use crate::keys::desk::Invalidated;
@@ -46,12 +45,7 @@ pub fn routes() -> Router<Arc<ApiState>> {
 
 /// The members of a body; an empty body has none.
 fn members(bytes: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, Problem> {
-    let bytes = bytes.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::administrating(AdminCode::BodyTooLarge, format!("Send at most {BODY_BYTES_MAX} bytes."))
-        }
-        _ => Problem::saying(Code::RequestMalformed, "The body did not come whole."),
-    })?;
+    let bytes = body(bytes, BODY_BYTES_MAX)?;
     if bytes.is_empty() {
         return Ok(Map::new());
     }

@@ -2,7 +2,7 @@
 //!
 //! What a parameter may be is known to `params`; here texts come in and answers go out. A refused request has changed nothing.
 
-use super::{Admitted, CALLER, body};
+use super::{Admitted, BODY_BYTES_MAX, CALLER, body, refuse_head};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, Shared};
 use crate::params::SystemMode;
@@ -93,7 +93,7 @@ async fn change(
         Ok(Some("1")) => true,
         Ok(Some(_)) | Err(_) => return Err(Problem::saying(Code::ParameterInvalid, "reload is 1 or 0, once.")),
     };
-    let changes = changes(&body(bytes)?)?;
+    let changes = changes(&body(bytes, BODY_BYTES_MAX)?)?;
     answer(state.params.put(&changes, reload, CALLER).await)
 }
 
@@ -122,11 +122,6 @@ async fn mode(
         return Err(Problem::saying(Code::ParameterInvalid, "mode is performance, standard or demo."));
     };
     answer(state.params.mode(mode, CALLER).await)
-}
-
-/// The router gives HEAD to whoever takes GET, but HEAD must change nothing.
-pub(super) fn refuse_head(method: &Method) -> Result<(), Problem> {
-    if method == Method::HEAD { Err(Problem::from(Code::MethodNotAllowed)) } else { Ok(()) }
 }
 
 fn answer(put: Result<Put, DeskError>) -> Result<Json<Value>, Problem> {
