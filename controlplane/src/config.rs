@@ -76,6 +76,21 @@ impl DatabaseChoice {
     }
 }
 
+/// How usage is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageSettings {
+    /// `TB_USAGE`: whether answers are counted.
+    pub counted: bool,
+    /// `TB_JOURNAL_BYTES_MAX`.
+    pub journal_bytes_max: u64,
+    /// `USAGE_RETENTION_DAYS`.
+    pub retention_days: u64,
+    /// `USAGE_CACHE`: whether rows are mirrored in the cache.
+    pub mirrored: bool,
+    /// `SQS_USAGE_LOG_QUEUE_URL`.
+    pub queue_url: Option<String>,
+}
+
 /// Validated settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -93,6 +108,8 @@ pub struct Settings {
     pub health_port_lrs: u16,
     /// `UDP_PORT_LPO`.
     pub udp_port_lpo: u16,
+    /// `UDP_PORT_LRS`.
+    pub udp_port_lrs: u16,
     /// `CLUSTER_NODE`, or the host's name.
     pub node: String,
     /// `NODE_ENV`.
@@ -115,6 +132,8 @@ pub struct Settings {
     pub steering: SteeringChoice,
     /// `TB_DATA_DIR`; `None`: nothing is kept on disk (a demo's default).
     pub data_dir: Option<PathBuf>,
+    /// How usage is kept.
+    pub usage: UsageSettings,
     /// `CACHE_TTL_SECONDS`.
     pub fresh: Duration,
     /// `VENUES`.

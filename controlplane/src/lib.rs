@@ -18,6 +18,7 @@ pub mod orders;
 pub mod params;
 pub mod prices;
 pub mod private_file;
+pub mod reports;
 pub mod secrets;
 pub mod store;
 pub mod supervisor;

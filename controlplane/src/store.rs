@@ -21,11 +21,15 @@ mod sql;
 pub mod sqlite;
 mod supply;
 mod usage;
+mod usage_read;
+mod usage_write;
 mod value;
 
 pub use self::credentials::Place;
 pub use self::health::StoreHealth;
 pub use self::open::open;
+pub use self::usage_read::{ReportLog, UsageFilter, UsageLine, UsageMark, UsageRead};
+pub use self::usage_write::{Committed, UsageRow, UsageSpan, UsageWrite};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -248,7 +252,7 @@ pub struct Migrated {
 
 /// A database. Calls may run at the same time; each is one transaction.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: UsageRead + UsageWrite + Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 

@@ -104,6 +104,8 @@ pub static HEALTH_PORT_LRS: Setting =
     Setting::port("HEALTH_PORT_LRS", "health-port-lrs", "9091", "port for health and metrics of the reports' port");
 /// Prices over UDP.
 pub static UDP_PORT_LPO: Setting = Setting::port("UDP_PORT_LPO", "udp-port-lpo", "2679", "port for prices over UDP");
+/// Reports over UDP.
+pub static UDP_PORT_LRS: Setting = Setting::port("UDP_PORT_LRS", "udp-port-lrs", "2680", "port for reports over UDP");
 /// This node's name.
 pub static CLUSTER_NODE: Setting = Setting::new("CLUSTER_NODE", "cluster-node", "").says(
     "up to 64 letters, digits, dots, dashes, underscores; empty: the host's name",
@@ -197,9 +199,42 @@ pub static TB_CONTROL_CPUS: Setting = Setting::new("TB_CONTROL_CPUS", "control-c
 pub static TB_DATA_DIR: Setting = Setting::new("TB_DATA_DIR", "data-dir", "trinity-beast-data")
     .says(
         "a directory that this process may make and write; empty (in demo): nothing is kept",
-        "files that outlive the process: the SQLite database, the last good copies of instrument lists, keys, parameters",
+        "files that outlive the process: the usage journal, the SQLite database, the last good copies of instrument lists, \
+         keys, parameters",
     )
     .in_demo("");
+/// Whether answers are counted.
+pub static TB_USAGE: Setting = Setting::new("TB_USAGE", "usage", "on").says(
+    "on or off",
+    "whether answers are counted per key; off is for measuring what counting costs: no usage, no months, no reports",
+);
+/// The journal's size.
+pub static TB_JOURNAL_BYTES_MAX: Setting = Setting::new("TB_JOURNAL_BYTES_MAX", "journal-bytes-max", "2147483648").says(
+    "33554432 to 1099511627776",
+    "bytes of usage records on this node's disk (64 each) that may wait for the database; at 80 % the node is unready, \
+     at 100 % detail is given up, never a count",
+);
+/// How long detail is kept.
+pub static USAGE_RETENTION_DAYS: Setting = Setting::new("USAGE_RETENTION_DAYS", "usage-retention-days", "93").says(
+    "1 to 3650",
+    "days that single usage rows are kept in the database; totals by minute and hour are kept for good",
+);
+/// Whether usage is mirrored in the cache.
+pub static USAGE_CACHE: Setting = Setting::new("USAGE_CACHE", "usage-cache", "off").says(
+    "on or off",
+    "whether usage rows are also written to the cache for 93 days (usage_log:<uuid> and its indexes), for programs beside \
+     this one",
+);
+/// What the queue's address may be: only a program built with the feature can speak to it.
+const QUEUE: &str = if crate::secrets::BUILT_IN {
+    "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, or any http:// or https:// address of a queue; empty: rows go straight \
+     to the database"
+} else {
+    "empty: this program was built without the feature aws, and rows go straight to the database"
+};
+/// The queue before the database.
+pub static SQS_USAGE_LOG_QUEUE_URL: Setting = Setting::new("SQS_USAGE_LOG_QUEUE_URL", "sqs-usage-log-queue-url", "")
+    .says(QUEUE, "the queue that usage rows are sent to, for `usage-writer` to bring to the database");
 /// The freshness bound.
 pub static CACHE_TTL_SECONDS: Setting = Setting::new("CACHE_TTL_SECONDS", "cache-ttl-seconds", "9")
     .says("1 to 300", "age in seconds after which a price is stale unless its feed is proven alive");
@@ -261,7 +296,7 @@ pub static REST_URL: [Setting; VENUE_COUNT] = [
 ];
 
 /// Every setting but the venues' own, in the order in which `config` shows them.
-static PLAIN: [&Setting; 26] = [
+static PLAIN: [&Setting; 32] = [
     &SERVER_TYPE,
     &BIND_ADDRESS,
     &TCP_PORT_LPO,
@@ -269,6 +304,7 @@ static PLAIN: [&Setting; 26] = [
     &HEALTH_PORT_LPO,
     &HEALTH_PORT_LRS,
     &UDP_PORT_LPO,
+    &UDP_PORT_LRS,
     &CLUSTER_NODE,
     &NODE_ENV,
     &AWS_REGION,
@@ -282,6 +318,11 @@ static PLAIN: [&Setting; 26] = [
     &TB_CONTROL_CPUS,
     &TB_STEERING,
     &TB_DATA_DIR,
+    &TB_USAGE,
+    &TB_JOURNAL_BYTES_MAX,
+    &USAGE_RETENTION_DAYS,
+    &USAGE_CACHE,
+    &SQS_USAGE_LOG_QUEUE_URL,
     &CACHE_TTL_SECONDS,
     &VENUES,
     &GEMINI_API,
@@ -297,5 +338,4 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 
 /// Names that the environment of the replaced system may hold and that do nothing in this version: a start says so,
 /// lest somebody believe that they do.
-pub const WITHOUT_EFFECT: [&str; 5] =
-    ["UDP_PORT_LRS", "HEALTH_PORT_WEBHOOK", "SQS_USAGE_LOG_QUEUE_URL", "PREWARM_ASSETS", "PREWARM_INTERVAL"];
+pub const WITHOUT_EFFECT: [&str; 3] = ["HEALTH_PORT_WEBHOOK", "PREWARM_ASSETS", "PREWARM_INTERVAL"];

@@ -4,7 +4,7 @@
 use super::catalogue::{self as name, Setting};
 use super::fault::Fault;
 use super::layers::Layers;
-use super::{DatabaseChoice, LogFormat, Role, Settings, key_tables};
+use super::{DatabaseChoice, LogFormat, Role, Settings, UsageSettings, key_tables};
 use crate::feeds::endpoint::{Endpoint, EndpointOverrides};
 use crate::keys::Secret;
 use crate::{secrets, store};
@@ -86,6 +86,7 @@ pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
         health_port_lpo: take.port(&name::HEALTH_PORT_LPO),
         health_port_lrs: take.port(&name::HEALTH_PORT_LRS),
         udp_port_lpo: take.port(&name::UDP_PORT_LPO),
+        udp_port_lrs: take.port(&name::UDP_PORT_LRS),
         node: Some(take.label(&name::CLUSTER_NODE)).filter(|name| !name.is_empty()).unwrap_or_else(host_name),
         environment: take.label(&name::NODE_ENV),
         region: take.label(&name::AWS_REGION),
@@ -97,6 +98,7 @@ pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
         control_cpus: take.take(&name::TB_CONTROL_CPUS, Vec::new(), cpu_list),
         steering: take.take(&name::TB_STEERING, SteeringChoice::Auto, SteeringChoice::from_name),
         data_dir: take.take(&name::TB_DATA_DIR, None, |text| optional(text, |text| PathBuf::from_str(text).ok())),
+        usage: usage(&mut take),
         fresh: take.seconds(&name::CACHE_TTL_SECONDS, 1..=300),
         venues: take.take(&name::VENUES, VenueSet::EMPTY, venue_set),
         venue_settings: VenueSettings { gemini: take.take(&name::GEMINI_API, GeminiApi::Current, gemini_api) },
@@ -129,6 +131,31 @@ fn role(text: &str) -> Option<Role> {
     match text {
         "APP_REPORT_SERVER" => Some(Role::AppReportServer),
         "LPO" => Some(Role::Lpo),
+        _ => None,
+    }
+}
+
+/// Reads how usage is kept.
+fn usage(take: &mut Checker<'_>) -> UsageSettings {
+    let whole = |allowed: RangeInclusive<u64>| move |text: &str| number(text).filter(|value| allowed.contains(value));
+    let queue = |text: &str| {
+        let is_address = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+        let plain = !text.contains('@') && text.bytes().all(|byte| byte.is_ascii_graphic());
+        (secrets::BUILT_IN && is_address && plain).then(|| text.to_owned())
+    };
+    UsageSettings {
+        counted: take.take(&name::TB_USAGE, true, switch),
+        journal_bytes_max: take.take(&name::TB_JOURNAL_BYTES_MAX, 1 << 31, whole(1 << 25..=1 << 40)),
+        retention_days: take.take(&name::USAGE_RETENTION_DAYS, 93, whole(1..=3_650)),
+        mirrored: take.take(&name::USAGE_CACHE, false, switch),
+        queue_url: take.take(&name::SQS_USAGE_LOG_QUEUE_URL, None, |text| optional(text, queue)),
+    }
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use super::sqlite::SqliteStore;
 use super::{
     AssetRow, AuditEntry, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored, TierRow,
+    UsageRead, UsageWrite,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -128,3 +129,9 @@ impl Store for Shaky {
         self.inner.close().await;
     }
 }
+
+#[async_trait]
+impl UsageWrite for Shaky {}
+
+#[async_trait]
+impl UsageRead for Shaky {}

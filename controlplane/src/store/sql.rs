@@ -7,6 +7,7 @@ use super::health::{StoreHealth, Watch};
 use super::session::{Access, Link, Session, deadline};
 use super::{
     AssetRow, AuditEntry, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored, TierRow,
+    UsageRead, UsageWrite,
 };
 use super::{keys, parameters, schema, usage};
 use async_trait::async_trait;
@@ -206,3 +207,9 @@ impl<S: Source> Store for SqlStore<S> {
         self.source.close().await;
     }
 }
+
+#[async_trait]
+impl<S: Source> UsageWrite for SqlStore<S> {}
+
+#[async_trait]
+impl<S: Source> UsageRead for SqlStore<S> {}

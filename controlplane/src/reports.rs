@@ -1,0 +1,4 @@
+//! Reports of usage: what may be asked, and what is answered, whatever the format and the way it is asked.
+//!
+//! A report is read page by page, so that it takes the same memory however many lines it has. Who may ask, and how an
+//! answer travels, is the interface's to know.

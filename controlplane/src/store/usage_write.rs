@@ -1,0 +1,73 @@
+//! What a store takes of usage: rows, each exactly once, and the totals that are kept of them.
+
+use super::{StoreError, Stored};
+use async_trait::async_trait;
+use shared::usage::UsageRecord;
+use std::sync::Arc;
+
+/// A usage record with its place in its node's journal, which is unique for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The node that counted it.
+    pub node: Arc<str>,
+    /// The segment of its journal, below 2^63.
+    pub segment: u64,
+    /// Place in the segment, counted in records from 0.
+    pub offset: u64,
+    /// The record.
+    pub record: UsageRecord,
+}
+
+/// Places of one segment, from `from` up to and without `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageSpan<'a> {
+    /// The node.
+    pub node: &'a str,
+    /// The segment.
+    pub segment: u64,
+    /// The first place.
+    pub from: u64,
+    /// The place behind the last.
+    pub to: u64,
+}
+
+/// What became of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// Its rows and the segment's new position stand.
+    Done,
+    /// Nothing was changed: the segment's position is not where the span begins but here. A lost answer's second try
+    /// finds it behind its span.
+    Elsewhere(u64),
+}
+
+/// The writing side of usage in a store. Every row counts in the rollups exactly once.
+#[async_trait]
+pub trait UsageWrite: Send + Sync {
+    /// From which place on a segment's records are not committed; 0 when none is.
+    async fn usage_position(&self, node: &str, segment: u64) -> Stored<u64> {
+        let _ = (node, segment);
+        Err(StoreError::Broken("not there yet".to_owned()))
+    }
+
+    /// Commits the rows of a span, their totals and the segment's new position in one transaction, if the segment
+    /// stands where the span begins. Rows that came another way (through the queue) are not counted twice. At most
+    /// [`crate::usage::outlet::BATCH_ROWS_MAX`] rows.
+    async fn commit_usage(&self, span: UsageSpan<'_>, rows: &[UsageRow]) -> Stored<Committed> {
+        let _ = (span, rows);
+        Err(StoreError::Broken("not there yet".to_owned()))
+    }
+
+    /// Commits rows of any nodes in any order, of which some may be there already; how many were not.
+    async fn add_usage(&self, rows: &[UsageRow]) -> Stored<u64> {
+        let _ = rows;
+        Err(StoreError::Broken("not there yet".to_owned()))
+    }
+
+    /// Removes detail older than `before_ms` (Unix ms), a bounded part of it; how many rows went, 0 when none is left.
+    /// Rollups stay.
+    async fn prune_usage(&self, before_ms: u64) -> Stored<u64> {
+        let _ = before_ms;
+        Err(StoreError::Broken("not there yet".to_owned()))
+    }
+}
