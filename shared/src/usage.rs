@@ -5,6 +5,16 @@ pub const PROTOCOL_TCP: u8 = 0;
 /// The request came as a datagram.
 pub const PROTOCOL_UDP: u8 = 1;
 
+/// The protocol's name in reports.
+#[must_use]
+pub const fn protocol_name(protocol: u8) -> &'static str {
+    match protocol {
+        PROTOCOL_TCP => "tcp",
+        PROTOCOL_UDP => "udp",
+        _ => "other",
+    }
+}
+
 /// `asset` of a record that names no single asset.
 pub const ASSET_NONE: u16 = u16::MAX;
 
@@ -36,8 +46,9 @@ pub struct UsageRecord {
     pub tier: u8,
     /// Which interface: see `Endpoint`.
     pub endpoint: u8,
-    /// Zero.
-    pub reserved: [u8; 4],
+    /// Zero until the record is journaled; from then on the journal's check of the other 60 bytes and of the record's
+    /// place, little endian.
+    pub check: [u8; 4],
 }
 
 const _: () = assert!(size_of::<UsageRecord>() == 64);
@@ -56,9 +67,21 @@ pub enum Endpoint {
     DatagramBinary = 3,
     /// Anything else.
     Other = 4,
+    /// `GET /reports/…`, and the report datagrams.
+    Report = 5,
 }
 
 impl Endpoint {
+    /// Every endpoint, by number.
+    pub const ALL: [Self; 6] =
+        [Self::Price, Self::Prices, Self::DatagramJson, Self::DatagramBinary, Self::Other, Self::Report];
+
+    /// The endpoint of a record's number; `Other` for numbers that are none, as a newer node may write.
+    #[must_use]
+    pub fn from_number(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Other)
+    }
+
     /// The name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -68,6 +91,21 @@ impl Endpoint {
             Self::DatagramJson => "udp-json",
             Self::DatagramBinary => "udp-binary",
             Self::Other => "other",
+            Self::Report => "/reports",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_found_by_its_number() {
+        for (number, endpoint) in (0..).zip(Endpoint::ALL) {
+            assert_eq!((endpoint as u8, Endpoint::from_number(number)), (number, endpoint));
+        }
+        assert_eq!(Endpoint::from_number(6), Endpoint::Other);
+        assert_eq!(Endpoint::from_number(u8::MAX), Endpoint::Other);
     }
 }

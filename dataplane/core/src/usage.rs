@@ -174,7 +174,7 @@ impl UsageMeter {
             code: sum.outcome.code,
             tier: sum.outcome.tier,
             endpoint: sum.outcome.endpoint,
-            reserved: [0; 4],
+            check: [0; 4],
         }
     }
 }
