@@ -11,6 +11,7 @@ pub mod host;
 pub mod machine;
 pub mod noise;
 pub mod pin;
+pub mod priority;
 pub mod ring_probe;
 pub mod settings;
 pub mod sockets;
