@@ -48,6 +48,7 @@ impl Plane {
             shard_parameters: ShardParameters::default(),
             feed_parameters: FeedParameters::default(),
             simulated: false,
+            counts_usage: true,
             steering: SteeringChoice::Hash,
             connections_max: dataplane_engine::CONNECTIONS_MAX,
         })

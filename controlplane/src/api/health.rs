@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tuning::clock;
 
-/// A loop that has not turned for this long is stuck: it wakes by itself every 100 ms.
+/// A loop that has not turned for this long is stuck: it wakes by itself every 50 ms.
 const TURNED_WITHIN_MS: u64 = 1_000;
 
 /// `GET /livez`: 200 while every shard's loop turns.

@@ -4,8 +4,8 @@
 //! back. A batch whose answer is lost is sent again with its number, so it is added once. While the store is away
 //! counting goes on here, one number per key, and nothing is lost as long as the process lives.
 //!
-//! What can slip over a quota: a node's requests of the 100 ms until shards publish them, of the 50 ms until they are
-//! taken out, and of the second until they are counted; and until the next batch with a request of that key, what
+//! What can slip over a quota: a node's requests of the 50 ms until shards hand them out, of the 25 ms until they are
+//! taken, and of the second until they are counted; and until the next batch with a request of that key, what
 //! other nodes have added. About two seconds of use per node. While the store is away, what other nodes use meanwhile.
 //! At a month's turn (UTC) requests of the last second or so may count in the new month. Counting here, and the
 //! month's turn, never wait for the store.

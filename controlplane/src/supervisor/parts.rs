@@ -208,6 +208,7 @@ pub fn data_plane(
         shard_parameters: parameters.of_shards(),
         feed_parameters: parameters.of_feed(),
         simulated,
+        counts_usage: settings.usage.counted,
     })?;
     let (engine, reason) = (plane.engine().name(), plane.engine_reason());
     if settings.engine == EngineChoice::Auto && plane.engine() == Engine::Epoll {

@@ -15,7 +15,7 @@ use shared::key::RANK_MAX;
 /// Ranks of keys: 0 is shed first.
 pub const RANKS: usize = RANK_MAX as usize + 1;
 
-/// Length of a window, ms: two housekeeping turns of a shard. The bound is on how many ask at the same time; in a longer
+/// Length of a window, ms: four housekeeping turns of a shard. The bound is on how many ask at the same time; in a longer
 /// window everybody who merely asks once in it would count, and 10,000 polls a second, one from each client, would be
 /// too many for the bound of 6,000 that the replaced system had for requests in progress.
 pub const GOVERNOR_WINDOW_MS: u64 = 200;

@@ -54,6 +54,14 @@ pub const KNOWN_KEYS_MAX: usize = 64;
 /// fastest shard fills it within a flush period only when nearly every request differs from all others.
 pub const METER_ENTRIES_MAX: usize = 4_096;
 
+/// How long a shard's meter waits for each record that it flushed, times the number of shards, ns: all shards together make
+/// 300 records in 100 ms, which is what the database is given in one micro-batch, and merge what is more.
+pub const METER_RECORD_NS: u64 = 100_000_000 / 300;
+
+/// Longest that it waits, ns, however many records it flushed: a housekeeping turn, after which all leaves anyhow. What a
+/// process that is killed takes with it is at most this and a turn of the journal, together well below 100 ms.
+pub const METER_WINDOW_MAX_NS: u64 = 50_000_000;
+
 /// The last entries of the meter are kept for sums without key and asset, so that a full ring never loses a count:
 /// there are 2 protocols × 23 outcomes × 3 statuses of success × 5 endpoints at the very most that occur.
 pub const METER_ENTRIES_RESERVED: usize = 512;

@@ -9,7 +9,7 @@ use crate::counters::ShardCounters;
 use crate::datagram::KnownKeys;
 use crate::governor::Governor;
 use crate::http::long::LongBodies;
-use crate::limits::{METER_ENTRIES_MAX, TICKS_PER_DRAIN_MAX, WAITERS_MAX};
+use crate::limits::{TICKS_PER_DRAIN_MAX, WAITERS_MAX};
 use crate::render::date::DateText;
 use crate::render::problem::Problem;
 use crate::render::ready::CommonHead;
@@ -46,6 +46,8 @@ pub struct ShardSetup {
     pub ticks: Consumer<Tick>,
     /// Usage leaves here.
     pub usage: Producer<UsageRecord>,
+    /// Whether there is any: `false` is for measuring what it costs.
+    pub counts_usage: bool,
     /// Random; seeds every hash map whose keys a client can choose.
     pub hash_seed: u64,
 }
@@ -133,6 +135,7 @@ pub struct Shard {
     /// See [`Shard::frames_taken`].
     frames_taken: Vec<u64>,
     usage: Producer<UsageRecord>,
+    counts_usage: bool,
 }
 
 /// One answered request, for the books.
@@ -166,11 +169,12 @@ impl Shard {
             is_draining: false,
             is_waiting_over: false,
             counters: ShardCounters::default(),
-            meter: UsageMeter::new(setup.index, setup.hash_seed),
+            meter: UsageMeter::new(setup.index, setup.shards, setup.hash_seed),
             head: CommonHead::new(),
             ticks: setup.ticks,
             frames_taken: Vec::with_capacity(TICKS_PER_DRAIN_MAX),
             usage: setup.usage,
+            counts_usage: setup.counts_usage,
         }
     }
 
@@ -246,15 +250,23 @@ impl Shard {
         self.ticks.is_empty()
     }
 
-    /// Housekeeping, on a long-period timer (100 ms), and once more before the loop is left for good: waiting requests
-    /// past their time, usage windows, the governor's window.
+    /// What a turn of the engine ends with, whatever it did: usage that was counted leaves now unless much left lately.
+    #[inline]
+    pub fn end_turn(&mut self, now: Moment) {
+        if self.meter.is_due(now.mono_ns) {
+            self.flush_usage(now);
+        }
+    }
+
+    /// Housekeeping, on a long-period timer (50 ms), and once more before the loop is left for good: waiting requests
+    /// past their time, usage that turns left behind, the governor's window.
     pub fn idle_tick(&mut self, now: Moment, ready: &mut ReadyList) {
         let until_ms = if self.is_waiting_over { u64::MAX } else { now.mono_ms() };
         self.waiters.expire(until_ms, ready);
         self.counters.waiting = self.waiters.waiting() as u64;
         self.governor.turn(now.mono_ms());
         self.governor.publish(&mut self.counters);
-        self.flush_usage();
+        self.flush_usage(now);
     }
 
     /// How long a client may take nothing of what is being sent to it, ms.
@@ -276,7 +288,8 @@ impl Shard {
             ShardCommand::Governor(bounds) => self.governor.set(self.index, &bounds),
             ShardCommand::Drain => self.is_draining = true,
             ShardCommand::StopAccepting => self.is_waiting_over = true,
-            ShardCommand::Stop => self.flush_usage(),
+            // What is left in the meter leaves at the idle tick behind the loop.
+            ShardCommand::Stop => {}
         }
     }
 
@@ -305,6 +318,13 @@ impl Shard {
             Some(code) => self.counters.refuse(code),
             None => self.counters.answered += 1,
         }
+        if self.counts_usage {
+            self.meter_answer(now, &answered);
+        }
+    }
+
+    #[inline]
+    fn meter_answer(&mut self, now: Moment, answered: &Answered) {
         let outcome = Outcome {
             key: answered.key,
             asset: answered.asset.map_or(ASSET_NONE, AssetId::number),
@@ -314,17 +334,18 @@ impl Shard {
             tier: if answered.code.is_none() { answered.tier } else { Tier::Local as u8 },
             endpoint: answered.endpoint as u8,
         };
-        let mut nowhere = 0;
+        let mut nowhere = u16::MAX;
         let hint = answered.asset.and_then(|asset| self.table.sum_hint(asset)).unwrap_or(&mut nowhere);
-        self.meter.count(outcome, now.wall_ms, hint);
-        // A flush costs the same for few records as for many, so it waits until the ring can take a good part.
-        if self.meter.is_crowded() && self.usage.slots() >= METER_ENTRIES_MAX / 4 {
-            self.meter.flush(&mut self.usage, &self.assets);
+        if !self.meter.count_hinted(outcome, now.wall_ms, *hint) {
+            if self.meter.is_pressed(&self.usage) {
+                self.meter.flush(now, &mut self.usage, &self.assets);
+            }
+            *hint = self.meter.count(outcome, now.wall_ms);
         }
     }
 
-    fn flush_usage(&mut self) {
-        self.counters.usage_ring_full += self.meter.flush(&mut self.usage, &self.assets) as u64;
+    fn flush_usage(&mut self, now: Moment) {
+        self.counters.usage_ring_full += self.meter.flush(now, &mut self.usage, &self.assets) as u64;
     }
 }
 

@@ -1,9 +1,12 @@
 //! What was answered to whom, merged until it is taken.
 //!
-//! A count is never lost. When the ring is full the sums go on growing here, and when the sums run out of places,
-//! detail is given up (first the asset, then the key) rather than a request.
+//! A record stands for one turn's equal requests while there is little to do: sums leave at the end of the turn that began
+//! them. The more records a flush makes, the longer the next one waits, so that a busy shard merges more instead of
+//! writing more. A count is never lost: when the ring is full the sums go on growing here, and when the sums run out of
+//! places, detail is given up (first the asset, then the key) rather than a request. What becomes of a record is not
+//! known here.
 
-use crate::limits::{METER_ENTRIES_MAX, METER_ENTRIES_RESERVED};
+use crate::limits::{METER_ENTRIES_MAX, METER_ENTRIES_RESERVED, METER_RECORD_NS, METER_WINDOW_MAX_NS};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,10 +16,14 @@ use rtrb::Producer;
 use shared::asset::AssetDirectory;
 use shared::asset::AssetId;
 use shared::key::KeyId;
+use shared::moment::Moment;
 use shared::usage::{ASSET_NONE, UsageRecord};
 
 /// Places of the index: a power of two with at least half of them free, so that probing stays short.
 const INDEX_PLACES: usize = (METER_ENTRIES_MAX * 2).next_power_of_two();
+
+/// Room in the ring without which a crowded meter is not worth a flush: it costs what all sums cost, whatever leaves.
+const CROWDED_FLUSH_MIN: usize = METER_ENTRIES_MAX / 4;
 
 /// What requests must share to be one sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +52,14 @@ impl Outcome {
 #[derive(Clone, Copy)]
 struct Sum {
     outcome: Outcome,
+    /// Where the index names it.
+    indexed: u16,
     requests: u64,
     first_time_ms: u64,
     last_time_ms: u64,
 }
+
+const _: () = assert!(size_of::<Sum>() == 40 && INDEX_PLACES <= 1 << 16);
 
 /// One shard's sums since they were last taken.
 pub(crate) struct UsageMeter {
@@ -57,47 +68,67 @@ pub(crate) struct UsageMeter {
     index: Box<[u16]>,
     hasher: FixedState,
     shard: u16,
+    /// How long the other sums wait for one that was flushed, ns.
+    record_ns: u64,
     /// Number of the next record.
     next_number: u64,
+    /// When the window after the last flush ends, monotonic ns.
+    window_ends_mono_ns: u64,
+    /// The same while there are sums, `u64::MAX` while there are none.
+    due_mono_ns: u64,
 }
 
 impl UsageMeter {
-    /// No sums. Allocates all it will ever need.
-    pub(crate) fn new(shard: u16, hash_seed: u64) -> Self {
+    /// No sums, in one of so many shards. Allocates all it will ever need.
+    pub(crate) fn new(shard: u16, shards: u16, hash_seed: u64) -> Self {
         Self {
             sums: Vec::with_capacity(METER_ENTRIES_MAX),
             index: vec![0; INDEX_PLACES].into_boxed_slice(),
             hasher: FixedState::with_seed(hash_seed),
             shard,
+            record_ns: METER_RECORD_NS * u64::from(shards),
             next_number: 0,
+            window_ends_mono_ns: 0,
+            due_mono_ns: u64::MAX,
         }
     }
 
-    /// Counts one answered request. `hint` is where its sum was found last; it saves the search and may be anything.
+    /// Counts one answered request if `hint` names its sum, which is where it was found last and may be anything;
+    /// whether it did.
     #[inline]
-    pub(crate) fn count(&mut self, outcome: Outcome, wall_ms: u64, hint: &mut u16) {
-        let hinted = usize::from(*hint);
-        let is_right = self.sums.get(hinted).is_some_and(|sum| sum.outcome.packed() == outcome.packed());
-        let place = if is_right { hinted } else { self.search(outcome, wall_ms) };
-        *hint = place as u16;
-        let sum = &mut self.sums[place];
-        sum.requests += 1;
-        // The wall clock may be set back; a window never ends before it began.
-        sum.last_time_ms = wall_ms.max(sum.first_time_ms);
+    pub(crate) fn count_hinted(&mut self, outcome: Outcome, wall_ms: u64, hint: u16) -> bool {
+        match self.sums.get_mut(usize::from(hint)) {
+            Some(sum) if sum.outcome.packed() == outcome.packed() => {
+                sum.count(wall_ms);
+                true
+            }
+            _ => false,
+        }
     }
 
-    /// The place of the outcome's sum, which is begun if there is none.
+    /// Counts one answered request in the sum of its outcome, which is begun if there is none; answers the hint to it.
     #[inline(never)]
-    fn search(&mut self, outcome: Outcome, wall_ms: u64) -> usize {
-        match self.find(&outcome) {
+    pub(crate) fn count(&mut self, outcome: Outcome, wall_ms: u64) -> u16 {
+        let place = match self.find(&outcome) {
             Ok(place) => place,
             Err(free) => self.begin(outcome, free, wall_ms),
-        }
+        };
+        self.sums[place].count(wall_ms);
+        place as u16
     }
 
-    /// Whether sums should be taken before the next flush is due.
+    /// Whether a flush is due: there are sums, and the window after the last flush is over.
     #[inline]
-    pub(crate) fn is_crowded(&self) -> bool {
+    pub(crate) const fn is_due(&self, mono_ns: u64) -> bool {
+        mono_ns >= self.due_mono_ns
+    }
+
+    /// Whether sums should leave before that, because places run out and the ring can take a good part.
+    pub(crate) fn is_pressed(&self, ring: &Producer<UsageRecord>) -> bool {
+        self.is_crowded() && ring.slots() >= CROWDED_FLUSH_MIN
+    }
+
+    const fn is_crowded(&self) -> bool {
         self.sums.len() >= METER_ENTRIES_MAX - METER_ENTRIES_RESERVED
     }
 
@@ -129,110 +160,78 @@ impl UsageMeter {
         };
         // Outcomes without key and asset are fewer than the reserved places.
         debug_assert!(self.sums.len() < METER_ENTRIES_MAX);
-        self.sums.push(Sum { outcome, requests: 0, first_time_ms: wall_ms, last_time_ms: wall_ms });
+        let indexed = free as u16;
+        self.sums.push(Sum { outcome, indexed, requests: 0, first_time_ms: wall_ms, last_time_ms: wall_ms });
         self.index[free] = self.sums.len() as u16;
+        self.due_mono_ns = self.window_ends_mono_ns;
         self.sums.len() - 1
     }
 
-    /// Sends what the ring has room for; answers how many sums had to stay.
-    pub(crate) fn flush(&mut self, ring: &mut Producer<UsageRecord>, assets: &AssetDirectory) -> usize {
-        if self.sums.is_empty() {
+    /// Sends what the ring has room for, and begins the next window; answers how many sums had to stay.
+    #[inline(never)]
+    pub(crate) fn flush(&mut self, now: Moment, ring: &mut Producer<UsageRecord>, assets: &AssetDirectory) -> usize {
+        let handled = self.sums.len();
+        if handled == 0 {
             return 0;
         }
-        let sent = self.sums.len().min(ring.slots());
-        for place in 0..sent {
-            let record = self.record(&self.sums[place], assets);
-            if ring.push(record).is_err() {
-                debug_assert!(false, "only this shard pushes, so there is room");
-            }
-            self.next_number += 1;
+        let sent = self.send(ring, assets);
+        // All places are given up before any is taken again: one that is free ends a search.
+        for sum in &self.sums {
+            self.index[usize::from(sum.indexed)] = 0;
         }
-        if sent > 0 {
-            self.sums.drain(..sent);
-            self.index.fill(0);
-            for place in 0..self.sums.len() {
-                if let Err(free) = self.find(&self.sums[place].outcome) {
-                    self.index[free] = place as u16 + 1;
-                }
+        self.sums.drain(..sent);
+        for place in 0..self.sums.len() {
+            if let Err(free) = self.find(&self.sums[place].outcome) {
+                self.index[free] = place as u16 + 1;
+                self.sums[place].indexed = free as u16;
             }
         }
+        let window_ns = (handled as u64 * self.record_ns).min(METER_WINDOW_MAX_NS);
+        self.window_ends_mono_ns = self.window_ends_mono_ns.max(now.mono_ns + window_ns);
+        self.due_mono_ns = if self.sums.is_empty() { u64::MAX } else { self.window_ends_mono_ns };
         self.sums.len()
     }
 
-    fn record(&self, sum: &Sum, assets: &AssetDirectory) -> UsageRecord {
-        let entry = AssetId::new(usize::from(sum.outcome.asset)).and_then(|asset| assets.entry(asset));
+    /// Pushes a record of each of the first sums; answers of how many.
+    fn send(&mut self, ring: &mut Producer<UsageRecord>, assets: &AssetDirectory) -> usize {
+        let room = self.sums.len().min(ring.slots());
+        // Only this shard pushes, so there is as much room as there was.
+        let Ok(chunk) = ring.write_chunk_uninit(room) else { return 0 };
+        let (shard, first_number) = (self.shard, self.next_number);
+        let numbered = self.sums.iter().zip(first_number..);
+        let sent = chunk.fill_from_iter(numbered.map(|(sum, number)| sum.record(number, shard, assets)));
+        self.next_number += sent as u64;
+        sent
+    }
+}
+
+impl Sum {
+    #[inline]
+    fn count(&mut self, wall_ms: u64) {
+        self.requests += 1;
+        // The wall clock may be set back; a window never ends before it began.
+        self.last_time_ms = wall_ms.max(self.first_time_ms);
+    }
+
+    fn record(&self, number: u64, shard: u16, assets: &AssetDirectory) -> UsageRecord {
+        let entry = AssetId::new(usize::from(self.outcome.asset)).and_then(|asset| assets.entry(asset));
         UsageRecord {
-            number: self.next_number,
-            first_time_ms: sum.first_time_ms,
-            last_time_ms: sum.last_time_ms,
-            requests: sum.requests,
+            number,
+            first_time_ms: self.first_time_ms,
+            last_time_ms: self.last_time_ms,
+            requests: self.requests,
             asset: entry.map_or([0; 16], |entry| *entry.symbol.padded()),
-            key: sum.outcome.key.0,
-            shard: self.shard,
-            status: sum.outcome.status,
-            protocol: sum.outcome.protocol,
-            code: sum.outcome.code,
-            tier: sum.outcome.tier,
-            endpoint: sum.outcome.endpoint,
+            key: self.outcome.key.0,
+            shard,
+            status: self.outcome.status,
+            protocol: self.outcome.protocol,
+            code: self.outcome.code,
+            tier: self.outcome.tier,
+            endpoint: self.outcome.endpoint,
             check: [0; 4],
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rtrb::{Consumer, RingBuffer};
-
-    fn outcome(key: u32, asset: u16) -> Outcome {
-        Outcome { key: KeyId(key), asset, status: 200, protocol: 0, code: 0, tier: 0, endpoint: 0 }
-    }
-
-    fn drain(ring: &mut Consumer<UsageRecord>) -> Vec<UsageRecord> {
-        core::iter::from_fn(|| ring.pop().ok()).collect()
-    }
-
-    #[test]
-    fn equal_outcomes_merge_and_numbers_have_no_gap() {
-        let (mut producer, mut consumer) = RingBuffer::new(8);
-        let mut meter = UsageMeter::new(3, 7);
-        let mut hint = 99;
-        for wall_ms in [10, 30, 20] {
-            meter.count(outcome(1, 0), wall_ms, &mut hint);
-        }
-        meter.count(outcome(2, 0), 40, &mut hint);
-        assert_eq!(meter.flush(&mut producer, &AssetDirectory::new()), 0);
-        meter.count(outcome(1, 0), 50, &mut hint);
-        meter.flush(&mut producer, &AssetDirectory::new());
-        let seen: Vec<_> = drain(&mut consumer)
-            .iter()
-            .map(|record| (record.number, record.key, record.requests, record.first_time_ms, record.last_time_ms))
-            .collect();
-        assert_eq!(seen, [(0, 1, 3, 10, 20), (1, 2, 1, 40, 40), (2, 1, 1, 50, 50)]);
-    }
-
-    #[test]
-    fn a_full_ring_makes_sums_grow_and_loses_nothing() {
-        let (mut producer, mut consumer) = RingBuffer::new(4);
-        let mut meter = UsageMeter::new(0, 7);
-        let (mut counted, mut hint) = (0, 0);
-        for round in 0..3_u64 {
-            for key in 0..3_000 {
-                for asset in 0..3 {
-                    meter.count(outcome(key, asset), round, &mut hint);
-                    counted += 1;
-                }
-            }
-            assert!(meter.flush(&mut producer, &AssetDirectory::new()) > 0);
-        }
-        assert!(meter.is_crowded());
-        let mut records = drain(&mut consumer);
-        while meter.flush(&mut producer, &AssetDirectory::new()) > 0 {
-            records.extend(drain(&mut consumer));
-        }
-        records.extend(drain(&mut consumer));
-        assert_eq!(records.iter().map(|record| record.requests).sum::<u64>(), counted);
-        assert!(records.iter().enumerate().all(|(number, record)| record.number == number as u64));
-        assert!(records.iter().any(|record| record.key == 0), "detail was given up, not a count");
-    }
-}
+mod tests;

@@ -171,7 +171,7 @@ impl Waiters {
         }
     }
 
-    /// Names those whose time is over. Looks at every held place: 16,384 of them are about 20 µs, ten times a second.
+    /// Names those whose time is over. Looks at every held place: 16,384 of them are about 20 µs, twenty times a second.
     pub(crate) fn expire(&mut self, mono_ms: u64, ready: &mut ReadyList) {
         if self.waiting == 0 {
             return;

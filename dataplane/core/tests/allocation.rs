@@ -120,6 +120,7 @@ fn streams_allocate_nothing() {
         let found = allocations(|| {
             world.ticks.push(tick(1, 9_000 + round, 5)).expect("room");
             world.shard.drain_feed(world.now, &mut world.ready);
+            world.shard.end_turn(world.now);
             world.shard.idle_tick(world.now, &mut world.ready);
         });
         assert_eq!(found, 0, "ticks and flushes");

@@ -210,6 +210,7 @@ impl History {
             _ => {}
         }
         self.wake();
+        self.world.shard.end_turn(self.world.now);
     }
 
     /// Everything arrives, every wait ends: nothing may be left open.

@@ -39,7 +39,7 @@ use tuning::{noise, pin};
 /// Quotes before each run, so that the run finds everything warm and each of its quotes changes a price.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// Shards publish their numbers ten times a second: after this long without news they have settled.
+/// Shards publish their numbers twenty times a second: after this long without news they have settled.
 const SETTLED: Duration = Duration::from_millis(250);
 
 /// How long each CPU's own noise is listened to.

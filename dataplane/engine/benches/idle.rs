@@ -38,7 +38,7 @@ const ACTIVE: usize = 64;
 /// Descriptors that neither side may use for idle connections: the server keeps 1,024 back, and has its own.
 const FILES_KEPT: usize = 1_024 + 2 * ACTIVE;
 
-/// A server publishes its numbers ten times a second: longest wait for them to be as expected.
+/// A server publishes its numbers twenty times a second: longest wait for them to be as expected.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the bench is told.

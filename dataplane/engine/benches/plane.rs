@@ -123,6 +123,7 @@ pub fn start(engine: EngineChoice, plan: CorePlan, size: Size) -> io::Result<Dat
         // Prices must not turn stale during a bench that sends none.
         feed_parameters: FeedParameters { fresh_ms: 3_600_000, alive_ms: 3_600_000 },
         simulated: false,
+        counts_usage: true,
     })
     .map_err(io::Error::other)?;
     for index in 0..size.assets {

@@ -163,6 +163,7 @@ impl EpollLoop {
         if let Accepting::Draining { left } = self.accepting {
             self.drain_listener(now, left);
         }
+        self.setup.shard.end_turn(now);
         Ok(!orders.stop)
     }
 
@@ -249,7 +250,7 @@ impl EpollLoop {
         }
     }
 
-    /// Ten times a second: what is due in the shard, connections past their deadline, counters for others to see.
+    /// Twenty times a second: what is due in the shard, connections past their deadline, counters for others to see.
     fn keep_house(&mut self, now: Moment) {
         watch::clear_timer(&self.timer);
         self.setup.shard.idle_tick(now, &mut self.ready);

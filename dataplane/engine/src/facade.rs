@@ -53,6 +53,8 @@ pub struct DataPlaneSetup {
     pub feed_parameters: FeedParameters,
     /// Whether prices come from simulated exchanges.
     pub simulated: bool,
+    /// Whether answers are counted as usage; `false` is for measuring what that costs.
+    pub counts_usage: bool,
 }
 
 /// Why the data plane did not start. Each text is one line and says what to do.

@@ -2,7 +2,7 @@
 //!
 //! It is the one thread of the data plane whose wait has a timeout: it must sweep when no venue speaks.
 
-use crate::limits::{FEED_BATCH, HOUSEKEEPING_MS};
+use crate::limits::{FEED_BATCH, FEED_SWEEP_MS};
 use crate::wake::{ShardWake, ThreadWake};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use dataplane_core::feed::{FeedCounters, FeedInput, FeedSetup, FeedShard, VenueDetail};
@@ -107,7 +107,7 @@ pub(crate) fn run(context: FeedLoop) {
         }
         if now.mono_ns >= next_sweep_mono_ns {
             feed.sweep(now);
-            next_sweep_mono_ns = now.mono_ns + HOUSEKEEPING_MS * 1_000_000;
+            next_sweep_mono_ns = now.mono_ns + FEED_SWEEP_MS * 1_000_000;
             // A reader holds it for the length of a copy; the next sweep publishes what this one could not.
             if let Ok(mut published) = counters.try_lock() {
                 *published = *feed.counters();

@@ -1,6 +1,6 @@
 //! Bounds of the engines, each with its arithmetic. What one connection or one shard may hold is decided here.
 
-use dataplane_core::limits::{REQUEST_HEAD_MAX, TICKS_PER_DRAIN_MAX};
+use dataplane_core::limits::{METER_WINDOW_MAX_NS, REQUEST_HEAD_MAX, TICKS_PER_DRAIN_MAX};
 use shared::limits::TICK_RING_CAPACITY;
 use tuning::ring_probe::{FILE_TABLE_ENTRIES, RECEIVE_BUFFER_BYTES};
 
@@ -69,8 +69,12 @@ pub(crate) const HAND_OVERS_WAITING_MAX: usize = 1_024;
 /// that is less.
 pub(crate) const FILES_RESERVED: usize = 1_024;
 
-/// Period of housekeeping: waiting requests past their time, usage windows, counters.
-pub(crate) const HOUSEKEEPING_MS: u64 = 100;
+/// Period of housekeeping: waiting requests past their time, usage windows, counters. What a process that is killed takes
+/// with it of the usage is at most this and a turn of the journal, 25 ms, and may be 100 ms.
+pub(crate) const HOUSEKEEPING_MS: u64 = 50;
+
+/// Period of the feed's sweep, in which staleness is noticed: see `FeedShard::sweep`.
+pub(crate) const FEED_SWEEP_MS: u64 = 100;
 
 /// Period in which connections past their deadline are looked for: 16,384 × 8 bytes read twice a second. A head
 /// time-out of 5 s is thus carried out within 5.6 s.
@@ -92,6 +96,7 @@ pub(crate) const FEED_BATCH: usize = 64;
 /// the next request.
 pub(crate) const FEED_ROUNDS_MAX: usize = TICK_RING_CAPACITY / TICKS_PER_DRAIN_MAX;
 
+const _: () = assert!(HOUSEKEEPING_MS * 1_000_000 == METER_WINDOW_MAX_NS);
 const _: () = assert!(CONNECTIONS_MAX <= FILE_TABLE_ENTRIES as usize);
 const _: () = assert!(CONNECTIONS_MAX <= 1 << crate::connections::INDEX_BITS);
 const _: () = assert!(INPUT_PAUSE_BYTES + RECEIVE_BUFFER_BYTES <= INPUT_POOLED_BYTES);

@@ -277,7 +277,7 @@ impl RivalLoop {
         !self.stopping
     }
 
-    /// Ten times a second: what is due in the shard, connections past their deadline, counters for others to see.
+    /// Twenty times a second: what is due in the shard, connections past their deadline, counters for others to see.
     /// Answers whether there is to be a next time. `due`: how waiting for it ended.
     pub(crate) fn keep_house(&mut self, due: io::Result<()>) -> bool {
         if let Err(error) = due {

@@ -187,6 +187,7 @@ impl<'ring> UringLoop<'ring> {
         self.settle_dirty();
         self.settle_pressure();
         self.receive_buffers.publish();
+        self.setup.shard.end_turn(self.now);
         self.stop |= orders.stop;
     }
 
@@ -319,7 +320,7 @@ impl<'ring> UringLoop<'ring> {
         let _ = socket2::SockRef::from(&self.setup.listener).shutdown(Shutdown::Both);
     }
 
-    /// Ten times a second: what is due in the shard, connections past their deadline, counters for others to see.
+    /// Twenty times a second: what is due in the shard, connections past their deadline, counters for others to see.
     fn keep_house(&mut self) {
         self.setup.shard.idle_tick(self.now, &mut self.ready);
         // The poll tells of arrivals, not of what lies there: what a passing error left behind would wait for the next one.
@@ -347,9 +348,7 @@ impl<'ring> UringLoop<'ring> {
 
     /// Gives every connection back and publishes for the last time; `false` when the kernel does not let go.
     fn close_all(&mut self) -> bool {
-        if !self.quiesce() {
-            return false;
-        }
+        let quiet = self.quiesce();
         let mut tokens = Vec::new();
         self.connections.all(&mut tokens);
         for token in tokens {
@@ -361,7 +360,7 @@ impl<'ring> UringLoop<'ring> {
         // Usage that is still in the meter leaves now or never.
         self.setup.shard.idle_tick(self.now, &mut self.ready);
         self.publish();
-        true
+        quiet
     }
 
     /// Makes the kernel let go of our memory. Where it does not, the memory is given up instead: `false`.
@@ -417,7 +416,8 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let parameters = ShardParameters::default();
             let (assets, keys) = (Arc::default(), Arc::default());
-            let setup = ShardSetup { index: 0, shards: 1, assets, keys, parameters, ticks, usage, hash_seed: 1 };
+            let (index, shards, counts_usage, hash_seed) = (0, 1, true, 1);
+            let setup = ShardSetup { index, shards, assets, keys, parameters, ticks, usage, counts_usage, hash_seed };
             let shard = Shard::new(setup);
             let connections_max = 200;
             let context = ShardLoop {

@@ -146,6 +146,7 @@ impl World {
             parameters: ShardParameters::default(),
             ticks: ticks_out,
             usage: usage_in,
+            counts_usage: true,
             hash_seed: 42,
         });
         let (ready, output) = (ReadyList::new(), ReplyBuffer::new());

@@ -28,7 +28,7 @@ pub fn one_connection_each(plane: &DataPlane) -> io::Result<Vec<TcpStream>> {
     let asked = || -> Vec<u64> { plane.stats().iter().map(|shard| shard.counters.http_requests).collect() };
     let mut found: Vec<Option<TcpStream>> = (0..asked().len()).map(|_| None).collect();
     for _ in 0..found.len() * CONNECTIONS_TRIED {
-        // The counters are published ten times a second: wait until they have settled, then for the next change.
+        // The counters are published twenty times a second: wait until they have settled, then for the next change.
         std::thread::sleep(Duration::from_millis(250));
         let before = asked();
         let mut stream = TcpStream::connect(plane.tcp_address())?;

@@ -187,6 +187,7 @@ impl Starting {
                 parameters: parts.setup.shard_parameters,
                 ticks,
                 usage,
+                counts_usage: parts.setup.counts_usage,
                 // Each `RandomState` has keys of its own.
                 hash_seed: RandomState::new().build_hasher().finish(),
             };
@@ -295,6 +296,7 @@ mod tests {
             shard_parameters: dataplane_core::command::ShardParameters::default(),
             feed_parameters: dataplane_core::feed::FeedParameters::default(),
             simulated: false,
+            counts_usage: true,
         }
     }
 

@@ -255,7 +255,7 @@ impl RivalLoop {
         given
     }
 
-    /// After each step: whoever the step made able to go on is told so.
+    /// After each step, which is a turn: whoever the step made able to go on is told so.
     pub(super) fn settle(&mut self, now: Moment) {
         // Served here and now: whoever was only told could find the buffer gone again, and would have lost its place.
         while let Some(token) = self.buffers.call_next() {
@@ -276,6 +276,7 @@ impl RivalLoop {
                 connection.io.tell();
             }
         }
+        self.setup.shard.end_turn(now);
     }
 
     /// Has a connection closed by its task, whatever that waits for: what is in flight on the socket ends with this.

@@ -8,3 +8,4 @@ mod rig;
 mod steering;
 mod streams;
 mod ticks;
+mod usage;

@@ -68,6 +68,7 @@ pub struct Wish {
     /// CPUs to pin shards to; empty: none is pinned.
     pub cpus: Vec<usize>,
     pub steering: SteeringChoice,
+    pub counts_usage: bool,
 }
 
 impl Wish {
@@ -80,6 +81,7 @@ impl Wish {
             tcp_port: 0,
             cpus: Vec::new(),
             steering: SteeringChoice::Hash,
+            counts_usage: true,
         }
     }
 
@@ -111,6 +113,7 @@ impl Wish {
             shard_parameters: self.parameters,
             feed_parameters: FeedParameters { fresh_ms: 600_000, alive_ms: 600_000 },
             simulated: false,
+            counts_usage: self.counts_usage,
         })?;
         let feed = plane.feed();
         Ok(Rig { plane, feed, cents: Cell::new(6_700_000) })
