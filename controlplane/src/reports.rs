@@ -2,3 +2,12 @@
 //!
 //! A report is read page by page, so that it takes the same memory however many lines it has. Who may ask, and how an
 //! answer travels, is the interface's to know.
+
+pub mod cursor;
+pub mod groups;
+pub mod lines;
+mod parameters;
+pub mod query;
+pub mod source;
+pub mod summary;
+pub mod zone;

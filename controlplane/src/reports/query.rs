@@ -1,0 +1,266 @@
+//! What a report is asked to be: the parameters of a request, checked as a whole.
+//!
+//! Every fault is told at once, each with the parameter's name, its value and what is allowed; a parameter that means
+//! nothing is a fault too, because it would be taken for one that works. How a request travels is not known here.
+
+use super::cursor::{Cursor, CursorFault};
+use super::lines::Column;
+use super::parameters::Parameters;
+use super::zone::Zone;
+use crate::store::UsageFilter;
+use shared::code::Code;
+use std::fmt;
+
+pub use super::parameters::Fault;
+
+/// Lines of one page of json, unless fewer are asked for, and the most that can be.
+pub const LIMIT_MAX: usize = 1_000;
+
+/// The formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// One page as one document.
+    Json,
+    /// RFC 4180.
+    Csv,
+    /// Parted by tabs.
+    Tsv,
+    /// Columns for the eye.
+    Text,
+    /// A JSON object a line.
+    Ndjson,
+    /// A page to read and print.
+    Html,
+}
+
+impl Format {
+    /// Every one.
+    pub const ALL: [Self; 6] = [Self::Json, Self::Csv, Self::Tsv, Self::Text, Self::Ndjson, Self::Html];
+
+    /// The name in `format`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::Text => "text",
+            Self::Ndjson => "ndjson",
+            Self::Html => "html",
+        }
+    }
+
+    /// The format of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// Which report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Report {
+    /// Lines: detail, or groups.
+    Usage,
+    /// Totals, percentiles, top assets.
+    Summary,
+}
+
+impl Report {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Usage, Self::Summary];
+
+    /// The name in paths and datagrams.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// The report of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|report| report.name() == name)
+    }
+}
+
+/// Lengths of the intervals that lines are grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interval {
+    /// 60 s.
+    Minute,
+    /// From full hour to full hour of the zone's clock: 60 minutes but for where the clock is set by less.
+    Hour,
+    /// From midnight to midnight in the zone: 23 to 25 hours.
+    Day,
+}
+
+impl Interval {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
+
+    /// The name in `interval`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+}
+
+/// Whose usage a caller may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// That of the key with this number.
+    Own(u32),
+    /// Everybody's.
+    Admin,
+}
+
+/// What a query is read against.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// Who asks.
+    pub scope: Scope,
+    /// Now, Unix ms.
+    pub now_ms: u64,
+    /// How long detail is kept: `USAGE_RETENTION_DAYS`.
+    pub retention_days: u64,
+}
+
+/// A report, as it is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportQuery {
+    /// Which.
+    pub report: Report,
+    /// About what: the range that the report covers in effect, which is the one to tell, and everything else that was
+    /// asked for. A caller's own key is in it.
+    pub filter: UsageFilter,
+    /// The range as it was asked for, Unix ms. It differs from the filter's where detail is not kept any more: a report
+    /// of lines begins where detail does, one of groups at whole minutes.
+    pub asked_ms: (u64, u64),
+    /// What lines are grouped by, in the order of columns; empty: by nothing but the interval.
+    pub groups: Vec<Column>,
+    /// The interval that lines are grouped by.
+    pub interval: Option<Interval>,
+    /// Lines in the page, where it was asked for: json alone has pages.
+    pub limit: Option<usize>,
+    /// Where to go on; for json alone.
+    pub cursor: Option<Cursor>,
+    /// Where days begin, and what clocks show in text and html.
+    pub zone: Zone,
+    /// The format, where it was asked for.
+    pub format: Option<Format>,
+    /// Whether cells that a spreadsheet would take for a formula are left as they are.
+    pub raw: bool,
+}
+
+impl ReportQuery {
+    /// Reads the parameters of a request: names and values, decoded, in their order. Names that carry who asks or which
+    /// report (`key`, `report`) are not among them.
+    ///
+    /// # Errors
+    /// Every fault there is.
+    pub fn parse(report: Report, pairs: &[(String, String)], asking: &Asking) -> Result<Self, Vec<Fault>> {
+        let mut given = Parameters::new(pairs);
+        let cursor = given.cursor(report);
+        let span = given.span(cursor.as_ref(), asking.now_ms);
+        let (groups, interval) = given.grouping(report);
+        let grouped = interval.is_some() || !groups.is_empty() || report == Report::Summary;
+        // What the page before covered, where there is one.
+        let (from_ms, to_ms) = match &cursor {
+            Some(cursor) => cursor.covered_ms,
+            None => super::groups::covered(grouped, span, asking),
+        };
+        let filter = UsageFilter {
+            from_ms,
+            to_ms,
+            key: given.key(asking.scope),
+            asset: given.asset(),
+            protocol: given.protocol(),
+            status: given.status(),
+            tier: given.tier(),
+            node: given.node(),
+        };
+        let zone = given.zone();
+        let format = given.format();
+        let limit = given.limit(report);
+        let raw = given.raw();
+        let asked_ms = (span.from_ms, span.to_ms);
+        let query = Self { report, filter, asked_ms, groups, interval, limit, cursor, zone, format, raw };
+        if query.cursor.as_ref().is_some_and(|cursor| !cursor.fits(&query)) {
+            given.refuse_cursor(CursorFault::OtherQuery);
+        }
+        given.end().map(|()| query)
+    }
+
+    /// Whether its lines are sums.
+    #[must_use]
+    pub fn is_grouped(&self) -> bool {
+        self.interval.is_some() || !self.groups.is_empty()
+    }
+
+    /// The columns of its lines.
+    #[must_use]
+    pub fn columns(&self) -> Vec<Column> {
+        if !self.is_grouped() {
+            return Column::ALL.to_vec();
+        }
+        let time = self.interval.map(|_| Column::Time);
+        time.into_iter().chain(self.groups.iter().copied()).chain([Column::Requests]).collect()
+    }
+
+    /// Refuses what a format does not have: only json comes in pages, so `limit` and `cursor` would cut any other short
+    /// without its showing.
+    ///
+    /// # Errors
+    /// A fault for each.
+    pub fn fits(&self, format: Format) -> Result<(), Vec<Fault>> {
+        let paged = [("limit", self.limit.is_some()), ("cursor", self.cursor.is_some())];
+        let faults: Vec<Fault> = paged
+            .into_iter()
+            .filter(|(_, given)| *given && format != Format::Json)
+            .map(|(name, _)| Fault {
+                code: Code::ParameterInvalid,
+                parameter: name.to_owned(),
+                value: String::new(),
+                allowed: "with format=json alone: the others give the whole report at once".to_owned(),
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+impl fmt::Display for ReportQuery {
+    /// As the text of a query, with everything that it means and without who asked: for the log of reports.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from={}&to={}", self.filter.from_ms, self.filter.to_ms)?;
+        let filter = &self.filter;
+        if let Some(key) = filter.key {
+            write!(f, "&key_id={key}")?;
+        }
+        for (name, value) in [("asset", &filter.asset), ("protocol", &filter.protocol), ("tier", &filter.tier)] {
+            if let Some(value) = value {
+                write!(f, "&{name}={value}")?;
+            }
+        }
+        if let Some(status) = filter.status {
+            write!(f, "&status={status}")?;
+        }
+        if let Some(node) = &filter.node {
+            write!(f, "&node={node}")?;
+        }
+        if !self.groups.is_empty() {
+            let names: Vec<&str> = self.groups.iter().map(|column| column.group_name()).collect();
+            write!(f, "&group_by={}", names.join(","))?;
+        }
+        if let Some(interval) = self.interval {
+            write!(f, "&interval={}", interval.name())?;
+        }
+        write!(f, "&tz={}", self.zone)
+    }
+}

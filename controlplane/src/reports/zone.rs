@@ -1,0 +1,100 @@
+//! Time zones of reports: where days begin, and what a clock on the wall shows.
+//!
+//! Rules come from the IANA database, the system's or the one built in. What a report is, is not known here.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
+use std::fmt;
+
+/// Furthest that a fixed offset may be from UTC, seconds: no place on earth is further than 14 hours.
+const OFFSET_S_MAX: i32 = 14 * 60 * 60;
+
+/// A time zone, and what it was called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    zone: TimeZone,
+    name: String,
+}
+
+impl Zone {
+    /// UTC.
+    #[must_use]
+    pub fn utc() -> Self {
+        Self { zone: TimeZone::UTC, name: "UTC".to_owned() }
+    }
+
+    /// A zone by its IANA name, or by an offset `+hh:mm` or `-hh:mm` of 14 hours at the most. A blank in front of an
+    /// offset is a `+` that was not escaped in a query. `None` for anything else.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        if let Some(offset_s) = offset_s(text) {
+            let zone = TimeZone::fixed(Offset::from_seconds(offset_s).ok()?);
+            let (sign, minutes) = (if offset_s < 0 { '-' } else { '+' }, offset_s.unsigned_abs() / 60);
+            return Some(Self { zone, name: format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60) });
+        }
+        let zone = TimeZone::get(text).ok()?;
+        let name = zone.iana_name()?.to_owned();
+        Some(Self { zone, name })
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a clock on the wall shows at a time, Unix ms, and how far it is from UTC then, seconds.
+    #[must_use]
+    pub fn wall(&self, time_ms: u64) -> (DateTime, i32) {
+        let offset = self.zone.to_offset(at(time_ms));
+        (offset.to_datetime(at(time_ms)), offset.seconds())
+    }
+
+    /// A time, Unix ms, as RFC 3339 in this zone, to the millisecond.
+    #[must_use]
+    pub fn rfc3339(&self, time_ms: u64) -> String {
+        let (wall, offset_s) = self.wall(time_ms);
+        let (sign, minutes) = (if offset_s < 0 { '-' } else { '+' }, offset_s.unsigned_abs() / 60);
+        format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}{sign}{:02}:{:02}",
+            wall.year(),
+            wall.month(),
+            wall.day(),
+            wall.hour(),
+            wall.minute(),
+            wall.second(),
+            wall.millisecond(),
+            minutes / 60,
+            minutes % 60
+        )
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// A time as the library has it; times beyond its bounds, the year 9999, are at them.
+fn at(time_ms: u64) -> Timestamp {
+    let time_ms = i64::try_from(time_ms).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::MAX)
+}
+
+/// `+hh:mm` and `-hh:mm`, seconds.
+fn offset_s(text: &str) -> Option<i32> {
+    let sign = match text.as_bytes().first()? {
+        b'+' | b' ' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = text[1..].split_once(':')?;
+    let two = |digits: &str, most: i32| {
+        let good = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<i32>().ok().filter(|number| good && *number <= most)
+    };
+    let offset_s = two(hours, 14)? * 3_600 + two(minutes, 59)? * 60;
+    (offset_s <= OFFSET_S_MAX).then_some(sign * offset_s)
+}
