@@ -21,7 +21,10 @@ mod sql;
 pub mod sqlite;
 mod supply;
 mod usage;
+mod usage_batch;
+mod usage_days;
 mod usage_read;
+mod usage_rows;
 mod usage_write;
 mod value;
 

@@ -19,15 +19,23 @@ pub const MIGRATE_MAX: Duration = Duration::from_secs(300);
 const TABLE: &str = "_sqlx_migrations";
 
 /// The newest version that this program knows.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// One version: its number, its name, and its texts for SQLite and PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 1] = [(
-    VERSION,
-    "first",
-    include_str!("../../migrations/sqlite/0001_first.sql"),
-    include_str!("../../migrations/postgres/0001_first.sql"),
-)];
+const VERSIONS: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "first",
+        include_str!("../../migrations/sqlite/0001_first.sql"),
+        include_str!("../../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        VERSION,
+        "usage",
+        include_str!("../../migrations/sqlite/0002_usage.sql"),
+        include_str!("../../migrations/postgres/0002_usage.sql"),
+    ),
+];
 
 /// Every version's text for SQLite.
 #[must_use]

@@ -42,6 +42,14 @@ pub struct Session {
     unsound: bool,
 }
 
+/// The values of one column of many rows, for a server.
+pub enum Column<'a> {
+    /// Numbers.
+    Numbers(&'a [i64]),
+    /// Texts.
+    Texts(&'a [&'a str]),
+}
+
 /// When a call that begins now must have ended.
 pub fn deadline() -> Instant {
     Instant::now() + CALL_MAX
@@ -113,10 +121,50 @@ impl Session {
         Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
+    /// As [`Session::rows`], on a server, with a list bound to each place.
+    ///
+    /// # Errors
+    /// As [`Session::rows`].
+    pub async fn rows_of(&mut self, sql: &'static str, columns: &[Column<'_>]) -> Stored<Vec<Row>> {
+        let deadline = self.deadline;
+        let Some(Link::Postgres(link, _)) = self.link.as_mut() else { return Err(gone()) };
+        self.unsound = true;
+        let query = columns.iter().fold(sqlx::query(sql), |query, column| match *column {
+            Column::Numbers(numbers) => query.bind(numbers),
+            Column::Texts(texts) => query.bind(texts),
+        });
+        let rows = in_time(deadline, query.fetch_all(&mut **link)).await;
+        self.judge(rows.map(|rows| rows.into_iter().map(Row::Postgres).collect()))
+    }
+
+    /// Sends a server the data of a `COPY … FROM STDIN`; how many rows it took. It is as much a part of the transaction
+    /// as any statement: all of it stands or none, and one that does not end in time has closed its connection.
+    ///
+    /// # Errors
+    /// As [`Session::rows`].
+    pub async fn copy(&mut self, sql: &'static str, data: &[u8]) -> Stored<u64> {
+        let deadline = self.deadline;
+        let Some(Link::Postgres(link, _)) = self.link.as_mut() else { return Err(gone()) };
+        self.unsound = true;
+        let done = in_time(deadline, async {
+            let mut sink = link.copy_in_raw(sql).await?;
+            sink.send(data).await?;
+            sink.finish().await
+        });
+        let done = done.await;
+        self.judge(done)
+    }
+
+    /// Whether it leads to a server.
+    #[must_use]
+    pub const fn is_postgres(&self) -> bool {
+        matches!(self.link, Some(Link::Postgres(..)))
+    }
+
     /// Takes the text that the database at hand understands.
     #[must_use]
     pub const fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
-        if matches!(self.link, Some(Link::Postgres(..))) { postgres } else { sqlite }
+        if self.is_postgres() { postgres } else { sqlite }
     }
 
     /// Ends the call: what was changed stands when `done` is good, and not at all when it is not.
@@ -139,8 +187,11 @@ impl Session {
         Ok(done)
     }
 
-    /// Begins or ends a transaction on a server. SQLite's begin with their connection.
-    async fn tell(&mut self, sql: &'static str) -> Stored<()> {
+    /// Begins or ends a transaction on a server, or a part of one. SQLite's begin with their connection.
+    ///
+    /// # Errors
+    /// As [`Session::rows`].
+    pub async fn tell(&mut self, sql: &'static str) -> Stored<()> {
         let Some(Link::Postgres(link, _)) = self.link.as_mut() else { return Ok(()) };
         self.unsound = true;
         let done = in_time(self.deadline, (**link).execute(sqlx::raw_sql(sql))).await;

@@ -2,8 +2,8 @@
 
 use super::sqlite::SqliteStore;
 use super::{
-    AssetRow, AuditEntry, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored, TierRow,
-    UsageRead, UsageWrite,
+    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored,
+    TierRow, UsageRead, UsageRow, UsageSpan, UsageWrite,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -131,7 +131,20 @@ impl Store for Shaky {
 }
 
 #[async_trait]
-impl UsageWrite for Shaky {}
+impl UsageWrite for Shaky {
+    async fn usage_position(&self, node: &str, segment: u64) -> Stored<u64> {
+        pass!(self.usage_position(node, segment))
+    }
+    async fn commit_usage(&self, span: UsageSpan<'_>, rows: &[UsageRow]) -> Stored<Committed> {
+        pass!(self.commit_usage(span, rows))
+    }
+    async fn add_usage(&self, rows: &[UsageRow]) -> Stored<u64> {
+        pass!(self.add_usage(rows))
+    }
+    async fn prune_usage(&self, before_ms: u64) -> Stored<u64> {
+        pass!(self.prune_usage(before_ms))
+    }
+}
 
 #[async_trait]
 impl UsageRead for Shaky {}

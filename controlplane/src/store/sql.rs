@@ -5,15 +5,18 @@
 
 use super::health::{StoreHealth, Watch};
 use super::session::{Access, Link, Session, deadline};
+use super::usage_batch::Batch;
+use super::usage_days::{self, Days};
 use super::{
-    AssetRow, AuditEntry, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored, TierRow,
-    UsageRead, UsageWrite,
+    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored,
+    TierRow, UsageRead, UsageRow, UsageSpan, UsageWrite,
 };
-use super::{keys, parameters, schema, usage};
+use super::{keys, parameters, schema, usage, usage_rows};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::{Instant, timeout};
+use tuning::clock;
 
 /// Where connections come from.
 #[async_trait]
@@ -48,45 +51,16 @@ pub struct SqlStore<S> {
     watch: Watch,
     /// Whether the schema was once found to be the right one.
     checked: AtomicBool,
-}
-
-impl<S: Source> SqlStore<S> {
-    /// A store whose connections come from `source`.
-    pub fn new(source: S) -> Self {
-        Self { source, watch: Watch::default(), checked: AtomicBool::new(false) }
-    }
-
-    /// Where its connections come from.
-    pub const fn source(&self) -> &S {
-        &self.source
-    }
-
-    async fn begin(&self, access: Access) -> Stored<Session> {
-        let deadline = deadline();
-        if !self.checked.load(Ordering::Relaxed) {
-            let link = self.source.link(Access::Read, deadline).await?;
-            let mut session = Session::begin(link, Access::Read, deadline).await?;
-            let fits = schema::check(&mut session).await;
-            session.end(fits).await?;
-            self.checked.store(true, Ordering::Relaxed);
-        }
-        let link = self.source.link(access, deadline).await?;
-        Session::begin(link, access, deadline).await
-    }
-
-    fn note<T>(&self, access: Access, done: Stored<T>) -> Stored<T> {
-        if matches!(done, Err(StoreError::NotMigrated(_))) {
-            self.checked.store(false, Ordering::Relaxed);
-        }
-        self.watch.note(self.source.kind(), access, &done);
-        done
-    }
+    days: Days,
 }
 
 /// One call: begins, does `$work` with the session, ends, and is counted.
 macro_rules! call {
-    ($store:expr, $access:ident, |$session:ident| $work:expr) => {{
-        let done = match $store.begin(Access::$access).await {
+    ($store:expr, $access:ident, |$session:ident| $work:expr) => {
+        call!($store, $access, deadline(), |$session| $work)
+    };
+    ($store:expr, $access:ident, $deadline:expr, |$session:ident| $work:expr) => {{
+        let done = match $store.begin(Access::$access, $deadline).await {
             Ok(mut $session) => {
                 let done = $work.await;
                 $session.end(done).await
@@ -106,6 +80,50 @@ macro_rules! audited {
             Ok(done)
         })
     };
+}
+
+impl<S: Source> SqlStore<S> {
+    /// A store whose connections come from `source`.
+    pub fn new(source: S) -> Self {
+        Self { source, watch: Watch::default(), checked: AtomicBool::new(false), days: Days::default() }
+    }
+
+    /// Where its connections come from.
+    pub const fn source(&self) -> &S {
+        &self.source
+    }
+
+    async fn begin(&self, access: Access, deadline: Instant) -> Stored<Session> {
+        if !self.checked.load(Ordering::Relaxed) {
+            let link = self.source.link(Access::Read, deadline).await?;
+            let mut session = Session::begin(link, Access::Read, deadline).await?;
+            let fits = schema::check(&mut session).await;
+            session.end(fits).await?;
+            self.checked.store(true, Ordering::Relaxed);
+        }
+        let link = self.source.link(access, deadline).await?;
+        Session::begin(link, access, deadline).await
+    }
+
+    /// Makes the partitions that a batch needs, where there are such.
+    async fn make_days(&self, batch: &Batch<'_>, deadline: Instant) -> Stored<()> {
+        if self.source.kind() != "postgres" {
+            return Ok(());
+        }
+        for day in self.days.missing(clock::now().wall_ms, batch.times_ms()) {
+            let why_not = call!(self, Write, deadline, |session| usage_days::make(&mut session, day))?;
+            self.days.note(day, &why_not);
+        }
+        Ok(())
+    }
+
+    fn note<T>(&self, access: Access, done: Stored<T>) -> Stored<T> {
+        if matches!(done, Err(StoreError::NotMigrated(_))) {
+            self.checked.store(false, Ordering::Relaxed);
+        }
+        self.watch.note(self.source.kind(), access, &done);
+        done
+    }
 }
 
 #[async_trait]
@@ -209,7 +227,28 @@ impl<S: Source> Store for SqlStore<S> {
 }
 
 #[async_trait]
-impl<S: Source> UsageWrite for SqlStore<S> {}
+impl<S: Source> UsageWrite for SqlStore<S> {
+    async fn usage_position(&self, node: &str, segment: u64) -> Stored<u64> {
+        call!(self, Read, |session| usage_rows::position(&mut session, node, segment))
+    }
+
+    async fn commit_usage(&self, span: UsageSpan<'_>, rows: &[UsageRow]) -> Stored<Committed> {
+        usage_rows::check_span(span, rows)?;
+        let (batch, deadline) = (Batch::of(rows)?, deadline());
+        self.make_days(&batch, deadline).await?;
+        call!(self, Write, deadline, |session| usage_rows::commit(&mut session, span, &batch))
+    }
+
+    async fn add_usage(&self, rows: &[UsageRow]) -> Stored<u64> {
+        let (batch, deadline) = (Batch::of(rows)?, deadline());
+        self.make_days(&batch, deadline).await?;
+        call!(self, Write, deadline, |session| usage_rows::add(&mut session, &batch))
+    }
+
+    async fn prune_usage(&self, before_ms: u64) -> Stored<u64> {
+        call!(self, Write, |session| usage_rows::prune(&mut session, before_ms))
+    }
+}
 
 #[async_trait]
 impl<S: Source> UsageRead for SqlStore<S> {}

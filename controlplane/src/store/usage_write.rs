@@ -1,8 +1,9 @@
 //! What a store takes of usage: rows, each exactly once, and the totals that are kept of them.
 
-use super::{StoreError, Stored};
+use super::Stored;
 use async_trait::async_trait;
-use shared::usage::UsageRecord;
+use shared::tick::Tier;
+use shared::usage::{Endpoint, PROTOCOL_TCP, PROTOCOL_UDP, UsageRecord};
 use std::sync::Arc;
 
 /// A usage record with its place in its node's journal, which is unique for ever.
@@ -16,6 +17,38 @@ pub struct UsageRow {
     pub offset: u64,
     /// The record.
     pub record: UsageRecord,
+}
+
+impl UsageRow {
+    /// The asset as in reports; empty where none is named.
+    #[must_use]
+    pub fn asset(&self) -> &str {
+        let bytes = &self.record.asset;
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        std::str::from_utf8(&bytes[..end]).unwrap_or_default()
+    }
+
+    /// The protocol as in reports.
+    #[must_use]
+    pub const fn protocol(&self) -> &'static str {
+        match self.record.protocol {
+            PROTOCOL_TCP => "tcp",
+            PROTOCOL_UDP => "udp",
+            _ => "other",
+        }
+    }
+
+    /// The interface as in reports.
+    #[must_use]
+    pub fn endpoint(&self) -> &'static str {
+        Endpoint::from_number(self.record.endpoint).name()
+    }
+
+    /// The tier as in reports.
+    #[must_use]
+    pub fn tier(&self) -> &'static str {
+        Tier::from_number(self.record.tier).unwrap_or(Tier::Local).name()
+    }
 }
 
 /// Places of one segment, from `from` up to and without `to`.
@@ -45,29 +78,20 @@ pub enum Committed {
 #[async_trait]
 pub trait UsageWrite: Send + Sync {
     /// From which place on a segment's records are not committed; 0 when none is.
-    async fn usage_position(&self, node: &str, segment: u64) -> Stored<u64> {
-        let _ = (node, segment);
-        Err(StoreError::Broken("not there yet".to_owned()))
-    }
+    async fn usage_position(&self, node: &str, segment: u64) -> Stored<u64>;
 
     /// Commits the rows of a span, their totals and the segment's new position in one transaction, if the segment
     /// stands where the span begins. Rows that came another way (through the queue) are not counted twice. At most
     /// [`crate::usage::outlet::BATCH_ROWS_MAX`] rows.
-    async fn commit_usage(&self, span: UsageSpan<'_>, rows: &[UsageRow]) -> Stored<Committed> {
-        let _ = (span, rows);
-        Err(StoreError::Broken("not there yet".to_owned()))
-    }
+    async fn commit_usage(&self, span: UsageSpan<'_>, rows: &[UsageRow]) -> Stored<Committed>;
 
-    /// Commits rows of any nodes in any order, of which some may be there already; how many were not.
-    async fn add_usage(&self, rows: &[UsageRow]) -> Stored<u64> {
-        let _ = rows;
-        Err(StoreError::Broken("not there yet".to_owned()))
-    }
+    /// Commits rows of any nodes in any order, of which some may be there already; how many were not. At most
+    /// [`crate::usage::outlet::BATCH_ROWS_MAX`] rows. A row that was there and has been pruned since is not known any
+    /// more: a queue must not tell again what is older than the retention, and does not, at 4 days against 93.
+    async fn add_usage(&self, rows: &[UsageRow]) -> Stored<u64>;
 
-    /// Removes detail older than `before_ms` (Unix ms), a bounded part of it; how many rows went, 0 when none is left.
-    /// Rollups stay.
-    async fn prune_usage(&self, before_ms: u64) -> Stored<u64> {
-        let _ = before_ms;
-        Err(StoreError::Broken("not there yet".to_owned()))
-    }
+    /// Removes detail older than `before_ms` (Unix ms), a bounded part of it: a whole day's partition on PostgreSQL, whose
+    /// rows are then an estimate, or 10,000 rows. How many went; 0 when none is left, or another process is at it, or a
+    /// report reads it at the moment. Rollups stay.
+    async fn prune_usage(&self, before_ms: u64) -> Stored<u64>;
 }
