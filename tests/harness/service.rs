@@ -175,6 +175,18 @@ impl Service {
         assert!(status.expect("kill runs").success(), "no process to signal");
     }
 
+    /// Kills the process with SIGKILL and waits until it is gone; the moment before.
+    ///
+    /// # Panics
+    /// When it had ended by itself.
+    pub fn kill(&mut self) -> Instant {
+        assert!(self.child.try_wait().expect("its state").is_none(), "it ended by itself:\n{}", self.log());
+        let before = Instant::now();
+        self.child.kill().expect("a process to kill");
+        self.child.wait().expect("its end");
+        before
+    }
+
     /// Waits until the process has ended by itself.
     pub fn wait(&mut self) -> ExitStatus {
         crate::eventually("the process to end", || self.child.try_wait().expect("its state"))
