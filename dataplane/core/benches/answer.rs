@@ -10,12 +10,17 @@ mod rounds;
 #[path = "../tests/world/mod.rs"]
 mod world;
 
+use dataplane_core::access::KeyDirectory;
 use dataplane_core::shard::{DatagramStep, HttpConnection, StreamToken, Then};
 use rounds::Case;
 use shared::limits::DATAGRAM_OUT_MAX;
 use std::hint::black_box;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use world::{KEY, World, binary, get, secret, tick};
+
+/// Turns between two of housekeeping, where records are taken out too: 50 ms.
+const HOUSEKEEPING_TURNS: usize = 5_000;
 
 /// Requests of a case in one round.
 const REQUESTS: usize = 200_000;
@@ -45,6 +50,21 @@ fn http_case(name: &'static str, requests: Vec<String>) -> Case<'static> {
     case(name, move |turn| stream(&mut world, &mut connection, requests[turn % requests.len()].as_bytes()))
 }
 
+/// Turns of one request each, a shard's 100,000 a second: what leaves at their ends is part of it.
+fn turn_case(name: &'static str, requests: Vec<String>, counts_usage: bool) -> Case<'static> {
+    let keys = Arc::new(KeyDirectory::build(world::records(), None, 1));
+    let mut world = World::counting(keys, 0, 1, 100, counts_usage);
+    let mut connection = HttpConnection::new(StreamToken(1));
+    case(name, move |turn| {
+        world.now.mono_ns += 10_000;
+        stream(&mut world, &mut connection, requests[turn % requests.len()].as_bytes());
+        world.shard.end_turn(world.now);
+        if turn.is_multiple_of(HOUSEKEEPING_TURNS) {
+            black_box(world.usage());
+        }
+    })
+}
+
 fn udp_case(name: &'static str, requests: Vec<Vec<u8>>) -> Case<'static> {
     let mut world = World::with(world::records(), 1, 100);
     let mut reply = [0; DATAGRAM_OUT_MAX];
@@ -61,12 +81,15 @@ fn main() {
     let mut fresh = World::with(world::records(), 1, 100);
     let mut connection = HttpConnection::new(StreamToken(1));
     let fresh_plain = plain.clone();
+    let (counted, uncounted) = (plain.clone(), plain.clone());
     rounds::show(vec![
         http_case("GET /price, header block remembered", plain),
         case("the same, each price new", move |turn| {
             fresh.publish(tick(5 + turn % 64, 1_000_000 + turn as u64 + fresh.shard.counters().ticks, 1));
             stream(&mut fresh, &mut connection, fresh_plain[turn % 64].as_bytes());
         }),
+        turn_case("the same, a turn each, usage counted", counted, true),
+        turn_case("the same, a turn each, usage not counted", uncounted, false),
         http_case("GET /price, head parsed, key remembered", parsed),
         http_case("GET /prices of 32", many),
         udp_case("binary datagram", frames),

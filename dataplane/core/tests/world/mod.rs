@@ -136,6 +136,11 @@ impl World {
 
     /// A world that is one of several shards with the same keys.
     pub fn sharing(keys: Arc<KeyDirectory>, index: u16, shards: u16, more_assets: usize) -> Self {
+        Self::counting(keys, index, shards, more_assets, true)
+    }
+
+    /// The same, which need not count usage.
+    pub fn counting(keys: Arc<KeyDirectory>, index: u16, shards: u16, more_assets: usize, counts_usage: bool) -> Self {
         let (ticks, ticks_out) = RingBuffer::new(TICK_RING_CAPACITY);
         let (usage_in, usage) = RingBuffer::new(USAGE_RING_CAPACITY);
         let shard = Shard::new(ShardSetup {
@@ -146,7 +151,7 @@ impl World {
             parameters: ShardParameters::default(),
             ticks: ticks_out,
             usage: usage_in,
-            counts_usage: true,
+            counts_usage,
             hash_seed: 42,
         });
         let (ready, output) = (ReadyList::new(), ReplyBuffer::new());
