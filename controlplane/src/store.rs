@@ -31,7 +31,10 @@ mod value;
 pub use self::credentials::Place;
 pub use self::health::StoreHealth;
 pub use self::open::open;
-pub use self::usage_read::{ReportLog, UsageFilter, UsageLine, UsageMark, UsageRead};
+pub use self::usage_read::{
+    PIECES_MAX, REPORT_CALL_MAX, REPORT_CALLS_MAX, ReportLog, ReportMark, UsageField, UsageFilter, UsageLine, UsageMark, UsageOrder,
+    UsagePiece, UsageRead, UsageSource, UsageSums,
+};
 pub use self::usage_write::{Committed, UsageRow, UsageSpan, UsageWrite};
 
 use async_trait::async_trait;

@@ -2,9 +2,10 @@
 //!
 //! Rules come from the IANA database, the system's or the one built in. What a report is, is not known here.
 
+use super::groups::HOUR_MS;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::{Offset, TimeZone};
+use jiff::civil::{Date, DateTime};
+use jiff::tz::{Offset, TimeZone, TimeZoneTransition};
 use std::fmt;
 
 /// Furthest that a fixed offset may be from UTC, seconds: no place on earth is further than 14 hours.
@@ -51,6 +52,30 @@ impl Zone {
         (offset.to_datetime(at(time_ms)), offset.seconds())
     }
 
+    /// Begin of the day that holds a time, and of the next one, both Unix ms. Days are 23 to 25 hours long where clocks
+    /// are set.
+    #[must_use]
+    pub fn day(&self, time_ms: u64) -> (u64, u64) {
+        let date = self.wall(time_ms).0.date();
+        let begin = |date: Date| date.to_zoned(self.zone.clone()).map(|begin| unix_ms(begin.timestamp()));
+        let next = date.tomorrow().and_then(begin).unwrap_or(u64::MAX);
+        (begin(date).unwrap_or_default(), next)
+    }
+
+    /// Begin of the hour on the wall that holds a time, and of the next one, both Unix ms. They are 60 minutes apart
+    /// unless a clock is set by another time than whole hours in between: then one ends, and one begins, at that.
+    #[must_use]
+    pub fn hour(&self, time_ms: u64) -> (u64, u64) {
+        let offset_ms = i64::from(self.wall(time_ms).1) * 1_000;
+        let into_ms = time_ms.saturating_add_signed(offset_ms) % HOUR_MS;
+        let (begin_ms, next_ms) = (time_ms.saturating_sub(into_ms), time_ms.saturating_sub(into_ms) + HOUR_MS);
+        let set_ms = |time: Option<TimeZoneTransition<'_>>| time.map(|time| unix_ms(time.timestamp()));
+        // The one before the next millisecond: it may be at this one.
+        let last_set_ms = set_ms(self.zone.preceding(at(time_ms + 1)).next()).unwrap_or_default();
+        let next_set_ms = set_ms(self.zone.following(at(time_ms)).next()).unwrap_or(u64::MAX);
+        (begin_ms.max(last_set_ms), next_ms.min(next_set_ms))
+    }
+
     /// A time, Unix ms, as RFC 3339 in this zone, to the millisecond.
     #[must_use]
     pub fn rfc3339(&self, time_ms: u64) -> String {
@@ -81,6 +106,10 @@ impl fmt::Display for Zone {
 fn at(time_ms: u64) -> Timestamp {
     let time_ms = i64::try_from(time_ms).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::MAX)
+}
+
+fn unix_ms(time: Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or_default()
 }
 
 /// `+hh:mm` and `-hh:mm`, seconds.

@@ -9,7 +9,7 @@ use super::postgres::Hold;
 use super::value::{Row, Value};
 use super::{CALL_MAX, StoreError, Stored};
 use sqlx::pool::PoolConnection;
-use sqlx::{Executor, Postgres, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Executor, Postgres, SqlSafeStr, SqlStr, Sqlite, Transaction};
 use std::future::Future;
 use tokio::time::{Instant, timeout_at};
 
@@ -62,14 +62,14 @@ pub fn deadline() -> Instant {
 pub async fn in_time<T>(deadline: Instant, work: impl Future<Output = Result<T, sqlx::Error>>) -> Stored<T> {
     match timeout_at(deadline, work).await {
         Ok(done) => done.map_err(|error| meaning(&error)),
-        Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", CALL_MAX.as_secs()))),
+        Err(_) => Err(StoreError::Unreachable("no answer in time".to_owned())),
     }
 }
 
 /// A statement with its values, for either database.
 macro_rules! bound {
-    ($sql:expr, $values:expr) => {
-        $values.iter().fold(sqlx::query($sql), |query, value| match *value {
+    ($sql:expr, $kept:expr, $values:expr) => {
+        $values.iter().fold(sqlx::query($sql).persistent($kept), |query, value| match *value {
             Value::Int(number) => query.bind(number),
             Value::MaybeInt(number) => query.bind(number),
             Value::Text(text) => query.bind(text),
@@ -97,20 +97,46 @@ impl Session {
     /// # Errors
     /// Of the database, as [`meaning`] has them.
     pub async fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Stored<Vec<Row>> {
+        self.ask(SqlStr::from_static(sql), true, values).await
+    }
+
+    /// As [`Session::rows`], for a statement that was put together from constant texts and is most likely not asked
+    /// again soon: the server plans it for its values, and forgets it.
+    ///
+    /// # Errors
+    /// As [`Session::rows`].
+    pub async fn rows_once(&mut self, sql: String, values: &[Value<'_>]) -> Stored<Vec<Row>> {
+        self.ask(AssertSqlSafe(sql).into_sql_str(), false, values).await
+    }
+
+    async fn ask(&mut self, sql: SqlStr, kept: bool, values: &[Value<'_>]) -> Stored<Vec<Row>> {
         self.unsound = true;
         let deadline = self.deadline;
         let done = match self.link.as_mut() {
-            Some(Link::Sqlite(link)) => in_time(deadline, bound!(sql, values).fetch_all(&mut **link)).await.map(sqlite),
+            Some(Link::Sqlite(link)) => {
+                in_time(deadline, bound!(sql, kept, values).fetch_all(&mut **link)).await.map(sqlite)
+            }
             Some(Link::SqliteWrite(link)) => {
-                in_time(deadline, bound!(sql, values).fetch_all(&mut **link)).await.map(sqlite)
+                in_time(deadline, bound!(sql, kept, values).fetch_all(&mut **link)).await.map(sqlite)
             }
             Some(Link::Postgres(link, _)) => {
-                let rows = in_time(deadline, bound!(sql, values).fetch_all(&mut **link)).await;
+                let rows = in_time(deadline, bound!(sql, kept, values).fetch_all(&mut **link)).await;
                 rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
             }
             None => Err(gone()),
         };
         self.judge(done)
+    }
+
+    /// Opens a transaction on a server that only reads, and in which `words` are said first: its bounds differ from
+    /// those of other calls. SQLite needs neither.
+    ///
+    /// # Errors
+    /// As [`Session::rows`].
+    pub async fn read_only(&mut self, words: &'static str) -> Stored<()> {
+        self.tell("BEGIN READ ONLY").await?;
+        self.open = self.is_postgres();
+        self.tell(words).await
     }
 
     /// The one row that a statement answers, if it does.

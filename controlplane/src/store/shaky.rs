@@ -2,8 +2,9 @@
 
 use super::sqlite::SqliteStore;
 use super::{
-    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored,
-    TierRow, UsageRead, UsageRow, UsageSpan, UsageWrite,
+    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, ReportLog, ReportMark,
+    Store, StoreError, Stored, TierRow, UsageFilter, UsageLine, UsageMark, UsageRead, UsageRow, UsageSpan, UsageSums,
+    UsageWrite,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -147,4 +148,25 @@ impl UsageWrite for Shaky {
 }
 
 #[async_trait]
-impl UsageRead for Shaky {}
+impl UsageRead for Shaky {
+    async fn usage_page(
+        &self,
+        filter: &UsageFilter,
+        after: Option<&UsageMark>,
+        limit: usize,
+    ) -> Stored<Vec<UsageLine>> {
+        pass!(self.usage_page(filter, after, limit))
+    }
+    async fn usage_sums(&self, sums: &UsageSums<'_>) -> Stored<Vec<UsageLine>> {
+        pass!(self.usage_sums(sums))
+    }
+    async fn usage_ends(&self, filter: &UsageFilter) -> Stored<Option<(u64, u64)>> {
+        pass!(self.usage_ends(filter))
+    }
+    async fn log_report(&self, report: &ReportLog) -> Stored<()> {
+        pass!(self.log_report(report))
+    }
+    async fn report_page(&self, before: Option<&ReportMark>, limit: usize) -> Stored<Vec<ReportLog>> {
+        pass!(self.report_page(before, limit))
+    }
+}

@@ -8,13 +8,14 @@ use super::session::{Access, Link, Session, deadline};
 use super::usage_batch::Batch;
 use super::usage_days::{self, Days};
 use super::{
-    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored,
-    TierRow, UsageRead, UsageRow, UsageSpan, UsageWrite,
+    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, REPORT_CALLS_MAX, Store,
+    StoreError, Stored, TierRow, UsageRow, UsageSpan, UsageWrite,
 };
 use super::{keys, parameters, schema, usage, usage_rows};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tuning::clock;
 
@@ -52,6 +53,8 @@ pub struct SqlStore<S> {
     /// Whether the schema was once found to be the right one.
     checked: AtomicBool,
     days: Days,
+    /// Turns of reports.
+    reports: Semaphore,
 }
 
 /// One call: begins, does `$work` with the session, ends, and is counted.
@@ -71,6 +74,8 @@ macro_rules! call {
     }};
 }
 
+pub(super) use call;
+
 /// A change and its audit row.
 macro_rules! audited {
     ($store:expr, $audit:expr, |$session:ident| $work:expr) => {
@@ -85,7 +90,13 @@ macro_rules! audited {
 impl<S: Source> SqlStore<S> {
     /// A store whose connections come from `source`.
     pub fn new(source: S) -> Self {
-        Self { source, watch: Watch::default(), checked: AtomicBool::new(false), days: Days::default() }
+        let reports = Semaphore::new(REPORT_CALLS_MAX);
+        Self { source, watch: Watch::default(), checked: AtomicBool::new(false), days: Days::default(), reports }
+    }
+
+    /// Turns of reports: whoever has one may read for longer than other calls.
+    pub(super) const fn reports(&self) -> &Semaphore {
+        &self.reports
     }
 
     /// Where its connections come from.
@@ -93,7 +104,7 @@ impl<S: Source> SqlStore<S> {
         &self.source
     }
 
-    async fn begin(&self, access: Access, deadline: Instant) -> Stored<Session> {
+    pub(super) async fn begin(&self, access: Access, deadline: Instant) -> Stored<Session> {
         if !self.checked.load(Ordering::Relaxed) {
             let link = self.source.link(Access::Read, deadline).await?;
             let mut session = Session::begin(link, Access::Read, deadline).await?;
@@ -117,7 +128,7 @@ impl<S: Source> SqlStore<S> {
         Ok(())
     }
 
-    fn note<T>(&self, access: Access, done: Stored<T>) -> Stored<T> {
+    pub(super) fn note<T>(&self, access: Access, done: Stored<T>) -> Stored<T> {
         if matches!(done, Err(StoreError::NotMigrated(_))) {
             self.checked.store(false, Ordering::Relaxed);
         }
@@ -249,6 +260,3 @@ impl<S: Source> UsageWrite for SqlStore<S> {
         call!(self, Write, |session| usage_rows::prune(&mut session, before_ms))
     }
 }
-
-#[async_trait]
-impl<S: Source> UsageRead for SqlStore<S> {}

@@ -1,9 +1,15 @@
 //! What a store tells of usage: detail by time, sums by group, and the trail of reports.
 
-use super::{StoreError, Stored};
+mod answer;
+mod report_log;
+mod sql;
+mod statement;
+
+use super::Stored;
 use async_trait::async_trait;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Which rows a report is about. Every part that is set must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +33,7 @@ pub struct UsageFilter {
 }
 
 /// One row of detail. Its texts are few different ones: shared, not copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsageLine {
     /// When its window began, Unix ms.
     pub time_ms: u64,
@@ -97,23 +103,117 @@ pub struct ReportLog {
     pub node: String,
 }
 
-/// The reading side of usage in a store. Calls take longer than others: each says how long at most.
+/// What lines of sums are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UsageField {
+    /// The key.
+    Key,
+    /// The asset.
+    Asset,
+    /// `tcp` or `udp`.
+    Protocol,
+    /// HTTP status.
+    Status,
+    /// Tier of the answer.
+    Tier,
+    /// The node.
+    Node,
+}
+
+/// Where sums are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageSource {
+    /// Records.
+    Rows,
+    /// Sums per minute.
+    Minutes,
+    /// Sums per hour.
+    Hours,
+}
+
+/// A part of a report's range, and which source its sums are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsagePiece {
+    /// The source.
+    pub source: UsageSource,
+    /// From this time on, Unix ms: a bound of the source's own steps.
+    pub from_ms: u64,
+    /// Up to and without this time, Unix ms: a bound of the source's own steps.
+    pub to_ms: u64,
+    /// Where the first interval begins, Unix ms.
+    pub base_ms: u64,
+    /// Length of an interval, ms: what lies at `t` belongs to the one that begins at
+    /// `base_ms + (t - base_ms) / step_ms * step_ms`.
+    pub step_ms: u64,
+    /// Whether it is taken away from the sums rather than added: another piece counted it.
+    pub minus: bool,
+}
+
+/// In which order lines of sums come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageOrder {
+    /// By time, if they have one, and then by their fields.
+    Fields,
+    /// Most requests first, then by their fields.
+    Requests,
+}
+
+/// Which sums to make.
+#[derive(Clone, Copy, Debug)]
+pub struct UsageSums<'a> {
+    /// Of which rows; its range is the pieces' affair.
+    pub filter: &'a UsageFilter,
+    /// Of which parts of time, [`PIECES_MAX`] at the most. All of them are read at one instant.
+    pub pieces: &'a [UsagePiece],
+    /// Whether each interval has lines of its own.
+    pub timed: bool,
+    /// What else lines are told apart by, in order, each once.
+    pub fields: &'a [UsageField],
+    /// The order.
+    pub order: UsageOrder,
+    /// Lines behind this one alone, in the order of fields.
+    pub after: Option<&'a UsageLine>,
+    /// Lines at the most.
+    pub limit: usize,
+}
+
+/// Pieces of one question for sums: each is a part of the statement.
+pub const PIECES_MAX: usize = 64;
+
+/// Longest that a call of a report may take, waiting for its turn and a connection included.
+pub const REPORT_CALL_MAX: Duration = Duration::from_secs(30);
+
+/// Reports that read at the same time on one node: further ones wait for their turn, so that keys and usage always find
+/// a connection.
+pub const REPORT_CALLS_MAX: usize = 4;
+
+/// The reading side of usage in a store. Its calls end within [`REPORT_CALL_MAX`], longer than others, and at most
+/// [`REPORT_CALLS_MAX`] of them are at work at a time.
 #[async_trait]
 pub trait UsageRead: Send + Sync {
-    /// Up to `limit` lines behind `after` (`None`: from the beginning), oldest first.
-    async fn usage_page(
-        &self,
-        filter: &UsageFilter,
-        after: Option<&UsageMark>,
-        limit: usize,
-    ) -> Stored<Vec<UsageLine>> {
-        let _ = (filter, after, limit);
-        Err(StoreError::Broken("not there yet".to_owned()))
-    }
+    /// Up to `limit` rows behind `after` (`None`: from the beginning), by time, node, segment and place.
+    async fn usage_page(&self, filter: &UsageFilter, after: Option<&UsageMark>, limit: usize)
+    -> Stored<Vec<UsageLine>>;
 
-    /// Notes a report, once by its number.
-    async fn log_report(&self, report: &ReportLog) -> Stored<()> {
-        let _ = report;
-        Err(StoreError::Broken("not there yet".to_owned()))
-    }
+    /// Sums of requests, each above 0. Of a line what is not asked for is empty or 0: its time too.
+    async fn usage_sums(&self, sums: &UsageSums<'_>) -> Stored<Vec<UsageLine>>;
+
+    /// Times of the first and the last row that fit, Unix ms; `None` without any.
+    async fn usage_ends(&self, filter: &UsageFilter) -> Stored<Option<(u64, u64)>>;
+
+    /// Notes a report, once by its number. Within [`super::CALL_MAX`].
+    async fn log_report(&self, report: &ReportLog) -> Stored<()>;
+
+    /// Up to `limit` reports of the log that came before `before` (`None`: the newest), newest first. Within
+    /// [`super::CALL_MAX`].
+    async fn report_page(&self, before: Option<&ReportMark>, limit: usize) -> Stored<Vec<ReportLog>>;
+}
+
+/// Where a page of the log of reports ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportMark {
+    /// Of the last entry.
+    pub time_ms: u64,
+    /// Of the last entry.
+    pub id: String,
 }

@@ -3,9 +3,9 @@
 //! Three kinds of value are enough here: 64-bit numbers, texts, bytes. Which table a row is of is not known here.
 
 use super::{StoreError, Stored};
-use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, ValueRef as _};
 
 /// A value bound to a place of a statement.
 #[derive(Clone, Copy)]
@@ -60,6 +60,21 @@ impl Row {
         column!(self, index, String)
     }
 
+    /// The same, where it lies.
+    pub fn text_in_place(&self, index: usize) -> Stored<&str> {
+        column!(self, index, &str)
+    }
+
+    /// A column as a server sent it, in its binary form; `None` for NULL, and where no server sent it.
+    ///
+    /// # Errors
+    /// As [`Row::number`].
+    pub fn raw(&self, index: usize) -> Stored<Option<&[u8]>> {
+        let Self::Postgres(row) = self else { return Ok(None) };
+        let value = row.try_get_raw(index).map_err(|_| unexpected(index))?;
+        if value.is_null() { Ok(None) } else { value.as_bytes().map(Some).map_err(|_| unexpected(index)) }
+    }
+
     /// `N` bytes.
     pub fn bytes<const N: usize>(&self, index: usize) -> Stored<[u8; N]> {
         let bytes = column!(self, index, Vec<u8>)?;
@@ -67,7 +82,8 @@ impl Row {
     }
 }
 
-fn unexpected(index: usize) -> StoreError {
+/// What to say of a column that holds another thing than the schema has there.
+pub fn unexpected(index: usize) -> StoreError {
     StoreError::Broken(format!("column {index} of its answer holds what it should not: the schema was changed by hand"))
 }
 
