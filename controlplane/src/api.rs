@@ -29,6 +29,7 @@ use crate::params::desk::ParameterDesk;
 use crate::prices::PriceBoard;
 use crate::store::Store;
 use crate::usage::UsageLedger;
+use crate::usage::pipeline::PipelineStatus;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -76,6 +77,8 @@ pub struct ApiState {
     pub prices: Arc<PriceBoard>,
     /// What every key has asked.
     pub usage: Arc<UsageLedger>,
+    /// The journal of it and its way to the database; `None` with `TB_USAGE=off`.
+    pub journal: Option<Arc<PipelineStatus>>,
     /// The administrator's gate.
     pub admin: AdminGate,
     /// The database.

@@ -29,7 +29,7 @@ use crate::logging;
 use crate::orders::Orders;
 use crate::params::apply::Hands;
 use crate::prices::PriceBoard;
-use crate::usage::UsageLedger;
+use crate::usage::pipeline::Pipeline;
 use anyhow::{Context, anyhow, bail};
 use dataplane_engine::DataPlane;
 use std::path::{Path, PathBuf};
@@ -89,6 +89,8 @@ struct Service {
     key_tasks: JoinSet<()>,
     /// What tells the other nodes of this one.
     beats: Beats,
+    /// Journal and shipper.
+    pipeline: Option<Pipeline>,
 }
 
 /// Starts the service, runs it until it is told to stop, and stops it.
@@ -183,7 +185,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let plane = parts::data_plane(&settings, &begun_with, &plan, assets, known, demo.is_some())?;
     let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));
     let cluster = Cluster::new(settings.node.clone(), Arc::clone(&cache));
-    let usage = Arc::new(UsageLedger::new(plane.take_usage()));
+    let (usage, pipeline) = parts::usage(&settings, &plane, &store)?;
     let limits = Limits::start(LimitsSetup {
         node: settings.node.clone(),
         keys: keys.watch(),
@@ -201,6 +203,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         keys: Arc::clone(&keys),
         prices: Arc::new(PriceBoard::new(plane.take_ticks())),
         usage,
+        journal: pipeline.as_ref().map(|pipeline| Arc::clone(pipeline.status())),
         admin: AdminGate::new(settings.admin_key.clone()).or_of(params.watch()),
         store,
         cache: Arc::clone(&cache),
@@ -223,7 +226,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let addresses = ports.addresses(&plane)?;
     let listeners = ports.serve(&state);
     tell(&state, &addresses, ready_file.as_deref(), demo.as_ref(), simulators.as_ref(), announce).await?;
-    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, key_tasks, beats })
+    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, key_tasks, beats, pipeline })
 }
 
 /// Tells whoever waits that everything answers: the ready file, and a demo's person.

@@ -5,7 +5,13 @@
 //! an [`outlet::Outlet`], the database or the queue, exactly once as far as the database's rows are concerned. What a
 //! price is, and what a report looks like, is not known here.
 
+mod held;
+pub mod journal;
 mod ledger;
+mod marks;
 pub mod outlet;
+pub mod pipeline;
+pub mod shipper;
+pub mod store_outlet;
 
 pub use self::ledger::{KeyUsage, UsageLedger};

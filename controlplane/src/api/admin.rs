@@ -221,6 +221,7 @@ async fn usage(
         "since_ms": state.facts.started_time_ms,
         "requests": requests,
         "records": records,
+        "journal": state.journal.as_ref().map(|journal| journal.summary()),
         "keys": rows,
         "next_after": next,
     })))

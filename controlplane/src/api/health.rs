@@ -36,6 +36,7 @@ pub fn unready_reasons(state: &ApiState) -> Vec<String> {
     } else if board.fresh == 0 {
         reasons.push("every price is stale: no venue is proven alive".to_owned());
     }
+    reasons.extend(state.journal.as_ref().and_then(|journal| journal.unready_reason()));
     reasons
 }
 

@@ -3,6 +3,7 @@
 //! Labels are shards, venues, codes, ranks and kinds, all few; never a key, an address or an asset.
 
 mod backing;
+mod usage;
 
 use super::{ApiState, Shared, health};
 use crate::feeds::status::VenueStatus;
@@ -80,9 +81,11 @@ fn render(state: &ApiState) -> String {
     backing::keys(&mut text, &state.keys);
     backing::cluster(&mut text, &state.cluster.watch().borrow());
     backing::limits(&mut text, &state.limits);
-    let (requests, records) = state.usage.total();
-    text.one("tb_usage_requests_total", Kind::Counter, "Requests counted as usage.", requests);
-    text.one("tb_usage_records_total", Kind::Counter, "Usage records they came in.", records);
+    usage::counted(&mut text, &state.usage);
+    if let Some(journal) = &state.journal {
+        usage::journal(&mut text, journal);
+        usage::shipper(&mut text, journal.progressed());
+    }
     let turned_away = state.admin.turned_away();
     text.one("tb_admin_refused_total", Kind::Counter, "Requests to /admin with a wrong key.", turned_away);
     text.0

@@ -226,6 +226,7 @@ impl Bench {
             keys: desk,
             prices: Arc::new(self.board),
             usage,
+            journal: None,
             admin: AdminGate::new(Some(Secret::new(ADMIN.to_owned()))).or_of(params.watch()),
             store,
             governor: metrics::governor(&cache, &params),

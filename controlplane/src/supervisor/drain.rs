@@ -34,8 +34,12 @@ const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// memory.
 const MONTHS_MAX: Duration = Duration::from_secs(5);
 
-/// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 2 × 1 + 4 × 3 + 6 s and the
-/// runtime's 2 s: below the 110 s that a balancer and its orchestrator give.
+/// Longest that the last usage records may take to the disk and to the database, at the same time as the months: of it
+/// 2 s are for the disk, and one call of the database is left. What is not delivered then waits for the next process.
+const USAGE_MAX: Duration = Duration::from_secs(6);
+
+/// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 2 × 1 + 4 × 3 s, 6 s for months
+/// and usage together, and the runtime's 2 s, which is 107 s: below the 110 s that a balancer and its orchestrator give.
 pub async fn drain(service: Service, wait: Duration) {
     let Service { plane, state, .. } = &service;
     state.draining.store(true, Ordering::Relaxed);
@@ -58,7 +62,17 @@ pub async fn drain(service: Service, wait: Duration) {
 /// Closes what is open and saves what can be saved.
 pub async fn flush(service: Service) {
     let Service {
-        plane, feeds, simulators, state, housekeeping, hand_overs, mut listeners, mut key_tasks, beats, ..
+        plane,
+        feeds,
+        simulators,
+        state,
+        housekeeping,
+        hand_overs,
+        mut listeners,
+        mut key_tasks,
+        beats,
+        pipeline,
+        ..
     } = service;
     state.governor.stop();
     if timeout(CLOSE_MAX, feeds.stop()).await.is_err() {
@@ -85,7 +99,12 @@ pub async fn flush(service: Service) {
     housekeeping.stop();
     // The shards' last records came with their last turn.
     state.usage.drain();
-    state.limits.stop(MONTHS_MAX).await;
+    let delivered = async {
+        if let Some(pipeline) = pipeline {
+            pipeline.stop(USAGE_MAX).await;
+        }
+    };
+    tokio::join!(state.limits.stop(MONTHS_MAX), delivered);
     let (requests, records) = state.usage.total();
     tracing::info!(requests, records, "stopped; usage of this process");
     let closed = async { tokio::join!(state.keys.close(), state.store.close(), state.cache.close()) };

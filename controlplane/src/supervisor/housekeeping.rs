@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Time between two rounds. A tick ring of 4,096 then takes 80,000 ticks a second before any is conflated, and a usage
-/// ring of 8,192 takes 160,000 records.
+/// Time between two rounds. A tick ring of 4,096 then takes 80,000 ticks a second before any is conflated. Usage is the
+/// journal's thread's to drain; it is drained here too, so that totals and months go on while a disk hangs.
 const ROUND: Duration = Duration::from_millis(50);
 
 /// The running thread.

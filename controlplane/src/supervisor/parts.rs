@@ -15,6 +15,9 @@ use crate::params::Parameters;
 use crate::params::check::Base;
 use crate::params::desk::{DeskSetup, ParameterDesk};
 use crate::store::{self, Store, StoreError};
+use crate::usage::UsageLedger;
+use crate::usage::pipeline::Pipeline;
+use crate::usage::store_outlet::StoreOutlet;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::bounded;
 use dataplane_core::access::Keys;
@@ -221,6 +224,22 @@ pub fn data_plane(
         tracing::warn!("{warning}");
     }
     Ok(Arc::new(plane))
+}
+
+/// What every key asks, counted, and the journal and its way to the database, if answers are counted at all.
+pub fn usage(
+    settings: &Settings,
+    plane: &DataPlane,
+    store: &Arc<dyn Store>,
+) -> anyhow::Result<(Arc<UsageLedger>, Option<Pipeline>)> {
+    if !settings.usage.counted {
+        tracing::warn!("TB_USAGE=off: no answer is counted; no usage, no months, no reports");
+        return Ok((Arc::new(UsageLedger::off()), None));
+    }
+    let ledger = Arc::new(UsageLedger::journaled(plane.take_usage()));
+    let outlet = Arc::new(StoreOutlet::new(Arc::clone(store)));
+    let pipeline = Pipeline::start(settings, &ledger, outlet, None)?;
+    Ok((ledger, Some(pipeline)))
 }
 
 /// What the node says of itself.

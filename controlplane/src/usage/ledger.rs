@@ -1,8 +1,10 @@
 //! What each key has asked, in memory: the shards' usage records, added up per key.
 //!
-//! One pass of the housekeeping thread empties every shard's ring; the control plane counts its own answers here too.
-//! Nothing is written to disk: totals begin at the process's start.
+//! The journal's thread empties every shard's ring, and the housekeeping thread does, so that totals and months go on
+//! where a disk hangs; the control plane counts its own answers here too. What is counted is held for the journal, where
+//! there is one. Nothing is written to disk here: totals begin at the process's start.
 
+use super::held::Held;
 use rtrb::Consumer;
 use serde::Serialize;
 use shared::code::Code;
@@ -90,30 +92,77 @@ fn counts_in_month(key: u32, code: u8) -> bool {
 pub struct UsageLedger {
     rings: Mutex<Vec<Consumer<UsageRecord>>>,
     totals: Mutex<Totals>,
+    /// What the journal has not taken; `None`: there is none.
+    held: Option<Mutex<Held>>,
+    /// Whether anything is counted.
+    counts: bool,
 }
 
 impl UsageLedger {
-    /// A ledger over the shards' rings.
+    /// A ledger over the shards' rings, from which nothing is journaled.
     #[must_use]
     pub fn new(rings: Vec<Consumer<UsageRecord>>) -> Self {
-        Self { rings: Mutex::new(rings), totals: Mutex::default() }
+        Self { rings: Mutex::new(rings), totals: Mutex::default(), held: None, counts: true }
+    }
+
+    /// A ledger over the shards' rings that holds what it counts until a journal takes it.
+    #[must_use]
+    pub fn journaled(rings: Vec<Consumer<UsageRecord>>) -> Self {
+        Self { held: Some(Mutex::default()), ..Self::new(rings) }
+    }
+
+    /// A ledger that counts nothing (`TB_USAGE=off`).
+    #[must_use]
+    pub fn off() -> Self {
+        Self { counts: false, ..Self::new(Vec::new()) }
     }
 
     /// Takes what the shards have pushed: at most one ring's capacity of each, so that one call ends.
     pub fn drain(&self) {
         let mut rings = lock(&self.rings);
         let mut totals = lock(&self.totals);
+        let mut held = self.held.as_ref().map(lock);
         for ring in rings.iter_mut() {
             for _ in 0..USAGE_RING_CAPACITY {
                 let Ok(record) = ring.pop() else { break };
                 totals.add(&record);
+                if let Some(held) = &mut held {
+                    held.push(record);
+                }
             }
         }
     }
 
     /// Counts an answer that the control plane gave itself.
     pub fn count(&self, record: &UsageRecord) {
+        if !self.counts {
+            return;
+        }
         lock(&self.totals).add(record);
+        if let Some(held) = &self.held {
+            lock(held).push(*record);
+        }
+    }
+
+    /// For the journal: takes up to `most` records that were counted, behind what is in `into`.
+    pub fn take(&self, into: &mut Vec<UsageRecord>, most: usize) {
+        if let Some(held) = &self.held {
+            lock(held).take(into, most);
+        }
+    }
+
+    /// For the journal: gives back what it could not write. It was counted before, so no total changes.
+    pub fn give_back(&self, records: &[UsageRecord]) {
+        if let Some(held) = &self.held {
+            let mut held = lock(held);
+            records.iter().for_each(|record| held.push(*record));
+        }
+    }
+
+    /// Records that wait in memory for the journal, and how many were merged into others because it did not take them.
+    #[must_use]
+    pub fn held(&self) -> (usize, u64) {
+        self.held.as_ref().map(lock).map_or((0, 0), |held| (held.len(), held.given_up()))
     }
 
     /// The totals of one key.
@@ -195,6 +244,22 @@ mod tests {
         assert_eq!(usage.protocols, BTreeMap::from([("tcp", 41), ("udp", 2)]));
         assert_eq!(ledger.of(KeyId(8)), KeyUsage::default());
         assert_eq!(ledger.total(), (48, 4));
+    }
+
+    #[test]
+    fn what_is_counted_is_held_for_the_journal_once() {
+        let (mut producer, consumer) = rtrb::RingBuffer::new(8);
+        let ledger = UsageLedger::journaled(vec![consumer]);
+        producer.push(record(7, 0, PROTOCOL_TCP, 40, 100)).expect("room");
+        ledger.drain();
+        ledger.count(&record(7, 0, PROTOCOL_TCP, 1, 200));
+        assert_eq!(ledger.held(), (2, 0));
+        let mut taken = Vec::new();
+        ledger.take(&mut taken, 1);
+        ledger.take(&mut taken, usize::MAX);
+        assert_eq!(taken.iter().map(|record| record.requests).collect::<Vec<_>>(), [1, 40]);
+        ledger.give_back(&taken[..1]);
+        assert_eq!((ledger.held(), ledger.total()), ((1, 0), (41, 2)), "no total counts it again");
     }
 
     #[test]

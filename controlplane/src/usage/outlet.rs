@@ -4,6 +4,7 @@ use crate::store::UsageRow;
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Rows in one delivery of a quiet node: the micro-batch of the replaced system, at most every 100 ms. A node with more
 /// waiting sends larger ones.
@@ -11,6 +12,9 @@ pub const BATCH_ROWS: usize = 300;
 
 /// Rows in one delivery at most: 20,000 × about 100 bytes are 2 MB, and well within one call's time.
 pub const BATCH_ROWS_MAX: usize = 20_000;
+
+/// Time between two deliveries of a quiet node: the replaced system's.
+pub const PACE: Duration = Duration::from_millis(100);
 
 /// Records of one segment of a node's journal, from `from` up to and without `to`; places are counted in records.
 ///
@@ -54,6 +58,16 @@ impl std::error::Error for OutletError {}
 pub trait Outlet: Send + Sync {
     /// `database` or `queue`.
     fn kind(&self) -> &'static str;
+
+    /// Time between two deliveries while little waits.
+    fn pace(&self) -> Duration {
+        PACE
+    }
+
+    /// Rows in one delivery at most, 1 ..= [`BATCH_ROWS_MAX`].
+    fn rows_max(&self) -> usize {
+        BATCH_ROWS_MAX
+    }
 
     /// From which place of the segment on it wants records; 0 when it has none of it. `None`: it does not know, and
     /// this node's own mark counts.
