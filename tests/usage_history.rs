@@ -11,6 +11,7 @@ use harness::history::segments::{Folder, Segment};
 use harness::history::{Chance, History};
 use harness::http;
 use harness::service::{ENGINES, Service};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,11 +25,25 @@ const DAMAGE_ROUNDS: u64 = 8;
 /// How long clients ask before the kill, ms: at least, and so much more at most.
 const LOAD_MS: (u64, u64) = (60, 440);
 
+/// Entries with a flipped bit in one round, at most.
+const FLIPS_MAX: u64 = 3;
+
 /// The administrator's key, the same for each process.
 const ADMIN_KEY: &str = "history-administrator";
 
 fn number(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// What was done to a journal.
+#[derive(Debug, Default)]
+struct Damage {
+    /// Entries with a flipped bit.
+    flipped: u64,
+    /// Segments with a torn end.
+    torn: u64,
+    /// Requests in those entries.
+    lost: u64,
 }
 
 /// A journal and a database that outlive their processes.
@@ -92,6 +107,31 @@ impl Run {
         service
     }
 
+    /// Has the disk damage entries that nobody has read yet; what it did.
+    fn damage(&mut self, segments: &[Segment]) -> Damage {
+        self.database.await_quiet();
+        let mut done = Damage::default();
+        let Some(segment) = segments.last() else { return done };
+        let (read, there) = (self.database.position(segment.number), segment.entries.len() as u64);
+        if there < read + FLIPS_MAX + 2 {
+            return done;
+        }
+        // The last but one is left alone: what fails before a good entry is damage, behind it is a tail.
+        let mut places = BTreeSet::new();
+        for _ in 0..=self.chance.below(FLIPS_MAX) {
+            places.insert(read + self.chance.below(there - 2 - read));
+        }
+        places.iter().for_each(|place| segment.flip(*place, self.chance.below(512)));
+        done.flipped = places.len() as u64;
+        if self.chance.below(2) == 0 {
+            segment.tear(there - 1, 1 + self.chance.below(63));
+            places.insert(there - 1);
+            done.torn = 1;
+        }
+        done.lost = self.history.strike(segment.number, places);
+        done
+    }
+
     /// Judges the database, and says what the run came to.
     fn finish(mut self, what: &str) {
         let service = self.deliver();
@@ -123,6 +163,13 @@ fn make_key(service: &Service) -> Key {
     Key { id, text: text("key"), udp_secret: secret.to_be_bytes() }
 }
 
+/// The sample of this name in `/metrics`.
+fn sample(service: &Service, name: &str) -> u64 {
+    let text = http::get(service.address("health_lpo"), "/metrics", &[]).text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in:\n{text}"))
+}
+
 fn kill_and_judge(database: impl FnOnce(&Path) -> Database, rounds: u64, what: &str) {
     let mut run = Run::new(database);
     for _ in 0..rounds {
@@ -135,4 +182,23 @@ fn kill_and_judge(database: impl FnOnce(&Path) -> Database, rounds: u64, what: &
 fn killed_at_any_instant_nothing_counted_is_lost_or_counted_twice() {
     kill_and_judge(|_| Database::new_postgres(), number("TB_HISTORY_ROUNDS", ROUNDS), "PostgreSQL");
     kill_and_judge(|data| Database::Sqlite(data.join("trinity-beast.sqlite")), SQLITE_ROUNDS, "SQLite");
+}
+
+#[test]
+fn a_disk_that_tears_and_flips_costs_what_it_hit_and_no_more() {
+    let mut run = Run::new(|_| Database::new_postgres());
+    let mut total = Damage::default();
+    for _ in 0..DAMAGE_ROUNDS {
+        let segments = run.round();
+        let done = run.damage(&segments);
+        let service = run.deliver();
+        let told = (sample(&service, "tb_usage_damaged_total"), sample(&service, "tb_usage_torn_total"));
+        assert_eq!(told, (done.flipped, done.torn), "{done:?}");
+        total.flipped += done.flipped;
+        total.torn += done.torn;
+        total.lost += done.lost;
+    }
+    assert!(total.flipped > 0 && total.torn > 0, "nothing was left to damage: {total:?}");
+    println!("damaged: {total:?}: these and no others are missing");
+    run.finish("PostgreSQL, a bad disk");
 }
