@@ -3,6 +3,7 @@
 //! The same router serves sockets that shards hand over and the control plane's own port; the health ports have a
 //! smaller one. Routes read what others publish: nothing here changes the data plane.
 
+mod account;
 mod admin;
 mod assets;
 pub mod caller;
@@ -12,9 +13,11 @@ mod health;
 mod limits;
 pub mod listen;
 mod metrics;
+mod paced;
 mod plane;
 mod prefixed;
 mod problem;
+pub mod reports;
 
 pub use self::plane::{FeedView, Plane, RunningPlane};
 
@@ -27,6 +30,7 @@ use crate::keys::desk::KeyDesk;
 use crate::limits::Limits;
 use crate::params::desk::ParameterDesk;
 use crate::prices::PriceBoard;
+use crate::reports::desk::ReportDesk;
 use crate::store::Store;
 use crate::usage::UsageLedger;
 use crate::usage::pipeline::PipelineStatus;
@@ -93,6 +97,8 @@ pub struct ApiState {
     pub governor: Governor,
     /// Limits beyond one node and one second.
     pub limits: Arc<Limits>,
+    /// Where reports are made; `None` in the role `LPO`, which has none.
+    pub reports: Option<Arc<ReportDesk>>,
     /// Whether the process is going away.
     pub draining: Arc<AtomicBool>,
 }
@@ -118,6 +124,7 @@ pub fn public_router(state: Arc<ApiState>) -> Router {
         .route("/health", get(health::readyz))
         .route("/readyz", get(health::readyz))
         .route("/livez", get(health::livez))
+        .merge(reports::routes())
         .merge(admin::routes());
     finish(routes, state)
 }

@@ -4,10 +4,15 @@
 //! answer travels, is the interface's to know.
 
 pub mod cursor;
+pub mod datagram;
+pub mod desk;
+pub mod format;
 pub mod groups;
 pub mod lines;
+pub mod log;
 mod parameters;
 pub mod query;
 pub mod source;
+pub mod stream;
 pub mod summary;
 pub mod zone;

@@ -11,10 +11,10 @@ mod signals;
 
 pub use self::parts::make_data_dir;
 pub use self::ready::Addresses;
+pub use self::signals::Signals;
 
 use self::housekeeping::Housekeeping;
 use self::parts::OwnPorts;
-use self::signals::Signals;
 use crate::api::caller::AdminGate;
 use crate::api::{ApiState, RunningPlane};
 use crate::cache::{self, CacheTimeouts};
@@ -162,10 +162,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     // Our own ports first: one that is taken must be known before anything else has begun.
     let ports = OwnPorts::bind(&settings)?;
     parts::make_data_dir(settings.data_dir.as_deref())?;
-    let simulators = match &demo {
-        Some(demo) => Some(parts::simulators(&settings, demo.seed).await?),
-        None => None,
-    };
+    let simulators = parts::simulators(&settings, demo.as_ref().map(|demo| demo.seed)).await?;
     let store = parts::store(&settings).await?;
     let cache = cache::open(settings.cache_url.as_ref(), CacheTimeouts::default())?;
     let params = parts::parameters(&settings, &store, &cache)?;
@@ -205,6 +202,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         usage,
         journal: pipeline.as_ref().map(|pipeline| Arc::clone(pipeline.status())),
         admin: AdminGate::new(settings.admin_key.clone()).or_of(params.watch()),
+        reports: parts::reports(&settings, &store, &cache, &params)?,
         store,
         cache: Arc::clone(&cache),
         cluster: Arc::clone(&cluster),

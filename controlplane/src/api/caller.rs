@@ -69,6 +69,14 @@ impl AdminGate {
         own | second.is_some_and(|hash| hash.ct_eq(&hash_text(offered)).into())
     }
 
+    /// Whether the request carries the administrator's key, where others' keys are welcome too: a key that is none is
+    /// not counted here, because most of those are a client's own.
+    #[must_use]
+    pub fn is_carried(&self, headers: &HeaderMap) -> bool {
+        let mut offered = bearers(headers);
+        offered.next().is_some_and(|offered| self.knows(offered)) && offered.next().is_none()
+    }
+
     /// How many were turned away since start.
     #[must_use]
     pub fn turned_away(&self) -> u64 {
@@ -164,5 +172,23 @@ mod tests {
         let gate = AdminGate::new(None);
         assert!(gate.admit(&headers(&[("authorization", "Bearer  ")]), 0).is_err());
         assert!(gate.admit(&headers(&[("authorization", "Bearer x")]), 0).is_err());
+        assert!(!gate.is_carried(&headers(&[("authorization", "Bearer x")])));
+    }
+
+    #[test]
+    fn where_others_are_welcome_too_the_administrator_is_known_and_nobody_is_counted() {
+        let gate = AdminGate::new(Some(Secret::new("the-operators-own-key".to_owned())));
+        let right = ("authorization", "Bearer the-operators-own-key");
+        let wrong = ("authorization", "Bearer tb_live_somebody");
+        for (lines, expected) in [
+            (&[right][..], true),
+            (&[wrong], false),
+            (&[right, wrong], false),
+            (&[], false),
+            (&[("x-api-key", "x")], false),
+        ] {
+            assert_eq!(gate.is_carried(&headers(lines)), expected, "{lines:?}");
+        }
+        assert_eq!(gate.turned_away(), 0);
     }
 }

@@ -3,6 +3,7 @@
 //! The shard has checked the request's form before it handed the socket over; the key is asked for here, once, under
 //! the same allowance as everywhere, and the answer is counted like a shard's.
 
+use super::account::{Answered, count, has_body, rate_fields};
 use super::caller::key_text;
 use super::problem::Problem;
 use super::{ApiState, Shared};
@@ -22,13 +23,10 @@ use shared::limits::WAIT_MS_MAX;
 use shared::moment::Moment;
 use shared::price::{PRICE_TEXT_MAX, Price};
 use shared::tick::Tick;
-use shared::usage::{Endpoint, PROTOCOL_TCP, UsageRecord};
+use shared::usage::{Endpoint, PROTOCOL_TCP};
 use std::sync::Arc;
 use std::time::Duration;
 use tuning::clock;
-
-/// Shard number of what the control plane answered itself.
-const NO_SHARD: u16 = u16::MAX;
 
 /// How often a request that waits for a newer price looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -83,15 +81,16 @@ pub async fn price(State(state): Shared, Query(query): Query<Vec<(String, String
     if let Some(record) = record {
         rate_fields(&state, record, now, &mut response);
     }
-    count(&state, record, symbol, &response, now);
+    let answered = Answered {
+        key: record.map_or(0, |record| record.id.0),
+        symbol,
+        status: response.status().as_u16(),
+        code: response.extensions().get::<Code>().copied(),
+        protocol: PROTOCOL_TCP,
+        endpoint: Endpoint::Price,
+    };
+    count(&state, answered, now);
     response
-}
-
-/// Whether a body follows the head.
-fn has_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH);
-    headers.contains_key(header::TRANSFER_ENCODING)
-        || length.is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
 }
 
 fn is_set(flag: &str) -> bool {
@@ -241,40 +240,4 @@ fn body(symbol: &Symbol, tick: &Tick, rows: &[VenueRow], now: Moment) -> Option<
     let whole = format!("{},{}", price.strip_suffix('}')?, venues.strip_prefix('{')?);
     // Two objects were joined as text: what comes out must still be one.
     serde_json::from_str::<&RawValue>(&whole).is_ok().then_some(whole)
-}
-
-/// The fields of the rate limit: on each 429, and whenever less than a fifth of the limit is left.
-fn rate_fields(state: &ApiState, record: &KeyRecord, now: Moment, response: &mut Response) {
-    let limit = record.limit_per_second;
-    let left = match response.status() {
-        StatusCode::TOO_MANY_REQUESTS => 0,
-        _ => state.keys.current().remaining(record.id, now.mono_ms()).unwrap_or(0),
-    };
-    if response.status() != StatusCode::TOO_MANY_REQUESTS && u64::from(left) * 5 >= u64::from(limit) {
-        return;
-    }
-    let fields =
-        [("ratelimit-policy", format!("\"key\";q={limit};w=1")), ("ratelimit", format!("\"key\";r={left};t=1"))];
-    for (name, value) in fields {
-        let value = HeaderValue::from_str(&value).ok();
-        response.headers_mut().extend(value.map(|value| (HeaderName::from_static(name), value)));
-    }
-}
-
-/// Counts the answer as usage, as a shard would.
-fn count(state: &ApiState, record: Option<&KeyRecord>, symbol: Option<Symbol>, response: &Response, now: Moment) {
-    let code = response.extensions().get::<Code>().map_or(0, |code| code.number());
-    state.usage.count(&UsageRecord {
-        first_time_ms: now.wall_ms,
-        last_time_ms: now.wall_ms,
-        requests: 1,
-        asset: symbol.map(|symbol| *symbol.padded()).unwrap_or_default(),
-        key: record.map_or(0, |record| record.id.0),
-        shard: NO_SHARD,
-        status: response.status().as_u16(),
-        protocol: PROTOCOL_TCP,
-        code,
-        endpoint: Endpoint::Price as u8,
-        ..UsageRecord::default()
-    });
 }

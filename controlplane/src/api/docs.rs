@@ -4,6 +4,7 @@
 //! that answers are made from, so the page cannot fall behind; which prices there are is not known here.
 
 use super::problem::AdminCode;
+use crate::reports::format::html::escaped;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use dataplane_core::render::usual_detail;
@@ -73,7 +74,7 @@ pub(super) fn methods(path: &str) -> HeaderValue {
 }
 
 /// Everything this version answers; what takes GET takes HEAD too.
-pub(super) const ENDPOINTS: [Endpoint; 33] = [
+pub(super) const ENDPOINTS: [Endpoint; 35] = [
     endpoint("/price?asset=BTC", Port::Price, Key::Caller, "One price. allow_stale=1 takes an old one too."),
     endpoint(
         "/price?asset=BTC&newer_than=SEQ&wait_ms=N",
@@ -95,6 +96,22 @@ pub(super) const ENDPOINTS: [Endpoint; 33] = [
     ),
     endpoint("/assets", Port::Both, Key::Nobody, "What can be asked for, by asset and by venue."),
     endpoint("/limits", Port::Both, Key::Caller, "The key's limit, what is left of it, and what it has asked."),
+    endpoint(
+        "/reports/usage?from=TIME&to=TIME&format=json",
+        Port::Both,
+        Key::Caller,
+        "What was asked, when, how often: the key's own usage, or with the administrator's key anyone's (key_id=ID). \
+         format=json, csv, tsv, text, ndjson or html, or Accept. from and to are Unix ms or RFC 3339; without them it is the \
+         last 24 h. asset, protocol, status, tier and node choose; group_by=asset,status and interval=minute, hour or day \
+         add up; tz=Europe/Berlin sets where days begin. json comes in pages (limit at most 1000, cursor, the header \
+         Link), the others whole: an answer without its end is incomplete. Not where SERVER_TYPE=LPO.",
+    ),
+    endpoint(
+        "/reports/summary?from=TIME&to=TIME&format=json",
+        Port::Both,
+        Key::Caller,
+        "Totals of the same, percentiles of requests per minute, the assets most asked for; in the same formats.",
+    ),
     endpoint("/docs", Port::Both, Key::Nobody, "This page."),
     endpoint("/admin/feeds", Port::Both, Key::Admin, "Each venue's session, and what became of its quotes."),
     endpoint("/admin/engine", Port::Both, Key::Admin, "The engine and why, who runs where, every shard's counters."),
@@ -235,7 +252,9 @@ fn render() -> String {
     }
     page.push_str(
         "</table>\n<p>Datagrams, one each way: <code>{\"key\":\"KEY\",\"asset\":\"BTC\",\"id\":7}</code>, or signed binary \
-         frames of 64 bytes. A reply is at most three times its request: pad the request with <code>\"pad\":\"…\"</code>.</p>\n\
+         frames of 64 bytes. A reply is at most three times its request: pad the request with <code>\"pad\":\"…\"</code>. \
+         The reports' port answers <code>{\"key\":\"KEY\",\"report\":\"usage\",\"from\":TIME,\"to\":TIME,\"id\":7}</code> with \
+         the range's totals; by_protocol and by_status are there where the reply has room.</p>\n\
          <h2>Errors</h2>\n<p>Over HTTP an error is a problem document (<code>application/problem+json</code>), in datagrams \
          a <code>status</code> and a <code>code</code>; the binary form has the number.</p>\n\
          <table><tr><th>code</th><th>HTTP</th><th>binary</th><th>meaning</th><th>what to do</th></tr>\n",
@@ -266,11 +285,6 @@ fn render() -> String {
     }
     page.push_str("</table>\n</body></html>\n");
     page
-}
-
-/// Text as HTML.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

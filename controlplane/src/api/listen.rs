@@ -3,6 +3,7 @@
 //! Both speak through the same HTTP server; both are bounded, and whoever comes beyond the bound is told so in one
 //! write and let go. What a request means is not known here.
 
+use super::paced::Paced;
 use super::prefixed::Prefixed;
 use super::problem::Problem;
 use axum::Router;
@@ -37,8 +38,13 @@ const CONNECTIONS_MAX: usize = 256;
 /// How long a request's head may take, and how long a connection of our own ports may stay idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one handed-over request may take in all: the longest wait for a price and the head's time, with room.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer may take to begin: the longest wait for a price, twice. A body may take as long as its reader
+/// takes it, see [`STALL_MAX`].
+const ANSWER_BEGINS_MAX: Duration = Duration::from_secs(60);
+
+/// How long a reader may take nothing of what waits for it: four times the 5 s of a price's reader, because whoever
+/// saves a download may have to wait for a disk, and long enough for a lost packet to be sent again.
+const STALL_MAX: Duration = Duration::from_secs(20);
 
 /// Longest head: what the shards read, plus room for a request line that hyper counts differently.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
@@ -77,7 +83,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts on one of our own ports for as long as it is polled.
 pub async fn accept(listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let router = router.layer(middleware::from_fn(one_host));
+    let router = router.layer(middleware::from_fn(begun_in_time)).layer(middleware::from_fn(one_host));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -105,6 +111,12 @@ async fn one_host(request: Request, next: Next) -> Response {
     ([(header::CONNECTION, "close")], problem).into_response()
 }
 
+/// Tells whoever would wait for an answer without end.
+async fn begun_in_time(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(ANSWER_BEGINS_MAX, next.run(request)).await;
+    answer.unwrap_or_else(|_| Problem::from(Code::Overloaded).into_response())
+}
+
 /// Whether a connection lives on after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
@@ -112,7 +124,8 @@ enum Keep {
     Closed,
 }
 
-/// Serves one connection; the place is free again when it ends.
+/// Serves one connection; the place is free again when it ends. The head, the answer's begin and each stall of its
+/// reader are bounded; how long an answer takes that is read all the while is not.
 async fn serve<S>(stream: S, router: Router, keep: Keep, place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -124,13 +137,8 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(FIELDS_MAX)
         .keep_alive(keep == Keep::Alive);
-    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let outcome = match keep {
-        Keep::Alive => connection.await,
-        // Giving up closes the socket; nothing is left half done behind it.
-        Keep::Closed => tokio::time::timeout(ANSWER_TIMEOUT, connection).await.unwrap_or(Ok(())),
-    };
-    if let Err(error) = outcome {
+    let stream = TokioIo::new(Paced::new(stream, STALL_MAX));
+    if let Err(error) = server.serve_connection(stream, TowerToHyperService::new(router)).await {
         tracing::debug!(%error, "a connection ended early");
     }
     drop(place);
@@ -148,6 +156,7 @@ pub fn take_hand_overs(
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("hand-overs".to_owned()).spawn(move || {
         let places = Arc::new(Semaphore::new(HANDED_OVER_MAX));
+        let router = router.layer(middleware::from_fn(begun_in_time));
         loop {
             select! {
                 recv(sockets) -> socket => match socket {
@@ -198,6 +207,7 @@ mod tests {
     use axum::routing::get;
     use std::io::Read;
     use std::net::TcpStream as Socket;
+    use tokio::io::AsyncReadExt;
 
     /// A client's socket and the socket as a shard would hand it over, `bytes` read from it so far.
     fn handed_over(bytes: &str) -> (Socket, HandedOver) {
@@ -213,8 +223,14 @@ mod tests {
         text
     }
 
+    /// Bytes of a long answer: many times what is on its way.
+    const LONG_BYTES: usize = 256 << 10;
+
     fn router() -> Router {
-        Router::new().route("/here", get(|| async { "found" }))
+        Router::new()
+            .route("/here", get(|| async { "found" }))
+            .route("/long", get(|| async { "x".repeat(LONG_BYTES) }))
+            .route("/never", get(std::future::pending::<()>))
     }
 
     #[test]
@@ -245,6 +261,46 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("Retry-After: 1"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(body).expect("JSON")["code"], "overloaded");
+    }
+
+    /// Serves one connection that is closed behind its answer; the client's end.
+    fn serve_one(request: &str, room: usize) -> tokio::io::DuplexStream {
+        let (server, client) = tokio::io::duplex(room);
+        let router = router().layer(middleware::from_fn(begun_in_time));
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let server = Prefixed::new(request.as_bytes().to_vec(), server);
+        tokio::spawn(serve(server, router, Keep::Closed, place));
+        client
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_answer_may_take_its_time_and_one_that_never_begins_may_not() {
+        let mut client = serve_one("GET /long HTTP/1.1\r\nHost: x\r\n\r\n", 4 << 10);
+        let (begun, mut total, mut space) = (tokio::time::Instant::now(), 0, vec![0; 4 << 10]);
+        loop {
+            tokio::time::sleep(STALL_MAX / 2).await;
+            let length = client.read(&mut space).await.expect("more");
+            total += length;
+            if length == 0 {
+                break;
+            }
+        }
+        assert!(total > LONG_BYTES && begun.elapsed() > 2 * ANSWER_BEGINS_MAX, "{total} in {:?}", begun.elapsed());
+
+        let mut client = serve_one("GET /never HTTP/1.1\r\nHost: x\r\n\r\n", 4 << 10);
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.expect("an answer");
+        assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("\"overloaded\""), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stops_is_let_go() {
+        let mut client = serve_one("GET /long HTTP/1.1\r\nHost: x\r\n\r\n", 4 << 10);
+        client.read_exact(&mut [0; 100]).await.expect("its begin");
+        tokio::time::sleep(STALL_MAX + Duration::from_secs(1)).await;
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.expect("what was on its way");
+        assert!(rest.len() < LONG_BYTES, "{}", rest.len());
     }
 
     #[tokio::test]

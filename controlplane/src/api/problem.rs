@@ -149,6 +149,18 @@ impl Problem {
         Self { status: 422, ..Self::saying(Code::ParameterInvalid, detail) }.with("errors", errors)
     }
 
+    /// Its HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Its code's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The same error with a further member.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {

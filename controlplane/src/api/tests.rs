@@ -19,6 +19,7 @@ use crate::limits::{Limits, LimitsSetup};
 use crate::params::check::Base;
 use crate::params::desk::{DeskSetup, ParameterDesk};
 use crate::prices::PriceBoard;
+use crate::reports::desk::ReportDesk;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::usage::UsageLedger;
@@ -218,8 +219,11 @@ impl Bench {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
         });
+        let (trail_store, trail_cache) = (Arc::clone(&store), Arc::clone(&cache));
+        let reports = ReportDesk::start(trail_store, trail_cache, params.watch(), 93).expect("threads");
         Arc::new(ApiState {
             facts,
+            reports: Some(Arc::new(reports)),
             plane: Box::new(self.plane),
             feeds: Box::new(SaidFeeds),
             assets: tokio::sync::watch::channel(Arc::new(directory)).1,

@@ -38,6 +38,9 @@ const MONTHS_MAX: Duration = Duration::from_secs(5);
 /// 2 s are for the disk, and one call of the database is left. What is not delivered then waits for the next process.
 const USAGE_MAX: Duration = Duration::from_secs(6);
 
+/// Longest that the notes of the last reports may take: one that waits for a database that is away is given up.
+const NOTES_MAX: Duration = Duration::from_secs(1);
+
 /// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 2 × 1 + 4 × 3 s, 6 s for months
 /// and usage together, and the runtime's 2 s, which is 107 s: below the 110 s that a balancer and its orchestrator give.
 pub async fn drain(service: Service, wait: Duration) {
@@ -97,6 +100,9 @@ pub async fn flush(service: Service) {
     key_tasks.abort_all();
     hand_overs.stop();
     housekeeping.stop();
+    if let Some(reports) = &state.reports {
+        reports.trail.settle(NOTES_MAX).await;
+    }
     // The shards' last records came with their last turn.
     state.usage.drain();
     let delivered = async {

@@ -1,7 +1,7 @@
 //! The parts that a start puts together, each made of the settings.
 
 use super::ready::Addresses;
-use crate::api::{ApiState, NodeFacts, health_router, listen, public_router};
+use crate::api::{ApiState, NodeFacts, health_router, listen, public_router, reports};
 use crate::cache::Cache;
 use crate::cluster::Cluster;
 use crate::config::{Role, Settings, without_effect};
@@ -14,6 +14,7 @@ use crate::orders::Orders;
 use crate::params::Parameters;
 use crate::params::check::Base;
 use crate::params::desk::{DeskSetup, ParameterDesk};
+use crate::reports::desk::ReportDesk;
 use crate::store::{self, Store, StoreError};
 use crate::usage::UsageLedger;
 use crate::usage::pipeline::Pipeline;
@@ -31,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -80,15 +81,16 @@ pub fn make_data_dir(wanted: Option<&Path>) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make the directory {}: set TB_DATA_DIR to one that can be", path.display()))
 }
 
-/// Simulated exchanges for a demo, on any free loopback ports.
-pub async fn simulators(settings: &Settings, seed: u64) -> anyhow::Result<Simulators> {
+/// Simulated exchanges for a demo, which has a seed, on any free loopback ports.
+pub async fn simulators(settings: &Settings, seed: Option<u64>) -> anyhow::Result<Option<Simulators>> {
+    let Some(seed) = seed else { return Ok(None) };
     let wanted = SimulatorSettings {
         seed,
         venues: settings.venues,
         settings: settings.venue_settings,
         ..SimulatorSettings::default()
     };
-    Simulators::start(&wanted).await.context("the simulated exchanges did not start")
+    Simulators::start(&wanted).await.map(Some).context("the simulated exchanges did not start")
 }
 
 /// The database, taken into use: a file of our own is given its schema here; a server's is the operator's to
@@ -177,6 +179,20 @@ pub fn parameters(
     Ok(desk)
 }
 
+/// Where reports are made, in the role that has them.
+pub fn reports(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    cache: &Arc<dyn Cache>,
+    params: &ParameterDesk,
+) -> anyhow::Result<Option<Arc<ReportDesk>>> {
+    if settings.role != Role::AppReportServer {
+        return Ok(None);
+    }
+    let (store, cache) = (Arc::clone(store), Arc::clone(cache));
+    ReportDesk::start(store, cache, params.watch(), settings.usage.retention_days).map(|desk| Some(Arc::new(desk)))
+}
+
 /// What the feeds are made of.
 pub fn sources(settings: &Settings, parameters: &Parameters, simulators: Option<&Simulators>) -> Sources {
     Sources {
@@ -260,6 +276,7 @@ pub struct OwnPorts {
     control: Option<TcpListener>,
     health_lpo: TcpListener,
     health_lrs: Option<TcpListener>,
+    reports: Option<UdpSocket>,
 }
 
 impl OwnPorts {
@@ -272,6 +289,10 @@ impl OwnPorts {
             control: if_reports(settings.tcp_port_lrs, "TCP_PORT_LRS")?,
             health_lpo: bind(settings.health_port_lpo, "HEALTH_PORT_LPO")?,
             health_lrs: if_reports(settings.health_port_lrs, "HEALTH_PORT_LRS")?,
+            reports: match with_reports {
+                true => Some(reports::bind(settings.bind, settings.udp_port_lrs).map_err(|why| anyhow!(why))?),
+                false => None,
+            },
         })
     }
 
@@ -282,7 +303,7 @@ impl OwnPorts {
             lpo_tcp: plane.tcp_address(),
             lrs_tcp: of(&self.control)?,
             lpo_udp: plane.udp_address(),
-            lrs_udp: None,
+            lrs_udp: self.reports.as_ref().map(UdpSocket::local_addr).transpose()?,
             health_lpo: self.health_lpo.local_addr()?,
             health_lrs: of(&self.health_lrs)?,
             engine: plane.engine().name(),
@@ -299,6 +320,9 @@ impl OwnPorts {
         }
         if let Some(control) = self.control {
             listeners.spawn(listen::accept(control, public_router(Arc::clone(state))));
+        }
+        if let (Some(socket), Some(desk)) = (self.reports, &state.reports) {
+            listeners.spawn(reports::serve_datagrams(socket, Arc::clone(state), Arc::clone(desk)));
         }
         listeners
     }

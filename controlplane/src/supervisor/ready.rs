@@ -18,7 +18,7 @@ pub struct Addresses {
     pub lrs_tcp: Option<SocketAddr>,
     /// Prices over UDP.
     pub lpo_udp: SocketAddr,
-    /// Reports over UDP: not in this version.
+    /// Reports over UDP; `None` in the role `LPO`.
     pub lrs_udp: Option<SocketAddr>,
     /// Health beside prices.
     pub health_lpo: SocketAddr,

@@ -1,0 +1,229 @@
+//! The trail of reports: each that was asked for is noted in the database and in the cache, behind the answer.
+//!
+//! No answer waits for it. While the database is away notes wait here, so many and no more; those beyond are given up,
+//! counted and told of once. A note holds no key's text, only its number.
+
+use super::query::ReportQuery;
+use crate::cache::names::{CacheKey, REPORT_USAGE};
+use crate::cache::{Cache, Value};
+use crate::store::{ReportLog, Store, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+/// Notes that wait: some 500 bytes each, so half a megabyte.
+const WAITING_MAX: usize = 1_024;
+
+/// Bytes of a query that are noted: every parameter at its longest is less.
+const QUERY_BYTES_MAX: usize = 1_024;
+
+/// Waits between two tries while the database is away, doubling from the first to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+
+/// How notes do, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounts {
+    /// Noted in the database.
+    pub written: u64,
+    /// Given up: too many waited, or the database refused them.
+    pub lost: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    written: AtomicU64,
+    lost: AtomicU64,
+    /// Whether losing them was told of since one was written.
+    told: AtomicU64,
+}
+
+/// Takes notes.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    notes: Sender<ReportLog>,
+    counters: Arc<Counters>,
+}
+
+impl Trail {
+    /// A trail into `store` and `cache`, written on `runtime` until the last of its clones is dropped.
+    #[must_use]
+    pub fn start(store: Arc<dyn Store>, cache: Arc<dyn Cache>, runtime: &Handle) -> Self {
+        let (notes, waiting) = channel(WAITING_MAX);
+        let counters = Arc::<Counters>::default();
+        runtime.spawn(write(waiting, store, cache, Arc::clone(&counters)));
+        Self { notes, counters }
+    }
+
+    /// How it does.
+    #[must_use]
+    pub fn counts(&self) -> LogCounts {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LogCounts { written: of(&self.counters.written), lost: of(&self.counters.lost) }
+    }
+
+    /// Takes a note, if there is room. Waits for nothing.
+    fn note(&self, note: ReportLog) {
+        match self.notes.try_send(note) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                self.counters.lose("too many reports wait to be noted: see whether the database answers");
+            }
+        }
+    }
+
+    /// Waits until what was noted is written, but not for long: a process that ends.
+    pub async fn settle(&self, most: Duration) {
+        let all = async {
+            while self.notes.capacity() < WAITING_MAX {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(most, all).await.is_err() {
+            tracing::warn!("the last reports asked for are not noted: the database does not answer");
+        }
+    }
+}
+
+impl Counters {
+    fn lose(&self, why: &str) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        if self.told.swap(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(why, "a report that was asked for is not noted");
+        }
+    }
+}
+
+async fn write(
+    mut waiting: Receiver<ReportLog>,
+    store: Arc<dyn Store>,
+    cache: Arc<dyn Cache>,
+    counters: Arc<Counters>,
+) {
+    while let Some(note) = waiting.recv().await {
+        mirror(&*cache, &note).await;
+        let mut wait = RETRY.0;
+        loop {
+            match store.log_report(&note).await {
+                Ok(()) => {
+                    counters.written.fetch_add(1, Ordering::Relaxed);
+                    counters.told.store(0, Ordering::Relaxed);
+                    break;
+                }
+                // The store tells of its own absence.
+                Err(StoreError::Unreachable(_)) => {
+                    sleep(wait).await;
+                    wait = (wait * 2).min(RETRY.1);
+                }
+                Err(refused) => {
+                    counters.lose(&refused.to_string());
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Writes the note into the cache, which tells of its own faults and may be without it.
+async fn mirror(cache: &dyn Cache, note: &ReportLog) {
+    let Ok(serde_json::Value::Object(members)) = serde_json::to_value(note) else { return };
+    let plain = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let fields = members.into_iter().map(|(name, value)| (name, plain(value))).collect();
+    if let Ok(key) = CacheKey::new(REPORT_USAGE, &note.id) {
+        // Counted by the cache itself.
+        let _ = cache.put(&key, &Value::Hash(fields)).await;
+    }
+}
+
+/// One report that is being answered; noted when it is dropped, as far as it came then.
+#[derive(Debug)]
+pub struct Note {
+    trail: Trail,
+    begun: Instant,
+    log: Option<ReportLog>,
+}
+
+/// What is known of a report before it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// When, Unix ms.
+    pub time_ms: u64,
+    /// The key's number; 0 for the administrator.
+    pub key: u32,
+    /// `usage` or `summary`.
+    pub report: &'a str,
+    /// `tcp` or `udp`.
+    pub protocol: &'a str,
+    /// This node.
+    pub node: &'a str,
+}
+
+impl Note {
+    /// Begins a note.
+    #[must_use]
+    pub fn begin(trail: &Trail, asked: Asked<'_>) -> Self {
+        let log = ReportLog {
+            id: Uuid::now_v7().to_string(),
+            time_ms: asked.time_ms,
+            key: asked.key,
+            report: asked.report.to_owned(),
+            protocol: asked.protocol.to_owned(),
+            format: String::new(),
+            query: String::new(),
+            status: 0,
+            lines: 0,
+            bytes: 0,
+            took_ms: 0,
+            complete: false,
+            node: asked.node.to_owned(),
+        };
+        Self { trail: trail.clone(), begun: Instant::now(), log: Some(log) }
+    }
+
+    /// What it is about, once that is known.
+    pub fn about(&mut self, query: &ReportQuery, format: &str) {
+        if let Some(log) = &mut self.log {
+            log.query = query.to_string();
+            log.query.truncate(log.query.floor_char_boundary(QUERY_BYTES_MAX));
+            log.format = format.to_owned();
+        }
+    }
+
+    /// How it is answered.
+    pub fn answered(&mut self, status: u16) {
+        if let Some(log) = &mut self.log {
+            log.status = status;
+        }
+    }
+
+    /// A part of it went out: its lines, and its bytes before any encoding.
+    pub fn sent(&mut self, lines: u64, bytes: u64) {
+        if let Some(log) = &mut self.log {
+            log.lines += lines;
+            log.bytes += bytes;
+        }
+    }
+
+    /// It went out to its end.
+    pub fn complete(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.complete = true;
+        }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if let Some(mut log) = self.log.take() {
+            log.took_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.trail.note(log);
+        }
+    }
+}
