@@ -7,8 +7,9 @@
 use harness::eventually;
 use harness::history::client::{Clients, Key, Target};
 use harness::history::database::Database;
+use harness::history::pulse::Pulse;
 use harness::history::segments::{Folder, Segment};
-use harness::history::{Chance, History};
+use harness::history::{Chance, History, LOSS_WINDOW};
 use harness::http;
 use harness::service::{ENGINES, Service};
 use std::collections::BTreeSet;
@@ -87,13 +88,14 @@ impl Run {
         }
         let target =
             Target { tcp: service.address("lpo_tcp"), udp: service.address("lpo_udp"), keys: self.keys.clone() };
+        let pulse = Pulse::start();
         let clients = Clients::start(target, self.seed + self.history.tally.rounds);
         std::thread::sleep(Duration::from_millis(LOAD_MS.0 + self.chance.below(LOAD_MS.1)));
         let killed = service.kill();
-        let asked = clients.end();
+        let (asked, stall) = (clients.end(), pulse.end(killed, 2 * LOSS_WINDOW));
         let mut segments = self.folder.read_new();
         segments.iter_mut().for_each(|segment| assert!(segment.drop_tail() <= 1, "a tail of more than one entry"));
-        self.history.close_round(&asked, &segments, killed);
+        self.history.close_round(&asked, &segments, killed, stall);
         segments
     }
 
@@ -137,12 +139,14 @@ impl Run {
         let service = self.deliver();
         self.history.judge_rows(&self.database.rows());
         self.database.judge_rollups();
+        self.history.judge_reports(&service);
         drop(service);
         let tally = &self.history.tally;
         assert!(tally.answered > tally.rounds * 10, "hardly anything was asked: {tally:?}");
-        println!(
-            "{what}, seed {}: {} kills; {} asked, {} answered, {} in the journal ({} records), all of them in the \
-             database: lost 0, duplicates 0; answered and not in the journal {}, the earliest {:?} before its kill",
+        eprintln!(
+            "{what}, seed {}: {} kills; {} asked, {} answered, {} in the journal ({} records), all of them in rows, sums \
+             and reports: lost 0, duplicates 0; answered and not in the journal {}, the earliest {:?} before its kill \
+             (the machine stood still for {:?} at most)",
             self.seed,
             tally.rounds,
             tally.asked,
@@ -150,7 +154,8 @@ impl Run {
             tally.journaled,
             tally.records,
             tally.unjournaled,
-            tally.loss_window
+            tally.loss_window,
+            tally.stall
         );
     }
 }
@@ -199,6 +204,6 @@ fn a_disk_that_tears_and_flips_costs_what_it_hit_and_no_more() {
         total.lost += done.lost;
     }
     assert!(total.flipped > 0 && total.torn > 0, "nothing was left to damage: {total:?}");
-    println!("damaged: {total:?}: these and no others are missing");
+    eprintln!("damaged: {total:?}: these and no others are missing");
     run.finish("PostgreSQL, a bad disk");
 }

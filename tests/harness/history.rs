@@ -1,18 +1,22 @@
 //! The history checker: what clients were answered, held against what the service says it counted.
 //!
 //! [`client`] asks over TCP and UDP and writes down what came back and when; [`segments`] reads the journal's files by
-//! their documented form alone; [`database`] reads the rows and sums that a report is made of. This file judges. It
+//! their documented form alone; [`database`] reads the rows and sums that a report is made of, [`reports`] the reports
+//! themselves, and [`pulse`] tells when the machine, not the service, was late. This file judges. It
 //! knows the promises and nothing of how they are kept: an answered request is counted once, as what it was, unless the
 //! process was killed within [`LOSS_WINDOW`] of the answer; what is in the journal is in the database exactly once; the
 //! sums are the rows'.
 
 pub mod client;
 pub mod database;
+pub mod pulse;
+pub mod reports;
 pub mod segments;
 
 use self::client::Asked;
 use self::database::Row;
 use self::segments::Segment;
+use crate::service::Service;
 use shared::usage::{Endpoint, UsageRecord, protocol_name};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -90,6 +94,8 @@ pub struct Tally {
     pub unjournaled: u64,
     /// How long before its process was killed the earliest of them was given.
     pub loss_window: Duration,
+    /// The longest that the machine stood still before a kill, which the window is longer by.
+    pub stall: Duration,
 }
 
 /// Everything that every process of a run has journaled.
@@ -103,11 +109,12 @@ pub struct History {
 }
 
 impl History {
-    /// Takes in one process's end: what its clients were told, and the segments that it has left.
+    /// Takes in one process's end: what its clients were told, the segments that it has left, when it was killed, and
+    /// how long the machine had stood still in the time of a window before.
     ///
     /// # Panics
     /// Where an answer is missing that was given before the window, or more is counted than was asked.
-    pub fn close_round(&mut self, asked: &[Asked], segments: &[Segment], killed: Instant) {
+    pub fn close_round(&mut self, asked: &[Asked], segments: &[Segment], killed: Instant, stall: Duration) {
         let mut counted = Vec::new();
         for segment in segments {
             assert!(self.node.is_empty() || self.node == segment.node, "another node's segment: {}", segment.node);
@@ -121,7 +128,7 @@ impl History {
                 );
             }
         }
-        let round = judge(asked, &counted, killed);
+        let round = judge(asked, &counted, killed, LOSS_WINDOW + stall);
         let tally = &mut self.tally;
         tally.rounds += 1;
         tally.asked += round.asked;
@@ -130,6 +137,7 @@ impl History {
         tally.records += counted.len() as u64;
         tally.unjournaled += round.unjournaled;
         tally.loss_window = tally.loss_window.max(round.loss_window);
+        tally.stall = tally.stall.max(stall);
     }
 
     /// Strikes out entries that were damaged before anybody could have read them; how many requests they stood for.
@@ -147,10 +155,18 @@ impl History {
         self.records.len() as u64
     }
 
-    /// Requests of every class that is asked for by price clients, as the records say.
-    #[must_use]
-    pub fn classes(&self) -> BTreeMap<Class, u64> {
-        sums(self.records.values().filter(|record| is_price(record)))
+    /// Holds the reports against the journal: those grouped by class, and those in full, line by line.
+    ///
+    /// # Panics
+    /// Where they differ.
+    pub fn judge_reports(&self, service: &Service) {
+        let of_prices = || self.records.values().filter(|record| is_price(record));
+        let expected = sums(of_prices());
+        assert_eq!(reports::detailed(service), (of_prices().count(), expected.clone()));
+        let mut grouped = reports::grouped(service);
+        // Administration and the reports themselves are counted too.
+        grouped.retain(|class, _| expected.contains_key(class));
+        assert_eq!(grouped, expected);
     }
 
     /// Holds the rows of the database against the journal: each record once, as it was written, and nothing else.
@@ -194,7 +210,7 @@ fn sums<'a>(records: impl Iterator<Item = &'a UsageRecord>) -> BTreeMap<Class, u
 }
 
 /// For each class: answered before the window ≤ counted ≤ answered, and what was sent and never answered.
-fn judge(asked: &[Asked], records: &[UsageRecord], killed: Instant) -> Round {
+fn judge(asked: &[Asked], records: &[UsageRecord], killed: Instant, most: Duration) -> Round {
     let counted = sums(records.iter().filter(|record| is_price(record)));
     let mut answers: BTreeMap<Class, Vec<Instant>> = counted.keys().map(|class| (*class, Vec::new())).collect();
     // Of an unanswered request nobody knows what would have been the answer.
@@ -221,7 +237,7 @@ fn judge(asked: &[Asked], records: &[UsageRecord], killed: Instant) -> Round {
         let Some(first_lost) = usize::try_from(reported).ok().and_then(|reported| at.get(reported)) else { continue };
         round.unjournaled += answered - reported;
         let window = killed.saturating_duration_since(*first_lost);
-        assert!(window <= LOSS_WINDOW, "an answer that was given {window:?} before the kill is lost: {told}");
+        assert!(window <= most, "an answer that was given {window:?} before the kill is lost: {told}");
         round.loss_window = round.loss_window.max(window);
     }
     round
@@ -272,7 +288,7 @@ mod tests {
         let mut asked: Vec<Asked> = answers.iter().map(answer).collect();
         asked.extend((0..unanswered).map(|_| Asked { key: 7, protocol: PROTOCOL_UDP, answer: None }));
         let records: Vec<_> = counted.iter().map(|(status, requests)| record(class(*status), *requests)).collect();
-        judge(&asked, &records, killed)
+        judge(&asked, &records, killed, LOSS_WINDOW)
     }
 
     #[track_caller]

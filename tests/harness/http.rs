@@ -62,6 +62,17 @@ impl Connection {
         Self { stream, unread: Vec::new() }
     }
 
+    /// Connects with room for little that is not read yet, so that whoever sends soon has to wait.
+    pub fn open_narrow(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.set_recv_buffer_size(8 << 10).expect("a small buffer");
+        socket.connect(&address.into()).expect("a connection");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(crate::PATIENCE)).expect("a read time-out");
+        Self { stream, unread: Vec::new() }
+    }
+
     /// The socket.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
@@ -109,6 +120,43 @@ impl Connection {
         self.unread.drain(..length).collect()
     }
 
+    /// Reads the answer's body part by part, as it is sent where its length was not told before; whether it came to its
+    /// end.
+    pub fn read_streamed(&mut self) -> Streamed {
+        let mut reply = self.read(true).expect("an answer");
+        if reply.header("transfer-encoding") != Some("chunked") {
+            reply.body = self.read_body(&reply);
+            return Streamed { reply, is_whole: true };
+        }
+        while let Some(length) = self.line() {
+            let length = usize::from_str_radix(&length, 16).expect("a chunk's length");
+            while self.unread.len() < length + 2 {
+                if self.fill() == 0 {
+                    return Streamed { reply, is_whole: false };
+                }
+            }
+            reply.body.extend(self.unread.drain(..length));
+            self.unread.drain(..2);
+            if length == 0 {
+                return Streamed { reply, is_whole: true };
+            }
+        }
+        Streamed { reply, is_whole: false }
+    }
+
+    /// The next line, without its end; `None` when the server closed before it.
+    fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.unread.windows(2).position(|window| window == b"\r\n") {
+                let line = self.unread.drain(..at + 2).take(at).collect();
+                return Some(String::from_utf8(line).expect("a line in ASCII"));
+            }
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+    }
+
     /// Reads until the server closes; what came.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.fill() > 0 {}
@@ -136,6 +184,35 @@ impl Connection {
     }
 }
 
+/// An answer whose body came in chunks.
+pub struct Streamed {
+    /// The answer, with as much of its body as came.
+    pub reply: Reply,
+    /// Whether the body's end came too.
+    pub is_whole: bool,
+}
+
+/// One GET on a connection of its own, whose answer may be long.
+pub fn download(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Streamed {
+    let mut connection = Connection::open(address);
+    connection.send(head("GET", address, path, headers).as_bytes());
+    connection.read_streamed()
+}
+
+/// The head of a request, but for what a body would add.
+fn fields(method: &str, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head
+}
+
+/// The whole head of a request without a body.
+pub fn head(method: &str, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> String {
+    fields(method, address, path, headers) + "\r\n"
+}
+
 /// One GET on a connection of its own.
 pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Reply {
     request(address, "GET", path, headers)
@@ -154,10 +231,7 @@ pub fn request_with(
     headers: &[(&str, &str)],
     body: Option<&str>,
 ) -> Reply {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
+    let mut head = fields(method, address, path, headers);
     if let Some(body) = body {
         head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
     }

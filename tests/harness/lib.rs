@@ -5,6 +5,8 @@
 
 pub mod history;
 pub mod http;
+pub mod moto;
+pub mod planted;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;

@@ -91,7 +91,7 @@ fn pause(chance: &mut Chance) {
     std::thread::sleep(Duration::from_micros(chance.below(PAUSE_MAX_US)));
 }
 
-fn padded(asset: &str) -> [u8; 16] {
+pub(super) fn padded(asset: &str) -> [u8; 16] {
     let mut padded = [0; 16];
     padded[..asset.len()].copy_from_slice(asset.as_bytes());
     padded
