@@ -33,6 +33,7 @@ use crate::prices::PriceBoard;
 use crate::reports::desk::ReportDesk;
 use crate::store::Store;
 use crate::usage::UsageLedger;
+use crate::usage::mirror::Mirror;
 use crate::usage::pipeline::PipelineStatus;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -83,6 +84,8 @@ pub struct ApiState {
     pub usage: Arc<UsageLedger>,
     /// The journal of it and its way to the database; `None` with `TB_USAGE=off`.
     pub journal: Option<Arc<PipelineStatus>>,
+    /// What copies usage to the cache, where that is wanted.
+    pub mirror: Option<Arc<Mirror>>,
     /// The administrator's gate.
     pub admin: AdminGate,
     /// The database.

@@ -25,6 +25,9 @@ pub const VALUE_BYTES_MAX: usize = 4 << 20;
 /// Most fields of a hash, or members of a sorted set, in one value.
 pub const VALUE_PARTS_MAX: usize = 10_000;
 
+/// Most things written in one call of [`Cache::write_all`]: 100 usage records, and the indexes that each may be in.
+pub const WRITES_MAX: usize = 400;
+
 /// Scores are whole numbers that a double tells exactly.
 pub const SCORE_MAX: i64 = 1 << 53;
 
@@ -97,7 +100,7 @@ impl Value {
         match self {
             Self::Text(text) => text.len(),
             Self::Hash(fields) => fields.iter().map(|(name, value)| name.len() + value.len()).sum(),
-            Self::Sorted(members) => members.iter().map(|(member, _)| member.len() + 8).sum(),
+            Self::Sorted(members) => bytes_of(members),
         }
     }
 
@@ -108,23 +111,84 @@ impl Value {
     /// [`CacheError::Refused`] says what is wrong.
     pub fn check(&self, key: &CacheKey) -> Cached<()> {
         let kind = key.pattern().kind;
-        let parts = match self {
-            Self::Text(_) => 1,
-            Self::Hash(fields) => fields.len(),
-            Self::Sorted(members) => members.len(),
-        };
-        let beyond = |members: &[(String, i64)]| members.iter().any(|(_, score)| score.abs() > SCORE_MAX);
-        let why = match self {
-            _ if self.kind() != kind => format!("{key} holds {}, not {}", kind.name(), self.kind().name()),
-            _ if parts == 0 => format!("{} without a member cannot stand in the cache: delete it", kind.name()),
-            _ if parts > VALUE_PARTS_MAX => format!("{parts} members are too many: at most {VALUE_PARTS_MAX}"),
-            _ if self.bytes() > VALUE_BYTES_MAX => {
-                format!("{} bytes are too many: at most {VALUE_BYTES_MAX}", self.bytes())
+        if self.kind() != kind {
+            return Err(CacheError::Refused(format!("{key} holds {}, not {}", kind.name(), self.kind().name())));
+        }
+        match self {
+            Self::Text(_) => check_size(kind, 1, self.bytes()),
+            Self::Hash(fields) => check_size(kind, fields.len(), self.bytes()),
+            Self::Sorted(members) => check_members(key, members),
+        }
+    }
+}
+
+/// Whether these members may be those of a sorted set under `key`.
+fn check_members(key: &CacheKey, members: &[(String, i64)]) -> Cached<()> {
+    let kind = key.pattern().kind;
+    if kind != Kind::Sorted {
+        return Err(CacheError::Refused(format!("{key} holds {}, not {}", kind.name(), Kind::Sorted.name())));
+    }
+    if members.iter().any(|(_, score)| score.abs() > SCORE_MAX) {
+        return Err(CacheError::Refused(format!("a score is beyond {SCORE_MAX}, exact no more")));
+    }
+    check_size(kind, members.len(), bytes_of(members))
+}
+
+fn check_size(kind: Kind, parts: usize, bytes: usize) -> Cached<()> {
+    let why = match parts {
+        0 => format!("{} without a member cannot stand in the cache: delete it", kind.name()),
+        _ if parts > VALUE_PARTS_MAX => format!("{parts} members are too many: at most {VALUE_PARTS_MAX}"),
+        _ if bytes > VALUE_BYTES_MAX => format!("{bytes} bytes are too many: at most {VALUE_BYTES_MAX}"),
+        _ => return Ok(()),
+    };
+    Err(CacheError::Refused(why))
+}
+
+fn bytes_of(members: &[(String, i64)]) -> usize {
+    members.iter().map(|(member, _)| member.len() + 8).sum()
+}
+
+/// Whether a call may bring so many.
+fn check_writes(writes: &[Write]) -> Cached<()> {
+    if writes.len() > WRITES_MAX {
+        return Err(CacheError::Refused(format!("{} writes are too many: at most {WRITES_MAX}", writes.len())));
+    }
+    writes.iter().try_for_each(Write::check)
+}
+
+/// One of several things that are written together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// As [`Cache::put`] writes it.
+    Put(CacheKey, Value),
+    /// Members that are added to a sorted set, whose lifetime begins anew.
+    Append {
+        /// The set.
+        key: CacheKey,
+        /// Members with their scores: 1 ..= [`VALUE_PARTS_MAX`].
+        members: Vec<(String, i64)>,
+        /// Members with a lower score go.
+        since: i64,
+        /// So many with the highest scores stay, at least 1.
+        keep: usize,
+    },
+}
+
+impl Write {
+    /// Whether it may be done: see [`Value::check`].
+    ///
+    /// # Errors
+    /// [`CacheError::Refused`] says what is wrong.
+    pub fn check(&self) -> Cached<()> {
+        match self {
+            Self::Put(key, value) => value.check(key),
+            Self::Append { key, members, keep, .. } => {
+                if *keep == 0 {
+                    return Err(CacheError::Refused(format!("{key} keeps at least one member")));
+                }
+                check_members(key, members)
             }
-            Self::Sorted(members) if beyond(members) => format!("a score is beyond {SCORE_MAX}, exact no more"),
-            _ => return Ok(()),
-        };
-        Err(CacheError::Refused(why))
+        }
     }
 }
 
@@ -243,6 +307,10 @@ pub trait Cache: Send + Sync {
 
     /// Adds to a number (0 where there is none) and answers the sum; a lifetime begins when the number does.
     async fn add(&self, key: &CacheKey, amount: i64) -> Cached<i64>;
+
+    /// Writes up to [`WRITES_MAX`] things, sent together, within the bound of one call. In no order, and not as one: after
+    /// an error some may have been written.
+    async fn write_all(&self, writes: &[Write]) -> Cached<()>;
 
     /// Takes a part of a key's second: see [`LeaseWish`]. One round trip, atomic over all nodes.
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease>;

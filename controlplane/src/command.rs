@@ -10,8 +10,11 @@ mod keys;
 mod migrate;
 mod price;
 mod record;
+mod report;
 mod serve;
+mod service;
 mod simulate;
+mod usage_writer;
 
 use clap::{Parser, Subcommand};
 use shared::venue::Venue;
@@ -38,8 +41,12 @@ enum Command {
     Migrate(Box<migrate::MigrateArgs>),
     /// API keys in the configured database: create, list, rotate, revoke
     Keys(keys::KeysArgs),
+    /// Bring usage from the queue of SQS_USAGE_LOG_QUEUE_URL to the database
+    UsageWriter(Box<usage_writer::UsageWriterArgs>),
     /// Print prices: a client over HTTP or UDP
     Price(price::PriceArgs),
+    /// Fetch a report of usage: a client over HTTP
+    Report(Box<report::ReportArgs>),
     /// Decode recorded WebSocket frames: one per line in, one JSON line per event out
     Decode(decode::DecodeArgs),
     /// Record a venue's live frames, for decode
@@ -60,7 +67,9 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::UsageWriter(args) => usage_writer::run(&args),
         Command::Price(args) => price::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Record(args) => record::run(&args),
         Command::Simulate(args) => simulate::run(&args),

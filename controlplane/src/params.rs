@@ -56,6 +56,19 @@ pub struct Adaptive {
     pub throttle_delay_ms: u32,
 }
 
+/// How usage goes to the queue, where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// `sqs_batch_size`: messages of one request, 1 ..= 10.
+    pub batch_messages: usize,
+    /// `sqs_flush_ms`: time between two deliveries while little waits.
+    pub flush_ms: u64,
+    /// `sqs_buffer_size`: rows on their way at a time; the others wait in the journal.
+    pub buffer_rows: usize,
+    /// `sqs_timeout_ms`: longest that a request may take.
+    pub timeout_ms: u64,
+}
+
 /// Every parameter in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
@@ -73,6 +86,8 @@ pub struct Parameters {
     pub db_max_idle: u32,
     /// `cache_*_timeout_ms`.
     pub cache_timeouts: CacheTimeouts,
+    /// `sqs_*`.
+    pub queue: QueueBounds,
     /// `http_idle_timeout_seconds`: a connection is kept 15 s longer than this, which is the balancer's idle time.
     pub http_idle_timeout_s: u32,
     /// `http_read_timeout_seconds`: from a head's first byte to its end.

@@ -29,6 +29,7 @@ use crate::logging;
 use crate::orders::Orders;
 use crate::params::apply::Hands;
 use crate::prices::PriceBoard;
+use crate::usage::mirror::Mirror;
 use crate::usage::pipeline::Pipeline;
 use anyhow::{Context, anyhow, bail};
 use dataplane_engine::DataPlane;
@@ -182,7 +183,8 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let plane = parts::data_plane(&settings, &begun_with, &plan, assets, known, demo.is_some())?;
     let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));
     let cluster = Cluster::new(settings.node.clone(), Arc::clone(&cache));
-    let (usage, pipeline) = parts::usage(&settings, &plane, &store)?;
+    let mirror = settings.usage.mirrored.then(|| Mirror::start(Arc::clone(&cache), keys.watch()));
+    let (usage, pipeline) = parts::usage(&settings, &plane, &store, mirror.as_ref(), &params)?;
     let limits = Limits::start(LimitsSetup {
         node: settings.node.clone(),
         keys: keys.watch(),
@@ -201,6 +203,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         prices: Arc::new(PriceBoard::new(plane.take_ticks())),
         usage,
         journal: pipeline.as_ref().map(|pipeline| Arc::clone(pipeline.status())),
+        mirror,
         admin: AdminGate::new(settings.admin_key.clone()).or_of(params.watch()),
         reports: parts::reports(&settings, &store, &cache, &params)?,
         store,

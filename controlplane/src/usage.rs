@@ -9,8 +9,10 @@ mod held;
 pub mod journal;
 mod ledger;
 mod marks;
+pub mod mirror;
 pub mod outlet;
 pub mod pipeline;
+pub mod queue;
 pub mod shipper;
 pub mod store_outlet;
 

@@ -86,6 +86,9 @@ fn render(state: &ApiState) -> String {
         usage::journal(&mut text, journal);
         usage::shipper(&mut text, journal.progressed());
     }
+    if let Some(mirror) = &state.mirror {
+        usage::mirror(&mut text, mirror.counters());
+    }
     let turned_away = state.admin.turned_away();
     text.one("tb_admin_refused_total", Kind::Counter, "Requests to /admin with a wrong key.", turned_away);
     text.0

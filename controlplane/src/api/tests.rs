@@ -231,6 +231,7 @@ impl Bench {
             prices: Arc::new(self.board),
             usage,
             journal: None,
+            mirror: None,
             admin: AdminGate::new(Some(Secret::new(ADMIN.to_owned()))).or_of(params.watch()),
             store,
             governor: metrics::governor(&cache, &params),

@@ -4,11 +4,11 @@
 //! first; of what has no end, what was written longest ago. A call never waits for anything but a short lock, and never
 //! fails for being unreachable. Nothing in it outlives the process.
 
-use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey};
+use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey, Kind};
 use super::window::Window;
 use super::{
     Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, Roll,
-    VALUE_BYTES_MAX, Value, check_text, node_key,
+    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, Write, check_text, check_writes, node_key,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +26,15 @@ const _: () = assert!(VALUE_BYTES_MAX + ENTRY_BYTES < BYTES_MAX);
 
 /// What a value costs beside its texts: two copies of its name's handle, its place in the table and in the order.
 const ENTRY_BYTES: usize = 192;
+
+/// Most values, and their bytes, of what [`Cache::write_all`] writes: a mirror of what is kept elsewhere, which must not
+/// push out what is kept nowhere else. What of it was written longest ago goes first.
+const MIRRORED_MAX: usize = ENTRIES_MAX / 4;
+const MIRRORED_BYTES_MAX: usize = BYTES_MAX / 4;
+
+/// Most members of a sorted set that grows: it is sorted with each growth, under the lock, in some 100 µs.
+pub const APPENDED_MAX: usize = 1_000;
+const _: () = assert!(APPENDED_MAX <= VALUE_PARTS_MAX);
 
 /// The end of what has none.
 const NEVER: u64 = u64::MAX;
@@ -88,6 +97,8 @@ struct Entry {
     /// When it ends, the cache's ms, or [`NEVER`]; and its place among those that end then.
     place: (u64, u64),
     bytes: usize,
+    /// Whether it is of the mirror.
+    is_mirrored: bool,
 }
 
 /// The values, and the order in which they go. Time is an argument.
@@ -97,6 +108,9 @@ struct Table {
     order: BTreeMap<(u64, u64), String>,
     bytes: usize,
     written: u64,
+    /// Names of what is of the mirror, by when they were written.
+    mirrored: BTreeMap<u64, String>,
+    mirrored_bytes: usize,
 }
 
 impl Table {
@@ -112,6 +126,10 @@ impl Table {
         let entry = self.entries.remove(name)?;
         self.order.remove(&entry.place);
         self.bytes -= entry.bytes;
+        if entry.is_mirrored {
+            self.mirrored.remove(&entry.place.1);
+            self.mirrored_bytes -= entry.bytes;
+        }
         Some(entry)
     }
 
@@ -121,15 +139,50 @@ impl Table {
         let bytes = ENTRY_BYTES + 2 * name.len() + value.bytes();
         while self.entries.len() >= ENTRIES_MAX || self.bytes + bytes > BYTES_MAX {
             let Some((_, first)) = self.order.pop_first() else { break };
-            if let Some(gone) = self.entries.remove(&first) {
-                self.bytes -= gone.bytes;
-            }
+            self.remove(&first);
         }
         self.written += 1;
         let place = (ends_ms, self.written);
         self.order.insert(place, name.to_owned());
-        self.entries.insert(name.to_owned(), Entry { value, place, bytes });
+        self.entries.insert(name.to_owned(), Entry { value, place, bytes, is_mirrored: false });
         self.bytes += bytes;
+    }
+
+    /// Writes one value of the mirror.
+    fn mirror(&mut self, write: &Write, now_ms: u64) -> Cached<()> {
+        let key = match write {
+            Write::Put(key, value) => {
+                self.put(key, value, now_ms)?;
+                key
+            }
+            Write::Append { key, members, since, keep } => {
+                let mut all = match self.entries.get(key.name()) {
+                    None => Vec::new(),
+                    Some(Entry { value: Value::Sorted(members), .. }) => members.clone(),
+                    Some(entry) => return Err(other_kind(key, entry, Kind::Sorted)),
+                };
+                all.extend_from_slice(members);
+                sort(&mut all);
+                all.retain(|(_, score)| score >= since);
+                all.drain(..all.len().saturating_sub((*keep).min(APPENDED_MAX)));
+                if all.is_empty() {
+                    self.remove(key.name());
+                } else {
+                    self.write(key.name(), Value::Sorted(all), ends_ms(key, now_ms));
+                }
+                key
+            }
+        };
+        if let Some(entry) = self.entries.get_mut(key.name()) {
+            entry.is_mirrored = true;
+            self.mirrored_bytes += entry.bytes;
+            self.mirrored.insert(entry.place.1, key.name().to_owned());
+        }
+        while self.mirrored.len() > MIRRORED_MAX || self.mirrored_bytes > MIRRORED_BYTES_MAX {
+            let Some((_, first)) = self.mirrored.pop_first() else { break };
+            self.remove(&first);
+        }
+        Ok(())
     }
 
     fn put(&mut self, key: &CacheKey, value: &Value, now_ms: u64) -> Cached<()> {
@@ -147,7 +200,7 @@ impl Table {
         match self.entries.get(key.name()) {
             None => Ok(None),
             Some(Entry { value: Value::Text(text), place, .. }) => Ok(Some((text, place.0))),
-            Some(entry) => Err(CacheError::Refused(format!("{key} holds {}, not string", entry.value.kind().name()))),
+            Some(entry) => Err(other_kind(key, entry, Kind::Text)),
         }
     }
 
@@ -168,6 +221,10 @@ impl Table {
             self.write(CLUSTER_NODES.prefix, Value::Sorted(nodes), NEVER);
         }
     }
+}
+
+fn other_kind(key: &CacheKey, entry: &Entry, wanted: Kind) -> CacheError {
+    CacheError::Refused(format!("{key} holds {}, not {}", entry.value.kind().name(), wanted.name()))
 }
 
 /// Lowest score first; of equal ones, by name. A member that is there twice has its last score.
@@ -225,6 +282,15 @@ impl Cache for InProcessCache {
             table.write(key.name(), Value::Text(sum.to_string()), ends_ms);
             Ok(sum)
         })
+    }
+
+    async fn write_all(&self, writes: &[Write]) -> Cached<()> {
+        check_writes(writes)?;
+        for write in writes {
+            // Others get their turn in between.
+            self.call(|table, now_ms| table.mirror(write, now_ms))?;
+        }
+        Ok(())
     }
 
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease> {

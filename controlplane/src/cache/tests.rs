@@ -2,7 +2,7 @@
 //! as a cluster.
 
 use super::names::{
-    self, ALL, APP_CONFIG, CLUSTER_NODES, CLUSTER_STATS, PRICE, RATE_LIMIT, USAGE_COUNTER, USAGE_INDEX,
+    self, ALL, APP_CONFIG, CLUSTER_NODES, CLUSTER_STATS, PRICE, RATE_LIMIT, USAGE_COUNTER, USAGE_INDEX, USAGE_LOG,
 };
 use super::*;
 use harness::redis::{Options, Redis};
@@ -56,6 +56,7 @@ async fn conforms(cache: &dyn Cache) {
     values_come_back_as_they_were(cache).await;
     what_may_not_stand_is_refused(cache).await;
     numbers_grow_and_keep_their_lifetime(cache).await;
+    many_are_written_together(cache).await;
     leases_are_of_one_second(cache).await;
     nodes_come_and_go(cache).await;
     let health = cache.health();
@@ -153,6 +154,55 @@ async fn numbers_grow_and_keep_their_lifetime(cache: &dyn Cache) {
     assert_eq!(cache.put(&name, &text("no number")).await, Ok(()));
     assert!(matches!(cache.add(&name, 1).await, Err(CacheError::Refused(_))));
     assert_eq!(cache.delete(&name).await, Ok(true));
+}
+
+async fn many_are_written_together(cache: &dyn Cache) {
+    let log = |index: usize| CacheKey::new(USAGE_LOG, &format!("u{index}")).expect("a name");
+    let append = |name: &str, members: &[(&str, i64)], since, keep| {
+        let members = members.iter().map(|(member, score)| ((*member).to_owned(), *score)).collect();
+        Write::Append { key: key(name), members, since, keep }
+    };
+    let value_of = async |name: &CacheKey| cache.get(name).await.expect("an answer").map(|(value, _)| value);
+    let (index, of_btc) = (key("usage_logs:index"), key("usage_logs:asset:BTC"));
+    let mut writes: Vec<Write> =
+        (0..WRITES_MAX - 2).map(|at| Write::Put(log(at), hash(&[("requests", &at.to_string())]))).collect();
+    writes.push(append("usage_logs:index", &[("a", 10), ("b", 30), ("c", 20)], 0, 100));
+    writes.push(append("usage_logs:asset:BTC", &[("a", 10)], 0, 100));
+    assert_eq!(cache.write_all(&writes).await, Ok(()));
+    for at in 0..WRITES_MAX - 2 {
+        assert_eq!(value_of(&log(at)).await, Some(hash(&[("requests", &at.to_string())])));
+    }
+    assert_eq!(value_of(&index).await, Some(sorted(&[("a", 10), ("c", 20), ("b", 30)])));
+    // Again, with a new one: nothing is there twice; then what is too old, and what is too much, goes.
+    for (more, expected) in [
+        (
+            append("usage_logs:index", &[("a", 10), ("d", 25)], 0, 100),
+            sorted(&[("a", 10), ("c", 20), ("d", 25), ("b", 30)]),
+        ),
+        (append("usage_logs:index", &[("e", 5)], 20, 100), sorted(&[("c", 20), ("d", 25), ("b", 30)])),
+        (append("usage_logs:index", &[("f", 40)], 0, 2), sorted(&[("b", 30), ("f", 40)])),
+    ] {
+        assert_eq!(cache.write_all(&[more]).await, Ok(()));
+        assert_eq!(value_of(&index).await, Some(expected));
+    }
+    let whole_ms = 93 * 24 * 60 * 60 * 1_000;
+    let lifetime_ms = cache.get(&index).await.expect("an answer").expect("a value").1;
+    assert!(lifetime_ms.is_some_and(|left_ms| (whole_ms - SLACK_MS..=whole_ms).contains(&left_ms)), "{lifetime_ms:?}");
+    for bad in [
+        append("app:config", &[("a", 1)], 0, 1),
+        append("usage_logs:index", &[], 0, 1),
+        append("usage_logs:index", &[("a", 1)], 0, 0),
+        append("usage_logs:index", &[("a", SCORE_MAX + 1)], 0, 1),
+        Write::Put(log(0), text("a")),
+    ] {
+        assert!(matches!(cache.write_all(&[bad]).await, Err(CacheError::Refused(_))));
+    }
+    writes.push(append("usage_logs:index", &[("g", 50)], 0, 100));
+    assert!(matches!(cache.write_all(&writes).await, Err(CacheError::Refused(_))), "one too many");
+    for name in (0..WRITES_MAX - 2).map(log).chain([index, of_btc]) {
+        assert_eq!(cache.delete(&name).await, Ok(true), "{name}");
+    }
+    assert_eq!(cache.write_all(&[]).await, Ok(()));
 }
 
 async fn leases_are_of_one_second(cache: &dyn Cache) {

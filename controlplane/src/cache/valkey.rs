@@ -13,12 +13,13 @@ use self::link::{Bound, Link};
 use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey, Kind};
 use super::{
     Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, Roll,
-    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, check_text, node_key,
+    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, Write, check_text, check_writes, node_key,
 };
 use async_trait::async_trait;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, KeysInterface, SortedSetsInterface};
 use fred::types::Value as Word;
+use futures_util::future::join_all;
 use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,11 +71,14 @@ fn words(key: &CacheKey, value: &Value) -> Vec<Word> {
     match value {
         Value::Text(text) => words.push(word(text)),
         Value::Hash(fields) => words.extend(fields.iter().flat_map(|(name, value)| [word(name), word(value)])),
-        Value::Sorted(members) => {
-            words.extend(members.iter().flat_map(|(member, score)| [Word::from(score.to_string()), word(member)]));
-        }
+        Value::Sorted(members) => words.extend(scored(members)),
     }
     words
+}
+
+/// Members as scripts take them.
+fn scored(members: &[(String, i64)]) -> impl Iterator<Item = Word> {
+    members.iter().flat_map(|(member, score)| [Word::from(score.to_string()), word(member)])
 }
 
 /// A value as the script gives it: its remaining lifetime, then its texts.
@@ -140,6 +144,31 @@ impl Cache for Valkey {
         check_text(key)?;
         let words = vec![Word::from(amount.to_string()), lifetime_ms(key)];
         let work = |client| async move { script::ADD.run(&client, key.name(), words).await };
+        self.link.call(Bound::Write, work).await
+    }
+
+    async fn write_all(&self, writes: &[Write]) -> Cached<()> {
+        check_writes(writes)?;
+        let work = |client: Client| async move {
+            let runs = writes.iter().map(|write| {
+                let client = &client;
+                async move {
+                    match write {
+                        Write::Put(key, value) => {
+                            script::WRITE.run::<Word>(client, key.name(), words(key, value)).await
+                        }
+                        Write::Append { key, members, since, keep } => {
+                            let numbers = [Word::from(since.to_string()), number(*keep as u64)];
+                            let head = [lifetime_ms(key)].into_iter().chain(numbers);
+                            let words = head.chain(scored(members)).collect();
+                            script::APPEND.run::<Word>(client, key.name(), words).await
+                        }
+                    }
+                }
+            });
+            // All are sent before the first is answered, each to the server that has its name.
+            join_all(runs).await.into_iter().try_for_each(|done| done.map(drop))
+        };
         self.link.call(Bound::Write, work).await
     }
 

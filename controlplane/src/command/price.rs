@@ -6,7 +6,8 @@ mod http;
 mod udp;
 
 use super::print;
-use anyhow::{Context, bail};
+use super::service::ServiceArgs;
+use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
 use shared::asset::{Symbol, resolve_alias};
@@ -30,12 +31,8 @@ pub struct PriceArgs {
     /// One JSON line per price, as the service gave it
     #[arg(long)]
     json: bool,
-    /// Where the service is: HOST, HOST:PORT (ports 8080 and 2679 by default), or a whole http(s):// address
-    #[arg(long, env = "TB_TARGET", default_value = "127.0.0.1")]
-    target: String,
-    /// The API key
-    #[arg(long, env = "TB_KEY", hide_env_values = true)]
-    key: String,
+    #[command(flatten)]
+    service: ServiceArgs,
     /// With --watch: time between two questions, ms
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     every_ms: u64,
@@ -84,9 +81,9 @@ pub fn run(args: &PriceArgs) -> anyhow::Result<()> {
 
 async fn ask(args: &PriceArgs) -> anyhow::Result<()> {
     let mut client = if args.udp {
-        Client::Udp(udp::Client::new(&args.target, &args.key).await?)
+        Client::Udp(udp::Client::new(&args.service).await?)
     } else {
-        Client::Http(http::Client::new(&args.target, &args.key)?)
+        Client::Http(http::Client::new(&args.service)?)
     };
     let mut printer = Printer { json: args.json, shown: HashMap::new() };
     let mut turns = tokio::time::interval(Duration::from_millis(args.every_ms));
@@ -188,47 +185,10 @@ fn field(object: &Value, name: &str) -> String {
     }
 }
 
-/// The error that a refused question ends with.
-fn refused(status: u64, code: &str, detail: &str) -> anyhow::Error {
-    anyhow::anyhow!("the service answered {status} {code}: {detail}")
-}
-
-/// Splits `HOST[:PORT]`, putting `port` where none is given; brackets around IPv6 addresses are kept.
-fn with_port(target: &str, port: u16) -> String {
-    let has_port = match target.rsplit_once(']') {
-        Some((_, after)) => after.starts_with(':'),
-        None => target.matches(':').count() == 1,
-    };
-    if has_port {
-        return target.to_owned();
-    }
-    let bare_v6 = target.contains(':') && !target.starts_with('[');
-    if bare_v6 { format!("[{target}]:{port}") } else { format!("{target}:{port}") }
-}
-
-/// Reads the service's JSON.
-fn read_json(bytes: &[u8]) -> anyhow::Result<Value> {
-    serde_json::from_slice(bytes).context("the answer is not JSON: is this the price service? Check --target")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn targets_get_their_port() {
-        for (target, expected) in [
-            ("host", "host:80"),
-            ("host:1", "host:1"),
-            ("127.0.0.1", "127.0.0.1:80"),
-            ("::1", "[::1]:80"),
-            ("[::1]", "[::1]:80"),
-            ("[::1]:2", "[::1]:2"),
-        ] {
-            assert_eq!(with_port(target, 80), expected);
-        }
-    }
 
     #[test]
     fn only_what_changed_is_printed_again() {

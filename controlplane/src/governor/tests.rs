@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache::in_process::InProcessCache;
-use crate::cache::{CacheError, CacheHealth, CacheTimeouts, Lease, LeaseWish, Roll};
+use crate::cache::{CacheError, CacheHealth, CacheTimeouts, Lease, LeaseWish, Roll, Write};
 use crate::params::check::{Base, Rows, check};
 use async_trait::async_trait;
 use std::sync::Mutex;
@@ -93,6 +93,9 @@ impl Cache for Line {
     }
     async fn add(&self, key: &CacheKey, amount: i64) -> Cached<i64> {
         self.reach()?.add(key, amount).await
+    }
+    async fn write_all(&self, writes: &[Write]) -> Cached<()> {
+        self.reach()?.write_all(writes).await
     }
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease> {
         self.reach()?.lease(key, wish).await

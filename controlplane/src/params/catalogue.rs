@@ -140,7 +140,7 @@ impl Parameter {
 
 const NO_LOOKUPS: &str = "an asset that this node does not price is not looked up elsewhere in this version";
 const ONE_CONNECTION: &str = "requests to the cache share few connections, whatever their number: there is no pool";
-const NO_QUEUE: &str = "usage does not go through a queue in this version";
+const QUEUE: &str = "with the next delivery, where SQS_USAGE_LOG_QUEUE_URL is set; without effect elsewhere";
 const NO_INTERVAL: &str =
     "exchanges send prices by themselves; REST is asked as soon as one falls silent, not at intervals";
 const POOL: &str = "at once with PostgreSQL; without effect on SQLite, which has one writer";
@@ -192,9 +192,8 @@ pub static UDP_MAX_CONCURRENT_LRS: Parameter = Parameter::whole(
     (1, 1_000_000),
     "3000",
     "datagrams",
-    "report datagrams of one node that may wait",
-)
-.idle("reports over UDP are not in this version");
+    "report datagrams of one node that may wait for the database",
+);
 /// The database's pool.
 pub static DB_MAX_OPEN_CONNS: Parameter =
     Parameter::whole("db_max_open_conns", (1, 1_000), "150", "connections", "most connections to the database")
@@ -237,20 +236,35 @@ pub static CACHE_WRITE_TIMEOUT_MS: Parameter =
     Parameter::whole("cache_write_timeout_ms", (10, 10_000), "500", "ms", "longest that a write to the cache may take");
 /// The queue.
 pub static SQS_BATCH_SIZE: Parameter =
-    Parameter::whole("sqs_batch_size", (1, 10), "10", "messages", "usage messages sent to the queue together")
-        .idle(NO_QUEUE);
+    Parameter::whole("sqs_batch_size", (1, 10), "10", "messages", "usage messages sent to the queue in one request")
+        .from(QUEUE);
 /// The queue.
-pub static SQS_FLUSH_MS: Parameter =
-    Parameter::whole("sqs_flush_ms", (1, 60_000), "100", "ms", "longest that a usage message waits for others")
-        .idle(NO_QUEUE);
+pub static SQS_FLUSH_MS: Parameter = Parameter::whole(
+    "sqs_flush_ms",
+    (1, 60_000),
+    "100",
+    "ms",
+    "time between two deliveries of usage to the queue while little waits",
+)
+.from(QUEUE);
 /// The queue.
-pub static SQS_BUFFER_SIZE: Parameter =
-    Parameter::whole("sqs_buffer_size", (1, 10_000_000), "50000", "messages", "usage messages that wait for the queue")
-        .idle(NO_QUEUE);
+pub static SQS_BUFFER_SIZE: Parameter = Parameter::whole(
+    "sqs_buffer_size",
+    (1, 10_000_000),
+    "50000",
+    "rows",
+    "usage rows that are on their way to the queue at a time, at most 20,000; the others wait in the journal",
+)
+.from(QUEUE);
 /// The queue.
-pub static SQS_TIMEOUT_MS: Parameter =
-    Parameter::whole("sqs_timeout_ms", (10, 60_000), "3000", "ms", "longest that the queue may take to answer")
-        .idle(NO_QUEUE);
+pub static SQS_TIMEOUT_MS: Parameter = Parameter::whole(
+    "sqs_timeout_ms",
+    (10, 60_000),
+    "3000",
+    "ms",
+    "longest that the queue may take to answer a request with usage",
+)
+.from(QUEUE);
 /// Keep-alive.
 pub static HTTP_IDLE_TIMEOUT_SECONDS: Parameter = Parameter::whole(
     "http_idle_timeout_seconds",

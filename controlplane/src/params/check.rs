@@ -5,7 +5,7 @@
 //! else the venue's enabled rows in `exchange_asset_map`, else its setting, else the list built in.
 
 use super::catalogue::{self as name, Kind, Parameter};
-use super::{Adaptive, Parameters, SystemMode};
+use super::{Adaptive, Parameters, QueueBounds, SystemMode};
 use crate::cache::CacheTimeouts;
 use crate::config::{ADMIN_KEY_LENGTH, PREWARM_ASSETS_MAX, Settings, log_level, symbols};
 use crate::keys::{from_hex, to_hex};
@@ -181,6 +181,12 @@ pub fn check(rows: &Rows, base: &Base) -> Result<Checked, Vec<ParameterFault>> {
             dial_ms: take.whole(&name::CACHE_DIAL_TIMEOUT_MS).into(),
             read_ms: take.whole(&name::CACHE_READ_TIMEOUT_MS).into(),
             write_ms: take.whole(&name::CACHE_WRITE_TIMEOUT_MS).into(),
+        },
+        queue: QueueBounds {
+            batch_messages: take.whole(&name::SQS_BATCH_SIZE) as usize,
+            flush_ms: take.whole(&name::SQS_FLUSH_MS).into(),
+            buffer_rows: take.whole(&name::SQS_BUFFER_SIZE) as usize,
+            timeout_ms: take.whole(&name::SQS_TIMEOUT_MS).into(),
         },
         http_idle_timeout_s: take.whole(&name::HTTP_IDLE_TIMEOUT_SECONDS),
         http_read_timeout_s: take.whole(&name::HTTP_READ_TIMEOUT_SECONDS),

@@ -17,7 +17,12 @@ use crate::params::desk::{DeskSetup, ParameterDesk};
 use crate::reports::desk::ReportDesk;
 use crate::store::{self, Store, StoreError};
 use crate::usage::UsageLedger;
+use crate::usage::mirror::Mirror;
+use crate::usage::outlet::Outlet;
 use crate::usage::pipeline::Pipeline;
+use crate::usage::queue;
+use crate::usage::queue::outlet::QueueOutlet;
+use crate::usage::shipper::Observer;
 use crate::usage::store_outlet::StoreOutlet;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::bounded;
@@ -247,14 +252,20 @@ pub fn usage(
     settings: &Settings,
     plane: &DataPlane,
     store: &Arc<dyn Store>,
+    mirror: Option<&Arc<Mirror>>,
+    params: &ParameterDesk,
 ) -> anyhow::Result<(Arc<UsageLedger>, Option<Pipeline>)> {
     if !settings.usage.counted {
         tracing::warn!("TB_USAGE=off: no answer is counted; no usage, no months, no reports");
         return Ok((Arc::new(UsageLedger::off()), None));
     }
     let ledger = Arc::new(UsageLedger::journaled(plane.take_usage()));
-    let outlet = Arc::new(StoreOutlet::new(Arc::clone(store)));
-    let pipeline = Pipeline::start(settings, &ledger, outlet, None)?;
+    let outlet: Arc<dyn Outlet> = match &settings.usage.queue_url {
+        None => Arc::new(StoreOutlet::new(Arc::clone(store))),
+        Some(url) => Arc::new(QueueOutlet::new(queue::open(url, &settings.region)?, params.watch())),
+    };
+    let copies = |mirror: Arc<Mirror>| -> Observer { Arc::new(move |rows| mirror.offer(rows)) };
+    let pipeline = Pipeline::start(settings, &ledger, outlet, mirror.cloned().map(copies))?;
     Ok((ledger, Some(pipeline)))
 }
 

@@ -6,6 +6,7 @@
 use super::{Exposition, Kind, Nanoseconds, Seconds};
 use crate::usage::UsageLedger;
 use crate::usage::journal::tally::Tallied;
+use crate::usage::mirror::MirrorCounters;
 use crate::usage::pipeline::PipelineStatus;
 use crate::usage::shipper::Progressed;
 use tuning::clock;
@@ -76,4 +77,14 @@ pub(super) fn shipper(text: &mut Exposition, progressed: Progressed) {
     text.one("tb_usage_delivery_failures_total", Kind::Counter, "Deliveries that were not taken.", failures);
     let help = "Age of the oldest record that is not delivered; 0: there is none.";
     text.one("tb_usage_oldest_seconds", Kind::Gauge, help, since(oldest_time_ms));
+}
+
+/// What was copied to the cache.
+pub(super) fn mirror(text: &mut Exposition, counters: MirrorCounters) {
+    let MirrorCounters { written, dropped, waiting } = counters;
+    let help = "Rows copied to the cache, and rows left out because it was away or slow.";
+    let rows =
+        [("written", written), ("dropped", dropped)].map(|(became, rows)| (format!("became=\"{became}\""), rows));
+    text.family("tb_usage_mirrored_rows_total", Kind::Counter, help, rows);
+    text.one("tb_usage_mirror_waiting_rows", Kind::Gauge, "Rows that wait to be copied to the cache.", waiting);
 }

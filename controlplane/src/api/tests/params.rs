@@ -28,7 +28,7 @@ async fn parameters_are_shown_changed_and_brought_into_force() {
     let ttl = of(&list, "cache_ttl_seconds");
     assert_eq!((status, &ttl["value"], &ttl["stored"], &ttl["unit"]), (200, &json!("9"), &Value::Null, &json!("s")));
     assert_eq!((&ttl["origin"], &ttl["default"], &ttl["has_effect"]), (&json!("default"), &json!("9"), &json!(true)));
-    assert_eq!(of(&list, "sqs_flush_ms")["has_effect"], false);
+    assert_eq!(of(&list, "cache_pool_size")["has_effect"], false);
     assert!(of(&list, "okx_prewarm_assets")["value"].as_str().is_some_and(|list| list.starts_with("KAS,")));
 
     let (status, put) = send_json(&router, "PUT /admin/params", r#"{"cache_ttl_seconds":"30"}"#).await;

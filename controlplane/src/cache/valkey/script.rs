@@ -25,12 +25,14 @@ pub static NODES: Script = Script::new(concat!(include_str!("clock.lua"), includ
 pub static READ: Script = Script::new(include_str!("read.lua"));
 /// Replaces a value.
 pub static WRITE: Script = Script::new(include_str!("write.lua"));
+/// Adds members to a sorted set.
+pub static APPEND: Script = Script::new(include_str!("append.lua"));
 /// Adds to a number.
 pub static ADD: Script = Script::new(include_str!("add.lua"));
 
 impl Script {
     /// Every script.
-    pub const ALL: [&'static Self; 5] = [&LEASE, &NODES, &READ, &WRITE, &ADD];
+    pub const ALL: [&'static Self; 6] = [&LEASE, &NODES, &READ, &WRITE, &APPEND, &ADD];
 
     pub(super) const fn new(text: &'static str) -> Self {
         Self { text, digest: OnceLock::new() }

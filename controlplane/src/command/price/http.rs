@@ -1,6 +1,7 @@
 //! Asking over HTTP: one kept connection, `/prices` for any number of assets.
 
-use super::{Answer, read_json, refused, with_port};
+use super::super::service::{ServiceArgs, read_json, refused_with};
+use super::Answer;
 use anyhow::Context;
 use shared::asset::Symbol;
 use std::time::Duration;
@@ -19,14 +20,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the service at `target`.
-    pub fn new(target: &str, key: &str) -> anyhow::Result<Self> {
-        let base = match target.contains("://") {
-            true => target.trim_end_matches('/').to_owned(),
-            false => format!("http://{}", with_port(target, PORT)),
-        };
+    /// A client of this service.
+    pub fn new(service: &ServiceArgs) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().timeout(PATIENCE).build().context("cannot set up an HTTP client")?;
-        Ok(Self { http, base, key: key.to_owned() })
+        Ok(Self { http, base: service.base(PORT), key: service.key.clone() })
     }
 
     /// Asks for `assets`, stale prices included.
@@ -41,8 +38,7 @@ impl Client {
         let body = response.bytes().await.context("the answer broke off")?;
         let mut object = read_json(&body)?;
         if !status.is_success() {
-            let text = |name: &str| object[name].as_str().unwrap_or_default();
-            return Err(refused(u64::from(status.as_u16()), text("code"), text("detail")));
+            return Err(refused_with(status.as_u16(), &object));
         }
         let mut answer = Answer::default();
         answer.add(&mut object);

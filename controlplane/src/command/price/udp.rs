@@ -1,6 +1,7 @@
 //! Asking over UDP in JSON datagrams, up to eight assets in one.
 
-use super::{Answer, read_json, refused, with_port};
+use super::super::service::{ServiceArgs, read_json, refused, with_port};
+use super::Answer;
 use anyhow::{Context, bail};
 use serde_json::json;
 use shared::asset::Symbol;
@@ -32,15 +33,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the service at `target`.
-    pub async fn new(target: &str, key: &str) -> anyhow::Result<Self> {
-        let target = with_port(target, PORT);
+    /// A client of this service.
+    pub async fn new(service: &ServiceArgs) -> anyhow::Result<Self> {
+        let target = with_port(&service.target, PORT);
         let looked_up = tokio::net::lookup_host(&target).await.ok().and_then(|mut found| found.next());
         let address = looked_up.with_context(|| format!("cannot find {target}: check --target"))?;
         let any: SocketAddr = if address.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
         let socket = UdpSocket::bind(any).await.context("cannot open a UDP socket")?;
         socket.connect(address).await.with_context(|| format!("cannot reach {target}"))?;
-        Ok(Self { socket, target, key: key.to_owned(), last_id: 0 })
+        Ok(Self { socket, target, key: service.key.clone(), last_id: 0 })
     }
 
     /// Asks for `assets`.
@@ -126,7 +127,7 @@ mod tests {
         });
         let assets: Vec<Symbol> =
             (0..11).map(|index| Symbol::new(format!("A{index}").as_bytes()).expect("a symbol")).collect();
-        let mut client = Client::new(&target, "key").await.expect("a client");
+        let mut client = Client::new(&ServiceArgs { target, key: "key".to_owned() }).await.expect("a client");
         let answer = client.ask(&assets).await.expect("an answer");
         let came: Vec<&str> = answer.prices.iter().filter_map(|price| price["asset"].as_str()).collect();
         assert_eq!(came, assets.iter().map(Symbol::as_str).collect::<Vec<_>>(), "all, in their order");

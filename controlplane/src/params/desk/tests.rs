@@ -126,24 +126,24 @@ async fn a_reload_brings_rows_into_force_everywhere_and_tells_what_changed() {
     let okx = [AssetRow { exchange: "okx".to_owned(), asset: "ZZZ".to_owned(), enabled: true }];
     let entry = bench.desk.entry("sql", "t", "", String::new(), String::new());
     bench.store.inner.put_asset_map("okx", &okx, &entry).await.expect("stored");
-    bench.sql(&[("http_idle_timeout_seconds", "60"), ("cache_ttl_seconds", "30"), ("sqs_batch_size", "5")]).await;
+    bench.sql(&[("http_idle_timeout_seconds", "60"), ("cache_ttl_seconds", "30"), ("cache_pool_size", "400")]).await;
     bench.sql(&[("http_write_timeout_seconds", "7"), ("log_level", "error"), ("http_read_timeout_seconds", "6")]).await;
     assert_eq!(bench.desk.current().cache_ttl_s, 9, "rows are not in force before a reload");
 
     let reloaded = bench.desk.reload("admin").await.expect("a good set");
     let changed: Vec<&str> = reloaded.changed.iter().map(|change| change.name.as_str()).collect();
     let expected = [
+        "cache_pool_size",
         "cache_ttl_seconds",
         "http_idle_timeout_seconds",
         "http_read_timeout_seconds",
         "http_write_timeout_seconds",
         "log_level",
         "okx_prewarm_assets",
-        "sqs_batch_size",
     ];
     assert_eq!(changed, expected);
-    assert_eq!((reloaded.changed[0].from.as_deref(), reloaded.changed[0].to.as_deref()), (Some("9"), Some("30")));
-    assert_eq!(reloaded.without_effect, ["sqs_batch_size"]);
+    assert_eq!((reloaded.changed[1].from.as_deref(), reloaded.changed[1].to.as_deref()), (Some("9"), Some("30")));
+    assert_eq!(reloaded.without_effect, ["cache_pool_size"]);
     assert_eq!(reloaded.not_applied, [""; 0]);
     let shards = ShardParameters { keep_alive_ms: 75_000, head_timeout_ms: 6_000, write_stall_ms: 7_000 };
     assert_eq!(*bench.ear.shards.lock().expect("no panic"), [shards]);
