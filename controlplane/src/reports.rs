@@ -15,4 +15,5 @@ pub mod query;
 pub mod source;
 pub mod stream;
 pub mod summary;
+mod terms;
 pub mod zone;

@@ -32,8 +32,8 @@ pub use self::credentials::Place;
 pub use self::health::StoreHealth;
 pub use self::open::open;
 pub use self::usage_read::{
-    PIECES_MAX, REPORT_CALL_MAX, REPORT_CALLS_MAX, ReportLog, ReportMark, UsageField, UsageFilter, UsageLine, UsageMark, UsageOrder,
-    UsagePiece, UsageRead, UsageSource, UsageSums,
+    PIECES_MAX, REPORT_CALL_MAX, REPORT_CALLS_MAX, REPORT_TURN_MAX, ReportLog, ReportMark, UsageField, UsageFilter,
+    UsageLine, UsageMark, UsageOrder, UsagePiece, UsageRead, UsageSource, UsageSums,
 };
 pub use self::usage_write::{Committed, UsageRow, UsageSpan, UsageWrite};
 

@@ -4,7 +4,6 @@
 //! a checksum. It grants nothing: whose usage may be seen is decided with every request anew. It guards against mishap,
 //! not against forgery, which would gain nothing but another place in one's own report.
 
-use super::query::ReportQuery;
 use crate::keys::{from_hex, to_hex};
 use std::fmt;
 
@@ -68,26 +67,13 @@ pub struct Cursor {
     pub asked_ms: (u64, u64),
     /// The range that the report covers, Unix ms.
     pub covered_ms: (u64, u64),
-    /// Of the query.
-    print: u32,
+    /// Of the query it came from.
+    pub print: u32,
     /// Behind this line.
     pub mark: Mark,
 }
 
 impl Cursor {
-    /// The place behind `mark` in the report that `query` is.
-    #[must_use]
-    pub fn behind(query: &ReportQuery, mark: Mark) -> Self {
-        let covered_ms = (query.filter.from_ms, query.filter.to_ms);
-        Self { asked_ms: query.asked_ms, covered_ms, print: print(query), mark }
-    }
-
-    /// Whether it came from that query.
-    #[must_use]
-    pub fn fits(&self, query: &ReportQuery) -> bool {
-        self.print == print(query)
-    }
-
     /// Reads what [`Cursor`]'s `Display` writes.
     ///
     /// # Errors
@@ -163,11 +149,6 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// What tells queries apart: everything that decides which lines there are and in which order.
-fn print(query: &ReportQuery) -> u32 {
-    crc32c::crc32c(format!("{}?{query}", query.report.name()).as_bytes())
-}
-
 /// Takes bytes apart.
 struct Reader<'a>(&'a [u8]);
 
@@ -185,5 +166,79 @@ impl<'a> Reader<'a> {
     fn text(&mut self) -> Option<String> {
         let length = *self.take(1)?.first()?;
         std::str::from_utf8(self.take(length.into())?).ok().map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reports::query::{Asking, Fault, Report, ReportQuery, Scope};
+    use crate::store::NAME_BYTES_MAX;
+
+    /// 2026-11-20 00:00 UTC.
+    const NOW_MS: u64 = 1_795_132_800_000;
+
+    fn parse(pairs: &[(&str, &str)], now_ms: u64, scope: Scope) -> Result<ReportQuery, Vec<Fault>> {
+        let pairs: Vec<(String, String)> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        ReportQuery::parse(Report::Usage, &pairs, &Asking { scope, now_ms, retention_days: 93 })
+    }
+
+    fn cursor() -> String {
+        let query = parse(&[("asset", "BTC"), ("limit", "5")], NOW_MS, Scope::Own(3)).expect("good");
+        let mark = Mark {
+            time_ms: NOW_MS - 7,
+            key: u32::MAX,
+            status: 429,
+            asset: "A234567890123456".to_owned(),
+            protocol: "tcp".to_owned(),
+            tier: "valkey".to_owned(),
+            node: "ä".repeat(NAME_BYTES_MAX / 2),
+            segment: u64::MAX >> 1,
+            offset: 4_711,
+        };
+        let cursor = query.behind(mark);
+        assert_eq!(Cursor::read(&cursor.to_string()), Ok(cursor.clone()));
+        cursor.to_string()
+    }
+
+    #[test]
+    fn a_cursor_leads_on_in_the_query_it_came_from_and_in_no_other() {
+        let cursor = cursor();
+        let cursor = cursor.as_str();
+        let later = NOW_MS + 60_000;
+        let query = parse(&[("asset", "btc"), ("cursor", cursor), ("limit", "7")], later, Scope::Own(3)).expect("good");
+        assert_eq!(query.filter.to_ms, NOW_MS, "the range is that of the first page");
+        for (pairs, scope) in [
+            (vec![("cursor", cursor)], Scope::Own(3)),
+            (vec![("cursor", cursor), ("asset", "ETH")], Scope::Own(3)),
+            (vec![("cursor", cursor), ("asset", "BTC")], Scope::Own(4)),
+            (vec![("cursor", cursor), ("asset", "BTC")], Scope::Admin),
+            (vec![("cursor", cursor), ("asset", "BTC"), ("interval", "day")], Scope::Own(3)),
+            (vec![("cursor", cursor), ("asset", "BTC"), ("tz", "Europe/Berlin")], Scope::Own(3)),
+            (vec![("cursor", cursor), ("asset", "BTC"), ("to", "1795132800001")], Scope::Own(3)),
+        ] {
+            let faults = parse(&pairs, later, scope).expect_err("refused");
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].parameter == "cursor" && faults[0].allowed.contains("another query"), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_cursor_is_told() {
+        let good = cursor();
+        for place in 0..good.len() {
+            let mut bad = good.clone().into_bytes();
+            bad[place] = if bad[place] == b'0' { b'1' } else { b'0' };
+            let bad = String::from_utf8(bad).expect("ASCII");
+            assert!(Cursor::read(&bad).is_err(), "digit {place}");
+            assert_eq!(Cursor::read(&good[..place]), Err(CursorFault::Broken), "cut at {place}");
+        }
+        for bad in ["", "x", "zz", "00", "ä", "0102030405", &good.repeat(2), &"0".repeat(5_000)] {
+            assert_eq!(Cursor::read(bad), Err(CursorFault::Broken), "{bad}");
+        }
+        let mut other = vec![VERSION + 1];
+        other.extend(crc32c::crc32c(&other).to_le_bytes());
+        assert_eq!(Cursor::read(&to_hex(&other)), Err(CursorFault::OtherVersion));
     }
 }

@@ -3,19 +3,9 @@
 //! Whole hours come from the sums per hour, whole minutes at the edges from those per minute, and what is left from the
 //! records themselves. Beyond the time for which records are kept, a range is widened to whole minutes instead.
 
-use super::parameters::Span;
-use super::query::{Asking, Interval};
-use super::zone::Zone;
+use super::terms::{Asking, Interval, Span};
+use super::zone::{DAY_MS, HOUR_MS, MINUTE_MS, Zone};
 use crate::store::{PIECES_MAX, UsagePiece, UsageSource};
-
-/// A minute, ms.
-pub const MINUTE_MS: u64 = 60_000;
-
-/// An hour, ms.
-pub const HOUR_MS: u64 = 60 * MINUTE_MS;
-
-/// A day of 24 hours, ms.
-pub const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// The range, Unix ms, that a report over `span` covers: all of it as long as records are kept. What is asked for
 /// before that begins with the records where every line is one, and at whole minutes where lines are sums.
@@ -157,4 +147,71 @@ fn split(from_ms: u64, to_ms: u64, run: Run, by_hours: bool, pieces: &mut Vec<Us
         piece(UsageSource::Minutes, end_ms, last_ms, false);
     }
     piece(UsageSource::Hours, from_hour_ms, to_hour_ms, false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+    use std::collections::BTreeMap;
+
+    /// How often each time is counted: where that changes, and to what.
+    fn coverage(pieces: &[UsagePiece]) -> Vec<(u64, i64)> {
+        let mut changes: BTreeMap<u64, i64> = BTreeMap::new();
+        for piece in pieces {
+            let step_ms = match piece.source {
+                UsageSource::Rows => 1,
+                UsageSource::Minutes => MINUTE_MS,
+                UsageSource::Hours => HOUR_MS,
+            };
+            assert!(piece.from_ms < piece.to_ms);
+            assert!(piece.from_ms.is_multiple_of(step_ms) && piece.to_ms.is_multiple_of(step_ms), "{piece:?}");
+            let sign = if piece.minus { -1 } else { 1 };
+            *changes.entry(piece.from_ms).or_default() += sign;
+            *changes.entry(piece.to_ms).or_default() -= sign;
+        }
+        changes.into_iter().filter(|(_, change)| *change != 0).collect()
+    }
+
+    #[test]
+    fn every_time_counts_once_in_any_range_zone_and_interval() {
+        let mut random = StdRng::seed_from_u64(1);
+        for _ in 0..3_000 {
+            // Around both days of 2026 on which clocks on Lord Howe Island are set.
+            let middle_ms = [1_775_314_800_000, 1_791_041_400_000][random.random_range(0..2)];
+            let from_ms = middle_ms - random.random_range(0..40 * DAY_MS);
+            let step_ms = [1, MINUTE_MS, HOUR_MS][random.random_range(0..3)];
+            let from_ms = from_ms - from_ms % step_ms;
+            let length_ms = [1_000, MINUTE_MS, HOUR_MS, DAY_MS, 80 * DAY_MS][random.random_range(0..5)];
+            let to_ms = from_ms + 1 + random.random_range(0..length_ms);
+            let zone = ["UTC", "Australia/Lord_Howe", "Europe/Berlin", "-03:30"][random.random_range(0..4)];
+            let zone = Zone::named(zone).expect("a zone");
+            let interval = [None, Some(Interval::Minute), Some(Interval::Hour), Some(Interval::Day)];
+            let interval = interval[random.random_range(0..4)];
+            let mut at_ms = from_ms;
+            while at_ms < to_ms {
+                let intervals = random.random_range(1..3_000);
+                let slice = slice(interval, &zone, at_ms, to_ms, intervals);
+                assert!(slice.pieces.len() <= PIECES_MAX && slice.to_ms > at_ms && slice.to_ms <= to_ms);
+                assert_eq!(coverage(&slice.pieces), [(at_ms, 1), (slice.to_ms, -1)], "{interval:?} {zone} {slice:?}");
+                at_ms = slice.to_ms;
+            }
+        }
+    }
+
+    #[test]
+    fn a_day_is_read_as_hours_and_little_else() {
+        let zone = Zone::named("Europe/Berlin").expect("a zone");
+        // 30 days from midnight in Berlin, over the day on which clocks go back.
+        let from_ms = zone.day(1_791_500_000_000).0;
+        let month = slice(Some(Interval::Day), &zone, from_ms, from_ms + 30 * DAY_MS, 31).pieces;
+        assert!(month.len() <= 4 && month.iter().all(|piece| piece.source == UsageSource::Hours), "{month:?}");
+        // 50 minutes are an hour without ten.
+        let odd = slice(None, &zone, from_ms + 10 * MINUTE_MS, from_ms + 2 * HOUR_MS, 1).pieces;
+        assert_eq!(odd.iter().filter(|piece| piece.minus).count(), 1, "{odd:?}");
+        let minutes: u64 =
+            odd.iter().filter(|piece| piece.source == UsageSource::Minutes).map(|p| p.to_ms - p.from_ms).sum();
+        assert_eq!(minutes, 10 * MINUTE_MS);
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::cursor::{Cursor, CursorFault};
 use super::lines::Column;
-use super::query::{Format, Interval, LIMIT_MAX, Report, Scope};
+use super::terms::{Format, Interval, LIMIT_MAX, Report, Scope, Span};
 use super::zone::Zone;
 use crate::store::NAME_BYTES_MAX;
 use jiff::Timestamp;
@@ -53,15 +53,6 @@ impl fmt::Display for Fault {
             value => write!(f, "{}: {value:?} will not do: {}", self.parameter, self.allowed),
         }
     }
-}
-
-/// A range of time as it was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// From this time on, Unix ms.
-    pub from_ms: u64,
-    /// Up to and without this time, Unix ms.
-    pub to_ms: u64,
 }
 
 /// The parameters of one request.
@@ -278,4 +269,165 @@ fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
 
 fn one_of(names: &[&str], text: &str) -> Option<String> {
     names.contains(&text).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::reports::query::{Asking, Format, Interval, Report, ReportQuery, Scope};
+    use shared::code::Code;
+
+    /// 2026-11-20 00:00 UTC.
+    const NOW_MS: u64 = 1_795_132_800_000;
+
+    /// Reads `name=value&…`; the faults as `code parameter`.
+    fn parse(report: Report, text: &str, scope: Scope) -> Result<ReportQuery, Vec<String>> {
+        let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let pairs: Vec<(String, String)> = text.split('&').filter_map(pair).collect();
+        let query = ReportQuery::parse(report, &pairs, &Asking { scope, now_ms: NOW_MS, retention_days: 93 });
+        query.map_err(|faults| {
+            assert!(faults.iter().all(|fault| !fault.allowed.is_empty() && fault.value.chars().count() <= 64));
+            faults.iter().map(|fault| format!("{} {}", fault.code.name(), fault.parameter)).collect()
+        })
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&str, &[&str]>) {
+        let told = parse(Report::Usage, text, Scope::Own(3)).map(|query| query.to_string());
+        let expected =
+            expected.map(str::to_owned).map_err(|faults| faults.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(told, expected, "{text}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_last_day_of_ones_own() {
+        check("", Ok("from=1795046400000&to=1795132800000&key_id=3&tz=UTC"));
+        check("to=1795000000000", Ok("from=1794913600000&to=1795000000000&key_id=3&tz=UTC"));
+        check("from=1795000000000", Ok("from=1795000000000&to=1795132800000&key_id=3&tz=UTC"));
+        check("key_id=3", Ok("from=1795046400000&to=1795132800000&key_id=3&tz=UTC"));
+        let all = parse(Report::Usage, "", Scope::Admin).expect("good");
+        assert_eq!((all.filter.key, all.limit, all.format, all.raw), (None, None, None, false));
+    }
+
+    #[test]
+    fn times_are_read_as_users_write_them() {
+        for text in ["2026-11-19T00:00:00Z", "2026-11-19T02:00:00+02:00", "2026-11-19T02:00:00 02:00", "1795046400000"]
+        {
+            check(&format!("from={text}"), Ok("from=1795046400000&to=1795132800000&key_id=3&tz=UTC"));
+        }
+        check("from=2026-11-19T00:00:00.123456Z", Ok("from=1795046400123&to=1795132800000&key_id=3&tz=UTC"));
+        for text in [
+            "",
+            "x",
+            "-1",
+            "+1795046400000",
+            "1795046400",
+            "2026-11-19",
+            "2026-11-19T00:00:00",
+            "2026-13-01T00:00:00Z",
+            "99999999999999999999999",
+            "4102444800001",
+            "1e12",
+            "ä",
+        ] {
+            check(&format!("from={text}"), Err(&["parameter_invalid from"]));
+        }
+    }
+
+    #[test]
+    fn ranges_have_bounds() {
+        check("from=1795046400000&to=1795046400001", Ok("from=1795046400000&to=1795046400001&key_id=3&tz=UTC"));
+        for text in [
+            "from=1795046400000&to=1795046400000",
+            "from=1795046400001&to=1795046400000",
+            "from=1795132800001",
+            "from=2015-01-01T00:00:00Z&to=2026-01-01T00:00:00Z",
+        ] {
+            check(text, Err(&["parameter_invalid from"]));
+        }
+    }
+
+    #[test]
+    fn everything_can_be_filtered_and_grouped_in_the_order_of_columns() {
+        let text = "asset=xbt&protocol=udp&status=429&tier=rest&node=a b&group_by=node, key&interval=day&tz= 02:00";
+        let told = "from=1795046400000&to=1795132800000&key_id=3&asset=BTC&protocol=udp&tier=rest&status=429&node=a \
+                    b&group_by=key,node&interval=day&tz=+02:00";
+        check(text, Ok(told));
+        let query =
+            parse(Report::Usage, "group_by=node,key&interval=hour&format=ndjson&raw=1", Scope::Admin).expect("good");
+        let columns: Vec<&str> = query.columns().iter().map(|column| column.name()).collect();
+        assert_eq!(columns, ["time_ms", "key_id", "node", "requests"]);
+        assert_eq!((query.interval, query.format, query.raw), (Some(Interval::Hour), Some(Format::Ndjson), true));
+        let detail = parse(Report::Usage, "limit=1000", Scope::Admin).expect("good");
+        let columns: Vec<&str> = detail.columns().iter().map(|column| column.name()).collect();
+        let all = ["time_ms", "key_id", "asset", "protocol", "endpoint", "status", "tier", "node", "requests"];
+        assert_eq!(columns, all);
+        assert_eq!(detail.fits(Format::Json), Ok(()));
+        let faults = detail.fits(Format::Csv).expect_err("csv has no pages");
+        assert_eq!(faults[0].to_string(), "limit: with format=json alone: the others give the whole report at once");
+    }
+
+    #[test]
+    fn faults_are_told_all_at_once() {
+        for (text, fault) in [
+            ("asset=", "asset_invalid asset"),
+            ("asset=B/C", "asset_invalid asset"),
+            ("protocol=icmp", "parameter_invalid protocol"),
+            ("status=99", "parameter_invalid status"),
+            ("status=2xx", "parameter_invalid status"),
+            ("tier=gold", "parameter_invalid tier"),
+            ("node=", "parameter_invalid node"),
+            ("key_id=4", "not_permitted key_id"),
+            ("key_id=-1", "parameter_invalid key_id"),
+            ("group_by=", "parameter_invalid group_by"),
+            ("group_by=key,key", "parameter_invalid group_by"),
+            ("group_by=endpoint", "parameter_invalid group_by"),
+            ("interval=week", "parameter_invalid interval"),
+            ("limit=0", "parameter_invalid limit"),
+            ("limit=1001", "parameter_invalid limit"),
+            ("limit=99999999999999999999", "parameter_invalid limit"),
+            ("tz=Mars", "parameter_invalid tz"),
+            ("format=xlsx", "parameter_invalid format"),
+            ("raw=yes", "parameter_invalid raw"),
+            ("cursor=abc", "parameter_invalid cursor"),
+            ("FROM=1", "parameter_invalid FROM"),
+            ("asset=BTC&asset=ETH", "parameter_invalid asset"),
+        ] {
+            check(text, Err(&[fault]));
+        }
+        check(
+            "limit=0&tz=x&nope=1",
+            Err(&["parameter_invalid tz", "parameter_invalid limit", "parameter_invalid nope"]),
+        );
+        let many: Vec<String> = (0..500).map(|number| format!("p{number}=x")).collect();
+        assert_eq!(parse(Report::Usage, &many.join("&"), Scope::Admin).expect_err("refused").len(), super::FAULTS_MAX);
+    }
+
+    #[test]
+    fn values_of_unknown_parameters_are_not_quoted() {
+        let pairs = [("api_key".to_owned(), "tb_live_canary".to_owned())];
+        let asking = Asking { scope: Scope::Own(1), now_ms: NOW_MS, retention_days: 93 };
+        let faults = ReportQuery::parse(Report::Usage, &pairs, &asking).expect_err("refused");
+        assert_eq!(faults[0].code, Code::ParameterInvalid);
+        assert!(!format!("{faults:?}{}", faults[0]).contains("canary"));
+    }
+
+    #[test]
+    fn a_summary_has_neither_groups_nor_pages() {
+        for name in ["group_by=key", "interval=day", "limit=5", "cursor=00"] {
+            let faults = parse(Report::Summary, name, Scope::Admin).expect_err("refused");
+            assert_eq!(faults.len(), 1, "{faults:?}");
+        }
+        assert!(parse(Report::Summary, "asset=BTC&tz=Asia/Kolkata&format=html", Scope::Own(1)).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_kept_any_more_is_not_promised() {
+        let kept_ms = NOW_MS - 93 * 24 * 60 * 60 * 1_000;
+        let from = format!("from={}&to={}", kept_ms - 61_001, kept_ms - 1);
+        let detail = parse(Report::Usage, &from, Scope::Admin).expect("good");
+        assert_eq!((detail.filter.from_ms, detail.filter.to_ms), (kept_ms - 1, kept_ms - 1), "nothing");
+        assert_eq!(detail.asked_ms, (kept_ms - 61_001, kept_ms - 1));
+        let grouped = parse(Report::Usage, &format!("{from}&group_by=key"), Scope::Admin).expect("good");
+        assert_eq!((grouped.filter.from_ms, grouped.filter.to_ms), (kept_ms - 120_000, kept_ms));
+    }
 }

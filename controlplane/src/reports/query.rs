@@ -3,7 +3,7 @@
 //! Every fault is told at once, each with the parameter's name, its value and what is allowed; a parameter that means
 //! nothing is a fault too, because it would be taken for one that works. How a request travels is not known here.
 
-use super::cursor::{Cursor, CursorFault};
+use super::cursor::{Cursor, CursorFault, Mark};
 use super::lines::Column;
 use super::parameters::Parameters;
 use super::zone::Zone;
@@ -12,125 +12,7 @@ use shared::code::Code;
 use std::fmt;
 
 pub use super::parameters::Fault;
-
-/// Lines of one page of json, unless fewer are asked for, and the most that can be.
-pub const LIMIT_MAX: usize = 1_000;
-
-/// The formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// One page as one document.
-    Json,
-    /// RFC 4180.
-    Csv,
-    /// Parted by tabs.
-    Tsv,
-    /// Columns for the eye.
-    Text,
-    /// A JSON object a line.
-    Ndjson,
-    /// A page to read and print.
-    Html,
-}
-
-impl Format {
-    /// Every one.
-    pub const ALL: [Self; 6] = [Self::Json, Self::Csv, Self::Tsv, Self::Text, Self::Ndjson, Self::Html];
-
-    /// The name in `format`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Csv => "csv",
-            Self::Tsv => "tsv",
-            Self::Text => "text",
-            Self::Ndjson => "ndjson",
-            Self::Html => "html",
-        }
-    }
-
-    /// The format of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
-    }
-}
-
-/// Which report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Report {
-    /// Lines: detail, or groups.
-    Usage,
-    /// Totals, percentiles, top assets.
-    Summary,
-}
-
-impl Report {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Usage, Self::Summary];
-
-    /// The name in paths and datagrams.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Usage => "usage",
-            Self::Summary => "summary",
-        }
-    }
-
-    /// The report of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|report| report.name() == name)
-    }
-}
-
-/// Lengths of the intervals that lines are grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Interval {
-    /// 60 s.
-    Minute,
-    /// From full hour to full hour of the zone's clock: 60 minutes but for where the clock is set by less.
-    Hour,
-    /// From midnight to midnight in the zone: 23 to 25 hours.
-    Day,
-}
-
-impl Interval {
-    /// Every one.
-    pub const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
-
-    /// The name in `interval`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Minute => "minute",
-            Self::Hour => "hour",
-            Self::Day => "day",
-        }
-    }
-}
-
-/// Whose usage a caller may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// That of the key with this number.
-    Own(u32),
-    /// Everybody's.
-    Admin,
-}
-
-/// What a query is read against.
-#[derive(Clone, Copy, Debug)]
-pub struct Asking {
-    /// Who asks.
-    pub scope: Scope,
-    /// Now, Unix ms.
-    pub now_ms: u64,
-    /// How long detail is kept: `USAGE_RETENTION_DAYS`.
-    pub retention_days: u64,
-}
+pub use super::terms::{Asking, Format, Interval, LIMIT_MAX, Report, Scope};
 
 /// A report, as it is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +74,7 @@ impl ReportQuery {
         let raw = given.raw();
         let asked_ms = (span.from_ms, span.to_ms);
         let query = Self { report, filter, asked_ms, groups, interval, limit, cursor, zone, format, raw };
-        if query.cursor.as_ref().is_some_and(|cursor| !cursor.fits(&query)) {
+        if query.cursor.as_ref().is_some_and(|cursor| cursor.print != query.print()) {
             given.refuse_cursor(CursorFault::OtherQuery);
         }
         given.end().map(|()| query)
@@ -212,6 +94,18 @@ impl ReportQuery {
         }
         let time = self.interval.map(|_| Column::Time);
         time.into_iter().chain(self.groups.iter().copied()).chain([Column::Requests]).collect()
+    }
+
+    /// What tells it from other queries: everything that decides which lines there are and in which order.
+    fn print(&self) -> u32 {
+        crc32c::crc32c(format!("{}?{self}", self.report.name()).as_bytes())
+    }
+
+    /// The place behind a line of it.
+    #[must_use]
+    pub fn behind(&self, mark: Mark) -> Cursor {
+        let covered_ms = (self.filter.from_ms, self.filter.to_ms);
+        Cursor { asked_ms: self.asked_ms, covered_ms, print: self.print(), mark }
     }
 
     /// Refuses what a format does not have: only json comes in pages, so `limit` and `cursor` would cut any other short

@@ -151,7 +151,7 @@ async fn behind(
     };
     let is_last = lines.len() <= limit;
     lines.truncate(limit);
-    let next = lines.last().filter(|_| !is_last).map(|line| Cursor::behind(query, mark_of(line)));
+    let next = lines.last().filter(|_| !is_last).map(|line| query.behind(mark_of(line)));
     Ok(Page { lines, next })
 }
 

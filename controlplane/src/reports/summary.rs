@@ -1,9 +1,9 @@
 //! A report's totals: how much, of what kind, how it is spread over time, and about what most.
 
-use super::groups::{self, DAY_MS, HOUR_MS, MINUTE_MS};
+use super::groups;
 use super::query::{Interval, Report, ReportQuery};
 use super::source;
-use super::zone::Zone;
+use super::zone::{DAY_MS, HOUR_MS, MINUTE_MS, Zone};
 use crate::store::{Store, Stored, UsageField, UsageFilter, UsageLine, UsageOrder, UsageSums};
 use serde::Serialize;
 use std::collections::BTreeMap;

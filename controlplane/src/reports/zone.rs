@@ -2,11 +2,19 @@
 //!
 //! Rules come from the IANA database, the system's or the one built in. What a report is, is not known here.
 
-use super::groups::HOUR_MS;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone, TimeZoneTransition};
 use std::fmt;
+
+/// A minute, ms.
+pub const MINUTE_MS: u64 = 60_000;
+
+/// An hour, ms.
+pub const HOUR_MS: u64 = 60 * MINUTE_MS;
+
+/// A day of 24 hours, ms.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Furthest that a fixed offset may be from UTC, seconds: no place on earth is further than 14 hours.
 const OFFSET_S_MAX: i32 = 14 * 60 * 60;
@@ -126,4 +134,58 @@ fn offset_s(text: &str) -> Option<i32> {
     };
     let offset_s = two(hours, 14)? * 3_600 + two(minutes, 59)? * 60;
     (offset_s <= OFFSET_S_MAX).then_some(sign * offset_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_found_by_name_and_by_offset() {
+        for (text, expected) in [
+            ("UTC", Some("UTC")),
+            ("Europe/Berlin", Some("Europe/Berlin")),
+            ("europe/berlin", Some("Europe/Berlin")),
+            ("Australia/Lord_Howe", Some("Australia/Lord_Howe")),
+            ("+05:30", Some("+05:30")),
+            (" 05:30", Some("+05:30")),
+            ("-00:30", Some("-00:30")),
+            ("+14:00", Some("+14:00")),
+            ("+14:01", None),
+            ("+5:30", None),
+            ("+05:60", None),
+            ("+0530", None),
+            ("+", None),
+            ("", None),
+            ("Europe/Nowhere", None),
+            ("../etc/passwd", None),
+        ] {
+            assert_eq!(Zone::named(text).as_ref().map(Zone::name), expected, "{text:?}");
+        }
+    }
+
+    #[track_caller]
+    fn check(zone: &str, time_ms: u64, wall: &str, day_hours: u64, hour_minutes: u64) {
+        let zone = Zone::named(zone).expect("a zone");
+        assert_eq!(zone.rfc3339(time_ms), wall);
+        let (begin_ms, next_ms) = zone.day(time_ms);
+        assert!((begin_ms..next_ms).contains(&time_ms));
+        assert_eq!((next_ms - begin_ms) * 10 / HOUR_MS, day_hours, "tenths of hours in the day");
+        let (begin_ms, next_ms) = zone.hour(time_ms);
+        assert!((begin_ms..next_ms).contains(&time_ms));
+        assert_eq!((next_ms - begin_ms) / 60_000, hour_minutes, "minutes in the hour");
+    }
+
+    #[test]
+    fn clocks_are_set_and_days_and_hours_follow() {
+        check("UTC", 1_792_890_000_001, "2026-10-25T01:00:00.001+00:00", 240, 60);
+        check("Europe/Berlin", 1_792_890_000_000 - 1, "2026-10-25T02:59:59.999+02:00", 250, 60);
+        check("Europe/Berlin", 1_792_890_000_000, "2026-10-25T02:00:00.000+01:00", 250, 60);
+        check("Europe/Berlin", 1_774_746_000_000, "2026-03-29T03:00:00.000+02:00", 230, 60);
+        check("Asia/Kolkata", 1_792_890_000_000, "2026-10-25T06:30:00.000+05:30", 240, 60);
+        check("Australia/Lord_Howe", 1_775_314_800_000 - 1, "2026-04-05T01:59:59.999+11:00", 245, 60);
+        check("Australia/Lord_Howe", 1_775_314_800_000, "2026-04-05T01:30:00.000+10:30", 245, 30);
+        check("Australia/Lord_Howe", 1_791_041_400_000 - 1, "2026-10-04T01:59:59.999+10:30", 235, 60);
+        check("Australia/Lord_Howe", 1_791_041_400_000, "2026-10-04T02:30:00.000+11:00", 235, 30);
+    }
 }

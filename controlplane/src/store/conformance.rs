@@ -6,6 +6,7 @@
 mod faults;
 mod keys;
 mod others;
+mod reports;
 mod schema;
 mod secret;
 

@@ -90,7 +90,9 @@ macro_rules! audited {
 impl<S: Source> SqlStore<S> {
     /// A store whose connections come from `source`.
     pub fn new(source: S) -> Self {
-        let reports = Semaphore::new(REPORT_CALLS_MAX);
+        // A file has four connections, one of which must be left to whoever writes, and one to keys.
+        let turns = if source.kind() == "postgres" { REPORT_CALLS_MAX } else { REPORT_CALLS_MAX / 2 };
+        let reports = Semaphore::new(turns);
         Self { source, watch: Watch::default(), checked: AtomicBool::new(false), days: Days::default(), reports }
     }
 

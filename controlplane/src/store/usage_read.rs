@@ -181,10 +181,14 @@ pub struct UsageSums<'a> {
 pub const PIECES_MAX: usize = 64;
 
 /// Longest that a call of a report may take, waiting for its turn and a connection included.
-pub const REPORT_CALL_MAX: Duration = Duration::from_secs(30);
+pub const REPORT_CALL_MAX: Duration = Duration::from_secs(40);
 
-/// Reports that read at the same time on one node: further ones wait for their turn, so that keys and usage always find
-/// a connection.
+/// Longest that it waits for its turn. The rest is more than a server works at a statement before it gives up, so that a
+/// slow report is not taken for a server that hangs.
+pub const REPORT_TURN_MAX: Duration = Duration::from_secs(10);
+
+/// Reports that read at the same time on one node, half as many from a file: further ones wait for their turn, so that
+/// keys and usage always find a connection.
 pub const REPORT_CALLS_MAX: usize = 4;
 
 /// The reading side of usage in a store. Its calls end within [`REPORT_CALL_MAX`], longer than others, and at most

@@ -5,14 +5,14 @@
 //! absence.
 
 use super::{
-    REPORT_CALL_MAX, ReportLog, ReportMark, UsageFilter, UsageLine, UsageMark, UsageRead, UsageSums, answer,
-    report_log, statement,
+    REPORT_CALL_MAX, REPORT_TURN_MAX, ReportLog, ReportMark, UsageFilter, UsageLine, UsageMark, UsageRead, UsageSums,
+    answer, report_log, statement,
 };
 use crate::store::session::{Access, deadline};
 use crate::store::sql::{Source, SqlStore, call};
 use crate::store::{StoreError, Stored};
 use async_trait::async_trait;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// What a server is told before a report's statement: it gives up before the call does. Compiling a statement costs more
 /// than any of these takes; sums of many groups stay in memory, 32 MiB for each of the few turns.
@@ -21,9 +21,9 @@ const FIRST_WORDS: &str = "SET LOCAL statement_timeout = 25000; SET LOCAL jit = 
 /// One reading call of a report: waits for its turn, begins, asks `$statement`, and has `$read` read what was answered.
 macro_rules! report {
     ($store:expr, |$postgres:ident| $statement:expr, |$asked:ident, $rows:ident| $read:expr) => {{
-        let deadline = Instant::now() + REPORT_CALL_MAX;
         // It is never closed.
-        let _turn = timeout_at(deadline, $store.reports().acquire()).await.map_err(|_| busy())?;
+        let _turn = timeout(REPORT_TURN_MAX, $store.reports().acquire()).await.map_err(|_| busy())?;
+        let deadline = Instant::now() + (REPORT_CALL_MAX - REPORT_TURN_MAX);
         let mut session = $store.begin(Access::Read, deadline).await?;
         let done = async {
             session.read_only(FIRST_WORDS).await?;
