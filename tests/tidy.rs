@@ -201,9 +201,9 @@ fn reachable(metadata: &Metadata, package: &str) -> BTreeSet<String> {
     seen
 }
 
-/// Crates that are built only for a rival engine, or for secrets of AWS.
-const ON_DEMAND: [&str; 6] =
-    ["monoio", "glommio", "futures-lite", "trinity-aws", "aws-config", "aws-sdk-secretsmanager"];
+/// Crates that are built only for a rival engine, or for secrets and queues of AWS.
+const ON_DEMAND: [&str; 7] =
+    ["monoio", "glommio", "futures-lite", "trinity-aws", "aws-config", "aws-sdk-secretsmanager", "aws-sdk-sqs"];
 
 fn metadata(features: Option<CargoOpt>) -> Metadata {
     let mut command = MetadataCommand::new();
