@@ -63,7 +63,7 @@ fn download(service: &Service, stop: &AtomicBool) -> u64 {
     while !stop.load(Ordering::Relaxed) {
         let mut socket = TcpStream::connect(service.address("lrs_tcp")).expect("the reports' port");
         let asked = format!(
-            "GET /reports/usage?format=csv&from=1000&to=4000000000000 HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\
+            "GET /reports/usage?format=csv&from=2020-01-01T00:00:00Z&to=2030-01-01T00:00:00Z HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\
              Authorization: Bearer {}\r\n\r\n",
             service.admin_key()
         );
