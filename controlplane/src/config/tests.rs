@@ -249,8 +249,8 @@ fn choices_are_read() {
 
 #[test]
 fn names_that_do_nothing_are_known() {
-    let set = |name: &str| (name == "UDP_PORT_LRS" || name == "PREWARM_ASSETS").then(|| OsString::from("x"));
-    assert_eq!(without_effect(set).collect::<Vec<_>>(), ["UDP_PORT_LRS", "PREWARM_ASSETS"]);
+    let set = |name: &str| (name == "HEALTH_PORT_WEBHOOK" || name == "PREWARM_ASSETS").then(|| OsString::from("x"));
+    assert_eq!(without_effect(set).collect::<Vec<_>>(), ["HEALTH_PORT_WEBHOOK", "PREWARM_ASSETS"]);
 }
 
 #[test]

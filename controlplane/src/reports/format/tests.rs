@@ -98,8 +98,8 @@ fn groups_show_their_columns_alone() {
         "group_by=asset&interval=minute&tz=Europe/Berlin",
         "time                           asset  requests\n\
          -----------------------------  -----  --------\n\
-         2026-11-01T01:26:40.123+01:00  BTC           1\n\
-         2026-11-01T01:26:40.200+01:00            70000\n\
+         2026-11-01T03:26:40.123+01:00  BTC           1\n\
+         2026-11-01T03:26:40.200+01:00            70000\n\
          \n2 lines, 70001 requests\n",
     );
     check(Format::Ndjson, "group_by=status", "{\"status\":200,\"requests\":1}\n{\"status\":200,\"requests\":70000}\n");
@@ -273,7 +273,7 @@ fn a_summary_has_its_numbers_in_every_format() {
             Format::Ndjson => &["{\"section\":\"total\",\"name\":\"requests\",\"value\":12}\n"],
             Format::Csv => &["section,name,value\r\n", "status,404,1\r\n", "top_asset,'=BTC,11\r\n"],
             Format::Tsv => &["section\tname\tvalue\n", "status\t404\t1\n", "top_asset\t'=BTC\t11\n"],
-            Format::Text => &["section     name", "range       from_ms        2026-11-01T00:26:40.000+00:00\n"],
+            Format::Text => &["section     name", "range       from_ms        2026-11-01T02:26:40.000+00:00\n"],
             Format::Html => &["<td>total</td><td>requests</td><td class=\"n\">12</td>"],
         };
         for part in expected {
