@@ -3,6 +3,7 @@
 //! Labels are shards, venues, codes, ranks and kinds, all few; never a key, an address or an asset.
 
 mod backing;
+mod reports;
 mod usage;
 
 use super::{ApiState, Shared, health};
@@ -82,6 +83,9 @@ fn render(state: &ApiState) -> String {
     backing::cluster(&mut text, &state.cluster.watch().borrow());
     backing::limits(&mut text, &state.limits);
     usage::counted(&mut text, &state.usage);
+    if let Some(desk) = &state.reports {
+        reports::reports(&mut text, desk);
+    }
     if let Some(journal) = &state.journal {
         usage::journal(&mut text, journal);
         usage::shipper(&mut text, journal.progressed());
