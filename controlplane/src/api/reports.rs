@@ -129,6 +129,7 @@ async fn made(
     let scope = record.map_or(Scope::Admin, |record| Scope::Own(record.id.0));
     let refused = |note: &mut Note, problem: Problem| {
         note.answered(problem.status());
+        note.complete();
         problem
     };
     let asking = Asking { scope, now_ms: now.wall_ms, retention_days: desk.retention_days() };

@@ -240,3 +240,50 @@ impl Drop for ReportDesk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::in_process::InProcessCache;
+    use crate::params::check::Base;
+    use crate::params::desk::{DeskSetup, ParameterDesk};
+    use crate::store::sqlite::SqliteStore;
+
+    fn desk() -> ReportDesk {
+        let (store, cache): (Arc<dyn Store>, Arc<dyn Cache>) =
+            (Arc::new(SqliteStore::memory()), Arc::new(InProcessCache::new()));
+        let (node, base) = ("n1".to_owned(), Base::default());
+        let setup = DeskSetup { store: Arc::clone(&store), cache: Arc::clone(&cache), node, base, data_dir: None };
+        let parameters = ParameterDesk::new(setup).expect("good settings");
+        ReportDesk::start(store, cache, parameters.watch(), 93).expect("threads")
+    }
+
+    #[tokio::test]
+    async fn one_key_leaves_room_for_others_and_all_together_for_the_rest() {
+        let desk = desk();
+        let mut places: Vec<Place> = (0..STREAMS_PER_KEY_MAX).filter_map(|_| desk.place(Work::Stream, 7)).collect();
+        assert_eq!(places.len(), STREAMS_PER_KEY_MAX);
+        assert!(desk.place(Work::Stream, 7).is_none(), "its own places are taken");
+        places.extend((places.len()..STREAMS_MAX).filter_map(|_| desk.place(Work::Stream, 0)));
+        assert_eq!((places.len(), desk.counts().open[0]), (STREAMS_MAX, STREAMS_MAX));
+        assert!(desk.place(Work::Stream, 8).is_none(), "all places are taken");
+        assert!(desk.place(Work::Page, 7).is_some() && desk.place(Work::Datagram, 7).is_some());
+        assert_eq!(desk.counts().overloaded, 2);
+        places.clear();
+        assert_eq!(desk.counts().open, [0, 0, 0]);
+        assert!(desk.place(Work::Stream, 7).is_some());
+    }
+
+    #[tokio::test]
+    async fn work_ends_with_whoever_waits_for_it() {
+        let desk = desk();
+        assert_eq!(desk.work(async { 7 }).outcome().await, Some(7));
+        let (alive, gone) = tokio::sync::oneshot::channel::<()>();
+        let working = desk.work(async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+        });
+        drop(working);
+        assert!(gone.await.is_err(), "what it held is let go of");
+    }
+}

@@ -36,6 +36,8 @@ pub struct LogCounts {
 
 #[derive(Debug, Default)]
 struct Counters {
+    /// Taken, and neither written nor given up yet.
+    waiting: AtomicU64,
     written: AtomicU64,
     lost: AtomicU64,
     /// Whether losing them was told of since one was written.
@@ -68,9 +70,11 @@ impl Trail {
 
     /// Takes a note, if there is room. Waits for nothing.
     fn note(&self, note: ReportLog) {
+        self.counters.waiting.fetch_add(1, Ordering::Relaxed);
         match self.notes.try_send(note) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.counters.lose("too many reports wait to be noted: see whether the database answers");
             }
         }
@@ -79,7 +83,7 @@ impl Trail {
     /// Waits until what was noted is written, but not for long: a process that ends.
     pub async fn settle(&self, most: Duration) {
         let all = async {
-            while self.notes.capacity() < WAITING_MAX {
+            while self.counters.waiting.load(Ordering::Relaxed) > 0 {
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -125,6 +129,7 @@ async fn write(
                 }
             }
         }
+        counters.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -225,5 +230,41 @@ impl Drop for Note {
             log.took_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.trail.note(log);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::in_process::InProcessCache;
+    use crate::store::sqlite::SqliteStore;
+
+    #[tokio::test]
+    async fn a_report_is_noted_when_it_ends_however_it_ends() {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().await.expect("a store"));
+        let cache: Arc<dyn Cache> = Arc::new(InProcessCache::new());
+        let trail = Trail::start(Arc::clone(&store), Arc::clone(&cache), &Handle::current());
+        let begin =
+            |time_ms| Note::begin(&trail, Asked { time_ms, key: 7, report: "usage", protocol: "tcp", node: "n1" });
+        let mut whole = begin(1_793_500_000_000);
+        whole.answered(200);
+        whole.sent(3, 100);
+        whole.sent(4, 200);
+        whole.complete();
+        drop(whole);
+        let mut broken = begin(1_793_500_000_001);
+        broken.answered(200);
+        broken.sent(1, 10);
+        drop(broken);
+        trail.settle(harness::PATIENCE).await;
+        let noted = store.report_page(None, 10).await.expect("the log");
+        let seen: Vec<_> = noted.iter().map(|note| (note.lines, note.bytes, note.complete, note.key)).collect();
+        assert_eq!(seen, [(1, 10, false, 7), (7, 300, true, 7)]);
+        let key = CacheKey::new(REPORT_USAGE, &noted[1].id).expect("a name");
+        let (value, lifetime_ms) = cache.get(&key).await.expect("the cache").expect("a note");
+        let Value::Hash(fields) = value else { panic!("a hash: {value:?}") };
+        assert_eq!((fields["lines"].as_str(), fields["complete"].as_str()), ("7", "true"));
+        assert!(lifetime_ms.is_some());
+        assert_eq!(trail.counts(), LogCounts { written: 2, lost: 0 });
     }
 }

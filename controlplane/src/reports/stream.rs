@@ -187,3 +187,103 @@ async fn part(encoder: &mut Encoder, text: &mut Vec<u8>) -> io::Result<Part> {
     let plain_bytes = text.len() as u64;
     Ok(Part { bytes: encoder.push(text).await?, plain_bytes, ..Part::default() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reports::cursor::{Cursor, Mark};
+    use crate::reports::query::{Asking, Format, Report, ReportQuery, Scope};
+    use crate::store::sqlite::SqliteStore;
+    use crate::store::{Store, UsageLine};
+    use async_compression::tokio::write::{GzipDecoder, ZstdDecoder};
+    use std::sync::Arc;
+
+    /// Lines of a page: three parts, the last one short.
+    const LINES: u64 = 2 * PART_LINES as u64 + 7;
+
+    fn page() -> Page {
+        let line = |time_ms| UsageLine {
+            time_ms,
+            key: 7,
+            asset: "BTC".into(),
+            protocol: "tcp".into(),
+            endpoint: "/price".into(),
+            status: 200,
+            tier: "local".into(),
+            node: "n1".into(),
+            requests: 1,
+            segment: 1,
+            offset: time_ms,
+        };
+        Page { lines: (0..LINES).map(line).collect(), next: None }
+    }
+
+    fn query() -> ReportQuery {
+        let asking = Asking { scope: Scope::Admin, now_ms: 1_793_500_000_000, retention_days: 93 };
+        ReportQuery::parse(Report::Usage, &[], &asking).expect("a good query")
+    }
+
+    /// A source without a database, and a writer of `csv`.
+    fn ends() -> (ReportSource, LineWriter) {
+        let query = query();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::memory());
+        let writer = LineWriter::new(Format::Csv, &query);
+        (ReportSource::new(store, Arc::new(query)), writer)
+    }
+
+    async fn sent(encoding: Encoding) -> (Vec<u8>, u64, u64) {
+        let (sender, mut receiver) = parts();
+        let (source, writer) = ends();
+        let pumping = tokio::spawn(async move { pump(page(), source, writer, None, encoding, &sender).await });
+        let (mut bytes, mut lines, mut plain_bytes, mut is_over) = (Vec::new(), 0, 0, false);
+        while let Some(part) = receiver.recv().await {
+            assert!(!is_over, "nothing comes behind the last");
+            bytes.extend(part.bytes);
+            (lines, plain_bytes, is_over) = (lines + part.lines, plain_bytes + part.plain_bytes, part.is_last);
+        }
+        assert!(is_over && pumping.await.expect("no panic").is_ok());
+        (bytes, lines, plain_bytes)
+    }
+
+    #[tokio::test]
+    async fn what_is_unpacked_is_what_was_written() {
+        let (plain, lines, plain_bytes) = sent(Encoding::Identity).await;
+        assert_eq!((lines, plain_bytes), (LINES, plain.len() as u64));
+        let (packed, ..) = sent(Encoding::Gzip).await;
+        let mut decoder = GzipDecoder::new(Vec::new());
+        decoder.write_all(&packed).await.expect("gzip");
+        decoder.shutdown().await.expect("to its end");
+        assert!(decoder.into_inner() == plain && packed.len() < plain.len() / 4);
+        let (packed, ..) = sent(Encoding::Zstd).await;
+        let mut decoder = ZstdDecoder::new(Vec::new());
+        decoder.write_all(&packed).await.expect("zstd");
+        decoder.shutdown().await.expect("to its end");
+        assert!(decoder.into_inner() == plain && packed.len() < plain.len() / 4);
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_reading_stops_the_work() {
+        let (sender, receiver) = parts();
+        let (source, writer) = ends();
+        drop(receiver);
+        let outcome = pump(page(), source, writer, None, Encoding::Identity, &sender).await;
+        assert!(matches!(outcome, Err(Broken::Gone)), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_goes_leaves_the_last_part_missing() {
+        let (sender, mut receiver) = parts();
+        let (source, writer) = ends();
+        // The store in memory has no schema: its next page is a fault.
+        let first = Page { next: Some(Cursor::behind(&query(), Mark::default())), ..page() };
+        let pumping = tokio::spawn(async move { pump(first, source, writer, None, Encoding::Identity, &sender).await });
+        let mut lines = 0;
+        while let Some(part) = receiver.recv().await {
+            assert!(!part.is_last);
+            lines += part.lines;
+        }
+        let outcome = pumping.await.expect("no panic");
+        assert!(matches!(outcome, Err(Broken::Store(_))), "{outcome:?}");
+        assert_eq!(lines, LINES);
+    }
+}
