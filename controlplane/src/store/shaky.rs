@@ -22,6 +22,8 @@ pub struct Shaky {
     pub hangs: AtomicBool,
     /// Calls that have not ended for that.
     pub hung: AtomicU64,
+    /// Whether usage is committed, and nobody hears of it.
+    pub loses: AtomicBool,
 }
 
 impl Shaky {
@@ -33,6 +35,7 @@ impl Shaky {
             meddles: AtomicI64::new(0),
             hangs: AtomicBool::new(false),
             hung: AtomicU64::new(0),
+            loses: AtomicBool::new(false),
         }
     }
 }
@@ -137,7 +140,11 @@ impl UsageWrite for Shaky {
         pass!(self.usage_position(node, segment))
     }
     async fn commit_usage(&self, span: UsageSpan<'_>, rows: &[UsageRow]) -> Stored<Committed> {
-        pass!(self.commit_usage(span, rows))
+        let done = pass!(self.commit_usage(span, rows));
+        if done.is_ok() && self.loses.load(Ordering::Relaxed) {
+            return Err(StoreError::Unreachable("the answer was lost".to_owned()));
+        }
+        done
     }
     async fn add_usage(&self, rows: &[UsageRow]) -> Stored<u64> {
         pass!(self.add_usage(rows))

@@ -7,6 +7,8 @@
 
 pub mod append;
 pub mod disk;
+#[cfg(test)]
+mod faulty;
 pub mod read;
 mod replay;
 pub mod segment;
@@ -59,7 +61,7 @@ pub struct Journal {
     tally: Arc<Tally>,
     stop: Sender<()>,
     thread: JoinHandle<()>,
-    private: Option<PathBuf>,
+    private: PrivateFolder,
 }
 
 impl Journal {
@@ -81,6 +83,7 @@ impl Journal {
                 (folder.clone(), Some(folder))
             }
         };
+        let private = PrivateFolder(private);
         let lock = FolderLock::take(&folder).map_err(|fault| refusal(&folder, &fault))?;
         let (shelf, tally) = (Arc::new(Shelf::new(folder.clone())), Arc::new(Tally::default()));
         let last_number = replay::replay(&shelf, &tally, &node).with_context(|| {
@@ -121,7 +124,7 @@ impl Journal {
         drop(self.stop);
         // A thread that panicked has said so on stderr.
         let _ = self.thread.join();
-        PrivateFolder(self.private)
+        self.private
     }
 }
 
@@ -200,3 +203,6 @@ impl Turns {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

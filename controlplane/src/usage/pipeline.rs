@@ -140,3 +140,28 @@ impl PipelineStatus {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_80_percent_on_the_journal_is_a_reason() {
+        let shelf = Arc::new(Shelf::new("unused".into()));
+        let (ledger, progress) = (UsageLedger::journaled(Vec::new()), Progress::new("database"));
+        let (tally, ledger, progress) = (Arc::default(), Arc::new(ledger), Arc::new(progress));
+        let status = PipelineStatus { shelf: Arc::clone(&shelf), tally, progress, ledger, bytes_max: 100_000 };
+        shelf.begin(1, "n1".into());
+        for (entries, expected) in [(0, None), (1_247, None), (1_248, Some("80 %")), (1_560, Some("99 %"))] {
+            shelf.written(1, entries);
+            let reason = status.unready_reason();
+            let is_right = match expected {
+                Some(percent) => reason.as_ref().is_some_and(|reason| reason.contains(percent)),
+                None => reason.is_none(),
+            };
+            assert!(is_right, "{entries} entries: {reason:?}");
+        }
+        shelf.remove(1);
+        assert_eq!((status.unready_reason(), shelf.waiting().bytes), (None, 0));
+    }
+}

@@ -140,7 +140,7 @@ impl Round {
                 }
                 continue;
             };
-            let is_little = segment.readable - segment.delivered <= BATCH_ROWS as u64;
+            let is_little = segment.readable.saturating_sub(segment.delivered) <= BATCH_ROWS as u64;
             if is_little && !segment.sealed {
                 self.keep_pace(begun).await;
             }
@@ -329,3 +329,6 @@ async fn bounded<T>(call: impl Future<Output = Result<T, OutletError>>) -> Resul
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     spawn_blocking(work).await.map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests;

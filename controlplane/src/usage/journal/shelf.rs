@@ -126,7 +126,7 @@ impl Shelf {
 
     /// Entries of this segment are delivered up to here.
     pub fn delivered(&self, number: u64, to: u64) {
-        self.change(number, |shelved| shelved.delivered = to.min(shelved.written));
+        self.change(number, |shelved| shelved.delivered = to);
     }
 
     /// The segment's file is gone.
@@ -145,6 +145,7 @@ impl Shelf {
         inner.bytes -= shelved.written * ENTRY_BYTES;
         inner.waiting -= shelved.written - shelved.delivered;
         change(shelved);
+        shelved.delivered = shelved.delivered.min(shelved.written);
         inner.bytes += shelved.written * ENTRY_BYTES;
         inner.waiting += shelved.written - shelved.delivered;
     }

@@ -37,7 +37,7 @@ pub struct Progressed {
 
 impl Progress {
     /// Nothing was done.
-    pub(super) const fn new(kind: &'static str) -> Self {
+    pub(in crate::usage) const fn new(kind: &'static str) -> Self {
         Self {
             kind,
             deliveries: AtomicU64::new(0),
