@@ -31,6 +31,7 @@ use crate::params::apply::Hands;
 use crate::prices::PriceBoard;
 use crate::usage::mirror::Mirror;
 use crate::usage::pipeline::Pipeline;
+use crate::usage::retention;
 use anyhow::{Context, anyhow, bail};
 use dataplane_engine::DataPlane;
 use std::path::{Path, PathBuf};
@@ -222,6 +223,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let key_tasks = keys.run(params.watch(), parts::on_reloads(&params), Arc::clone(&state.usage));
     let hands = Hands { orders, feeds: Arc::<Feeds>::clone(&feeds), log_level: logging::set_level };
     tokio::spawn(params.serve(hands, begun_with));
+    tokio::spawn(retention::keep(Arc::clone(&state.store), settings.usage.retention_days));
     let told = Arc::clone(&state);
     let beats = cluster.run(move || cluster::counters::of(&told));
     let addresses = ports.addresses(&plane)?;

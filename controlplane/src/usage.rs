@@ -13,6 +13,7 @@ pub mod mirror;
 pub mod outlet;
 pub mod pipeline;
 pub mod queue;
+pub mod retention;
 pub mod shipper;
 pub mod store_outlet;
 

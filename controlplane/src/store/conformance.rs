@@ -9,6 +9,8 @@ mod others;
 mod reports;
 mod schema;
 mod secret;
+mod usage_days;
+mod usage_write;
 
 use super::postgres::PgStore;
 use super::sqlite::SqliteStore;
@@ -29,14 +31,15 @@ pub struct Bench {
 }
 
 enum Place {
-    Memory,
+    Memory(Arc<SqliteStore>),
     File { _directory: tempfile::TempDir, path: PathBuf },
     Server { server: Arc<Postgres>, url: String },
 }
 
 impl Bench {
     async fn memory() -> Self {
-        Self::of(Arc::new(SqliteStore::memory()), Place::Memory).await
+        let store = Arc::new(SqliteStore::memory());
+        Self::of(Arc::clone(&store) as Arc<dyn Store>, Place::Memory(store)).await
     }
 
     async fn file() -> Self {
@@ -60,7 +63,7 @@ impl Bench {
     /// A second store on the same database, as another node has; `None` where a database is one process's.
     pub fn other(&self) -> Option<Arc<dyn Store>> {
         match &self.place {
-            Place::Memory => None,
+            Place::Memory(_) => None,
             Place::File { path, .. } => Some(Arc::new(SqliteStore::file(path))),
             Place::Server { url, .. } => {
                 Some(Arc::new(PgStore::lazy(PgConnectOptions::from_str(url).expect("an address"))))
@@ -68,10 +71,27 @@ impl Bench {
         }
     }
 
+    /// Asks for one text, past what a store tells.
+    pub async fn ask(&self, sql: &'static str) -> String {
+        let answer = match &self.place {
+            Place::Memory(store) => store.ask(sql).await,
+            Place::File { path, .. } => SqliteStore::file(path).ask(sql).await,
+            Place::Server { url, .. } => {
+                PgStore::lazy(PgConnectOptions::from_str(url).expect("an address")).ask(sql).await
+            }
+        };
+        answer.expect("an answer")
+    }
+
+    /// Where it is, for a database on a server.
+    pub fn url(&self) -> Option<&str> {
+        if let Place::Server { url, .. } = &self.place { Some(url) } else { None }
+    }
+
     /// Runs SQL as an operator would; `None` where nobody else gets in.
     pub async fn sql(&self, sql: &'static str) -> Option<String> {
         match &self.place {
-            Place::Memory => None,
+            Place::Memory(_) => None,
             Place::File { path, .. } => {
                 let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
                 let mut link = sqlx::ConnectOptions::connect(&options).await.expect("the file");

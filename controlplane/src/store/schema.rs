@@ -57,6 +57,13 @@ fn migrator(text: impl Fn((i64, &'static str, &'static str, &'static str)) -> &'
     Migrator::with_migrations(VERSIONS.into_iter().map(one).collect())
 }
 
+/// The first version alone, as a database has it that a newer program has not met yet.
+#[cfg(test)]
+#[must_use]
+pub fn first(versions: &Migrator) -> Migrator {
+    Migrator::with_migrations(versions.iter().filter(|version| version.version == 1).cloned().collect())
+}
+
 /// Brings a connection's database to this program's version, holding whatever lock it knows meanwhile.
 pub async fn migrate(connection: &mut impl Migrate, versions: &Migrator) -> Stored<Migrated> {
     let before = if versions.locking {

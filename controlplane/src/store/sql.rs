@@ -130,6 +130,13 @@ impl<S: Source> SqlStore<S> {
         Ok(())
     }
 
+    /// Asks for one text, past what a store tells.
+    #[cfg(test)]
+    pub async fn ask(&self, sql: &'static str) -> Stored<String> {
+        let row = call!(self, Read, |session| session.row(sql, &[]))?;
+        row.ok_or(StoreError::NotFound)?.text(0)
+    }
+
     pub(super) fn note<T>(&self, access: Access, done: Stored<T>) -> Stored<T> {
         if matches!(done, Err(StoreError::NotMigrated(_))) {
             self.checked.store(false, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use super::usage_write::UsageRow;
 use super::value::{stored_number, stored_text};
 use super::{NAME_BYTES_MAX, StoreError, Stored};
 use crate::usage::outlet::BATCH_ROWS_MAX;
-use serde_json::{Value as Json, json};
+use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::collections::{HashMap, HashSet};
 
 /// One minute, ms.
@@ -51,12 +51,11 @@ impl<'a, const N: usize> Lines<'a, N> {
     }
 
     /// By line, as SQLite takes them: a list of lists.
-    pub fn json(&self) -> String {
-        let line = |at: usize| -> Vec<Json> {
-            let numbers = self.numbers.iter().map(|column| json!(column[at]));
-            numbers.chain(self.texts.iter().map(|column| json!(column[at]))).collect()
-        };
-        json!((0..self.count()).map(line).collect::<Vec<_>>()).to_string()
+    ///
+    /// # Errors
+    /// None that is known: numbers and texts always have a form.
+    pub fn json(&self) -> Stored<String> {
+        serde_json::to_string(self).map_err(|why| StoreError::Broken(why.to_string()))
     }
 
     /// As PostgreSQL's `COPY` takes them in its binary form.
@@ -79,6 +78,25 @@ impl<'a, const N: usize> Lines<'a, N> {
         }
         data.extend_from_slice(&COPY_END);
         data
+    }
+}
+
+impl<const N: usize> Serialize for Lines<'_, N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((0..self.count()).map(|at| Line(self, at)))
+    }
+}
+
+/// One of them.
+struct Line<'l, 'a, const N: usize>(&'l Lines<'a, N>, usize);
+
+impl<const N: usize> Serialize for Line<'_, '_, N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(lines, at) = *self;
+        let mut line = serializer.serialize_seq(Some(N + lines.texts.len()))?;
+        lines.numbers.iter().try_for_each(|column| line.serialize_element(&column[at]))?;
+        lines.texts.iter().try_for_each(|column| line.serialize_element(column[at]))?;
+        line.end()
     }
 }
 

@@ -122,7 +122,7 @@ async fn put<const N: usize>(
         let columns: Vec<Column<'_>> = numbers.chain(lines.texts.iter().map(|column| Column::Texts(column))).collect();
         session.rows_of(sql.1, &columns).await
     } else {
-        session.rows(sql.0, &[Value::Text(&lines.json())]).await
+        session.rows(sql.0, &[Value::Text(&lines.json()?)]).await
     }
 }
 
