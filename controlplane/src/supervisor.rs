@@ -23,7 +23,7 @@ use crate::config::Settings;
 use crate::feeds::simulator::Simulators;
 use crate::feeds::{self, Feeds, FeedsSetup, instruments};
 use crate::keys::DemoKeys;
-use crate::keys::desk::{DeskSetup, KeyDesk};
+use crate::keys::desk::KeyDesk;
 use crate::limits::{Limits, LimitsSetup};
 use crate::logging;
 use crate::orders::Orders;
@@ -171,15 +171,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let begun_with = params.current();
     let sources = parts::sources(&settings, &begun_with, simulators.as_ref());
     let catalogue = instruments::load(&sources).await.map_err(|why| anyhow!(why))?;
-    let keys = KeyDesk::new(DeskSetup {
-        store: Arc::clone(&store),
-        cache: Arc::clone(&cache),
-        node: settings.node.clone(),
-        shards: plan.shards.len(),
-        fixed: settings.keys.clone(),
-        mode: begun_with.mode,
-        data_dir: settings.data_dir.clone(),
-    });
+    let keys = parts::key_desk(&settings, &store, &cache, plan.shards.len(), begun_with.mode);
     let (assets, known) = (catalogue.directory(), keys.current());
     let plane = parts::data_plane(&settings, &begun_with, &plan, assets, known, demo.is_some())?;
     let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));

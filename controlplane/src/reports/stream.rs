@@ -191,7 +191,7 @@ async fn part(encoder: &mut Encoder, text: &mut Vec<u8>) -> io::Result<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reports::cursor::{Cursor, Mark};
+    use crate::reports::cursor::Mark;
     use crate::reports::query::{Asking, Format, Report, ReportQuery, Scope};
     use crate::store::sqlite::SqliteStore;
     use crate::store::{Store, UsageLine};
@@ -275,7 +275,7 @@ mod tests {
         let (sender, mut receiver) = parts();
         let (source, writer) = ends();
         // The store in memory has no schema: its next page is a fault.
-        let first = Page { next: Some(Cursor::behind(&query(), Mark::default())), ..page() };
+        let first = Page { next: Some(query().behind(Mark::default())), ..page() };
         let pumping = tokio::spawn(async move { pump(first, source, writer, None, Encoding::Identity, &sender).await });
         let mut lines = 0;
         while let Some(part) = receiver.recv().await {

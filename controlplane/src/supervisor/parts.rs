@@ -8,12 +8,13 @@ use crate::config::{Role, Settings, without_effect};
 use crate::feeds::instruments::{Sources, wanted};
 use crate::feeds::simulator::{SimulatorSettings, Simulators};
 use crate::governor::{Governed, Governor, GovernorSetup};
+use crate::keys::desk::{self, KeyDesk};
 use crate::keys::pulse::OnReloads;
 use crate::logging;
 use crate::orders::Orders;
-use crate::params::Parameters;
 use crate::params::check::Base;
 use crate::params::desk::{DeskSetup, ParameterDesk};
+use crate::params::{Parameters, SystemMode};
 use crate::reports::desk::ReportDesk;
 use crate::store::{self, Store, StoreError};
 use crate::usage::UsageLedger;
@@ -196,6 +197,25 @@ pub fn reports(
     }
     let (store, cache) = (Arc::clone(store), Arc::clone(cache));
     ReportDesk::start(store, cache, params.watch(), settings.usage.retention_days).map(|desk| Some(Arc::new(desk)))
+}
+
+/// The desk of keys, with the last good copy until the store answers.
+pub fn key_desk(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    cache: &Arc<dyn Cache>,
+    shards: usize,
+    mode: SystemMode,
+) -> Arc<KeyDesk> {
+    KeyDesk::new(desk::DeskSetup {
+        store: Arc::clone(store),
+        cache: Arc::clone(cache),
+        node: settings.node.clone(),
+        shards,
+        fixed: settings.keys.clone(),
+        mode,
+        data_dir: settings.data_dir.clone(),
+    })
 }
 
 /// What the feeds are made of.
