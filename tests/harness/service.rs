@@ -80,6 +80,8 @@ impl Service {
         {
             command.env(port, "0");
         }
+        // What a killed process leaves behind goes with this directory.
+        command.env("TMPDIR", directory.path());
         let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = prepare(&mut command).spawn().expect("trinity-beast starts");

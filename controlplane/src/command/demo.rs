@@ -52,7 +52,8 @@ fn announce(addresses: &Addresses, demo: &DemoKeys) -> anyhow::Result<()> {
     let _ = writeln!(text, "  prices    HTTP {}   UDP {}", addresses.lpo_tcp, addresses.lpo_udp);
     let _ = writeln!(text, "  health    http://{}/health   http://{0}/metrics", addresses.health_lpo);
     if let Some(control) = addresses.lrs_tcp {
-        let _ = writeln!(text, "  control   http://{control}/limits");
+        let udp = addresses.lrs_udp.map(|udp| format!("   UDP {udp}")).unwrap_or_default();
+        let _ = writeln!(text, "  reports   http://{control}/reports/usage?format=text{udp}");
     }
     let _ = writeln!(text, "  demo key  {key}  (3 requests per second; 1,000 in performance mode)");
     let _ =
