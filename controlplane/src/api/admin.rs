@@ -142,6 +142,7 @@ fn shard(stats: &ShardStats, now: Moment) -> Value {
         waiting,
         generation,
         usage_ring_full,
+        usage_coarser,
         ..
     } = stats.counters;
     // Beyond the largest lag told apart there is no number.
@@ -171,6 +172,7 @@ fn shard(stats: &ShardStats, now: Moment) -> Value {
         "waiting": waiting,
         "generation": generation,
         "usage_ring_full": usage_ring_full,
+        "usage_coarser": usage_coarser,
         "feed_lag_ns": {
             "count": stats.feed_lag.count(),
             "p50": lag(50, 100),

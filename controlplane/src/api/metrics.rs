@@ -130,6 +130,12 @@ const PER_SHARD: [Each<ShardStats>; 22] = [
     ("tb_usage_ring_full_total", Kind::Counter, "Usage records that had to wait.", |shard| {
         shard.counters.usage_ring_full
     }),
+    (
+        "tb_usage_coarser_total",
+        Kind::Counter,
+        "Requests counted without their asset or key, for want of places.",
+        |shard| shard.counters.usage_coarser,
+    ),
     ("tb_connections", Kind::Gauge, "Open TCP connections.", |shard| shard.connections),
     ("tb_accepted_total", Kind::Counter, "TCP connections accepted.", |shard| shard.accepted),
     ("tb_closed_by_us_total", Kind::Counter, "Connections closed for time or room.", |shard| shard.closed_by_us),

@@ -28,6 +28,9 @@ pub struct ShardCounters {
     pub generation: u64,
     /// Usage records that waited because the ring was full.
     pub usage_ring_full: u64,
+    /// Requests counted without their asset, or without their key too, because more different ones were asked at a time
+    /// than there are places for.
+    pub usage_coarser: u64,
     /// HTTP requests answered `overloaded`, those shed by the governor among them: what load is to blame for. A price that
     /// is stale or missing is a 503 too, and no load's fault.
     pub http_overloaded: u64,
@@ -54,6 +57,7 @@ impl Default for ShardCounters {
             waiting: 0,
             generation: 0,
             usage_ring_full: 0,
+            usage_coarser: 0,
             http_overloaded: 0,
             active: 0,
             active_max: u64::from(u32::MAX),

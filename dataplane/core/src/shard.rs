@@ -346,6 +346,7 @@ impl Shard {
 
     fn flush_usage(&mut self, now: Moment) {
         self.counters.usage_ring_full += self.meter.flush(now, &mut self.usage, &self.assets) as u64;
+        self.counters.usage_coarser += self.meter.take_coarser();
     }
 }
 

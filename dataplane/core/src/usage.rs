@@ -76,6 +76,8 @@ pub(crate) struct UsageMeter {
     window_ends_mono_ns: u64,
     /// The same while there are sums, `u64::MAX` while there are none.
     due_mono_ns: u64,
+    /// Requests whose detail was given up, since they were taken last.
+    coarser: u64,
 }
 
 impl UsageMeter {
@@ -90,6 +92,7 @@ impl UsageMeter {
             next_number: 0,
             window_ends_mono_ns: 0,
             due_mono_ns: u64::MAX,
+            coarser: 0,
         }
     }
 
@@ -115,6 +118,11 @@ impl UsageMeter {
         };
         self.sums[place].count(wall_ms);
         place as u16
+    }
+
+    /// Requests counted without their asset, or their key too, since this was asked last.
+    pub(crate) const fn take_coarser(&mut self) -> u64 {
+        core::mem::replace(&mut self.coarser, 0)
     }
 
     /// Whether a flush is due: there are sums, and the window after the last flush is over.
@@ -153,6 +161,7 @@ impl UsageMeter {
         let (outcome, free) = if !self.is_crowded() || outcome == without_key {
             (outcome, free)
         } else {
+            self.coarser += 1;
             match (self.find(&without_asset), self.find(&without_key)) {
                 (Ok(place), _) | (_, Ok(place)) => return place,
                 (_, Err(free)) => (without_key, free),

@@ -70,7 +70,7 @@ pub(crate) struct LoopCounters {
 
 /// Numbers of a loop, of a shard's logic but its refusals, and refusals by code.
 const LOOP_NUMBERS: usize = 11;
-const SHARD_NUMBERS: usize = 13;
+const SHARD_NUMBERS: usize = 14;
 const REFUSALS: usize = 64;
 
 /// Where a shard publishes.
@@ -139,6 +139,7 @@ impl PublishedStats {
             of_shard.waiting,
             of_shard.generation,
             of_shard.usage_ring_full,
+            of_shard.usage_coarser,
             of_shard.http_overloaded,
             of_shard.active,
             of_shard.active_max,
@@ -176,6 +177,7 @@ impl PublishedStats {
             waiting,
             generation,
             usage_ring_full,
+            usage_coarser,
             http_overloaded,
             active,
             active_max,
@@ -208,6 +210,7 @@ impl PublishedStats {
                 waiting,
                 generation,
                 usage_ring_full,
+                usage_coarser,
                 http_overloaded,
                 active,
                 active_max,

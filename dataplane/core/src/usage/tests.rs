@@ -107,7 +107,10 @@ fn a_full_ring_makes_sums_grow_and_loses_nothing() {
     records.extend(rig.drain());
     assert_eq!(records.iter().map(|record| record.requests).sum::<u64>(), counted);
     assert!(records.iter().enumerate().all(|(number, record)| record.number == number as u64));
-    assert!(records.iter().any(|record| record.key == 0), "detail was given up, not a count");
+    let keyless: u64 = records.iter().filter(|record| record.key == 0).map(|record| record.requests).sum();
+    // Key 0 asked itself: three assets in each of three rounds, all of them before places ran out.
+    assert_eq!(rig.meter.take_coarser(), keyless - 9, "detail was given up, not a count, and that is told");
+    assert_eq!(rig.meter.take_coarser(), 0);
 }
 
 /// Sends `requests` in turns of `per_turn` each, one turn every `turn_ns`; the records that come of it in so much time.
