@@ -103,12 +103,13 @@ impl World {
         let url = server.url_at(server.address());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let choice = DatabaseChoice { url: Some(Secret::new(url.clone())), ..DatabaseChoice::default() };
-        let store = store::open(&choice, None).expect("an address");
-        runtime.block_on(async {
+        let store = runtime.block_on(async {
+            let store = store::open(&choice, None).expect("an address");
             store.migrate().await.expect("a schema");
             store.set_pool(1, 1).await;
             // Makes the days ahead.
             store.add_usage(&[]).await.expect("nothing");
+            store
         });
         Self { server, url, store, runtime }
     }
