@@ -2,7 +2,7 @@
 //!
 //! UDP is answered, and feeds stay open, until the shards stop: a datagram's sender is not told that we leave.
 
-use super::Service;
+use super::{RUNTIME_END_WAIT, Service};
 use dataplane_core::command::ShardCommand;
 use dataplane_engine::DataPlane;
 use std::sync::Arc;
@@ -41,8 +41,24 @@ const USAGE_MAX: Duration = Duration::from_secs(6);
 /// Longest that the notes of the last reports may take: one that waits for a database that is away is given up.
 const NOTES_MAX: Duration = Duration::from_secs(1);
 
-/// Takes the service out of service. With the longest wait of 45 s the sum is 45 + 40 + 2 × 1 + 4 × 3 s, 6 s for months
-/// and usage together, and the runtime's 2 s, which is 107 s: below the 110 s that a balancer and its orchestrator give.
+/// The longest `DRAIN_WAIT_SECONDS`.
+const WAIT_MAX: Duration = Duration::from_secs(45);
+
+/// What a balancer and its orchestrator give a process to end.
+const GIVEN: Duration = Duration::from_secs(110);
+
+/// With the longest wait: two orders, four times [`CLOSE_MAX`], months and usage together, notes, the runtime's end.
+const SUM: u64 = WAIT_MAX.as_secs()
+    + LINGER_MAX.as_secs()
+    + 2 * ORDER_MAX.as_secs()
+    + 4 * CLOSE_MAX.as_secs()
+    + NOTES_MAX.as_secs()
+    + USAGE_MAX.as_secs()
+    + RUNTIME_END_WAIT.as_secs();
+
+const _: () = assert!(MONTHS_MAX.as_secs() < USAGE_MAX.as_secs() && SUM == 108 && SUM < GIVEN.as_secs());
+
+/// Takes the service out of service.
 pub async fn drain(service: Service, wait: Duration) {
     let Service { plane, state, .. } = &service;
     state.draining.store(true, Ordering::Relaxed);

@@ -95,10 +95,11 @@ impl Journal {
         let (stop, stopped) = bounded(1);
         let tally_of = Arc::clone(&tally);
         let thread = appender.and_then(|appender| {
+            let seen = SeenToEnd(Arc::clone(&tally_of));
             let mut turns = Turns { appender, ledger, tally: tally_of, batch: Vec::new() };
             std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
                 turns.run(&stopped);
-                drop(lock);
+                drop((lock, seen));
             })
         });
         let thread = thread.context("cannot start the journal's threads; raise the limit on processes")?;
@@ -148,6 +149,17 @@ fn refusal(folder: &Path, fault: &io::Error) -> anyhow::Error {
             "another process has the journal {folder}: stop it, or give this one a directory of its own in TB_DATA_DIR"
         ),
         _ => anyhow!("cannot use the journal {folder}: {fault}; set TB_DATA_DIR to a directory that can be written"),
+    }
+}
+
+/// Says when its thread ends by a panic: prices are served on, and counts kept in memory, so that nothing else would.
+struct SeenToEnd(Arc<Tally>);
+
+impl Drop for SeenToEnd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.trouble("its thread ended by itself, which is a bug: start again, and report it with the log");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::journal::tally::Tally;
 use super::marks::Marks;
 use super::outlet::{BATCH_ROWS, BATCH_ROWS_MAX, Delivery, Outlet, OutletError};
 use crate::store::UsageRow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::mem;
@@ -32,8 +33,16 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Longest that any call of an outlet is waited for. Every outlet has a bound of its own, below.
+/// Longest that any call of an outlet is waited for. The database's outlet has bounds of its own, below; the queue's may
+/// be cut off here, and sends only what is missing with the next try.
 const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// Times in a row that a segment's file may fail to be opened or removed before those behind it go first: with the
+/// pauses between, some 14 s.
+const FILE_FAILURES_MAX: u32 = 10;
+
+/// When a file that was put aside is tried again.
+const ASIDE: Duration = Duration::from_secs(60);
 
 /// Longest wait for more to be read without looking: a bound, should nobody tell.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -66,9 +75,7 @@ impl Shipper {
     pub fn start(setup: ShipperSetup) -> Self {
         let progress = Arc::new(Progress::new(setup.outlet.kind()));
         let (last, told) = watch::channel(false);
-        let marks = Arc::new(Marks::new(setup.shelf.folder()));
-        let round =
-            Round { setup, marks, progress: Arc::clone(&progress), last: told, rows_max: BATCH_ROWS, reading: None };
+        let round = Round::new(setup, Arc::clone(&progress), told);
         Self { progress, last, task: tokio::spawn(round.run()) }
     }
 
@@ -108,6 +115,22 @@ struct Round {
     rows_max: usize,
     /// `None`: the next segment is yet to be opened.
     reading: Option<Reading>,
+    /// Failures in a row to open or remove a segment's file.
+    file_failures: u32,
+    /// Segments whose files failed for long, and when they are tried again: no more than the shelf has.
+    aside: BTreeMap<u64, Instant>,
+}
+
+/// Says when the shipper ends by a panic: what it should deliver waits in the journal, and nothing else would say so.
+struct SeenToEnd(Arc<Progress>);
+
+impl Drop for SeenToEnd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = "what delivers it ended by itself, which is a bug: start again, and report it with the log";
+            self.0.failed(why, true);
+        }
+    }
 }
 
 /// Why there was no delivery.
@@ -115,6 +138,8 @@ enum Failure {
     Outlet(OutletError),
     /// The journal's own disk.
     Disk(io::Error),
+    /// A segment's file cannot be opened or removed.
+    File(io::Error),
 }
 
 impl From<OutletError> for Failure {
@@ -130,7 +155,14 @@ impl From<io::Error> for Failure {
 }
 
 impl Round {
+    fn new(setup: ShipperSetup, progress: Arc<Progress>, last: watch::Receiver<bool>) -> Self {
+        let marks = Arc::new(Marks::new(setup.shelf.folder()));
+        let (rows_max, reading, aside) = (BATCH_ROWS, None, BTreeMap::new());
+        Self { setup, marks, progress, last, rows_max, reading, file_failures: 0, aside }
+    }
+
     async fn run(mut self) {
+        let _seen = SeenToEnd(Arc::clone(&self.progress));
         let mut pause = PAUSE_MIN;
         let mut begun = Instant::now();
         loop {
@@ -146,9 +178,13 @@ impl Round {
             }
             begun = Instant::now();
             match self.step(segment.number).await {
-                Ok(()) => pause = PAUSE_MIN,
+                Ok(()) => {
+                    self.progress.well();
+                    self.file_failures = 0;
+                    pause = PAUSE_MIN;
+                }
                 Err(failure) => {
-                    let most = self.failed(failure);
+                    let most = self.failed(segment.number, failure);
                     self.pause(pause.min(most)).await;
                     pause = (pause * 2).min(most);
                 }
@@ -158,7 +194,9 @@ impl Round {
 
     /// The oldest segment that has something to do.
     fn waiting(&self) -> Option<Shelved> {
-        let first = self.setup.shelf.first()?;
+        let now = Instant::now();
+        let is_tried = |number| self.aside.get(&number).is_none_or(|again| *again <= now);
+        let first = self.setup.shelf.first_that(is_tried)?;
         (first.sealed || first.readable > first.delivered).then_some(first)
     }
 
@@ -251,7 +289,7 @@ impl Round {
         }
         if reading.is_marked {
             let marks = Arc::clone(&self.marks);
-            apart(move || marks.write(segment, place)).await??;
+            self.progress.marked(&apart(move || marks.write(segment, place)).await?);
         }
         Ok(())
     }
@@ -259,6 +297,7 @@ impl Round {
     /// Opens a segment where the outlet says that it stands; `None`: its file is gone.
     async fn open(&mut self, segment: &Shelved) -> Result<Option<Reading>, Failure> {
         let number = segment.number;
+        self.progress.opening(segment::begun_ms(number));
         let known = bounded(self.setup.outlet.position(&segment.node, number)).await?;
         let (marks, shelf, of) = (Arc::clone(&self.marks), Arc::clone(&self.setup.shelf), segment.clone());
         let opened = apart(move || {
@@ -278,7 +317,7 @@ impl Round {
                 self.setup.shelf.remove(number);
                 Ok(None)
             }
-            (_, Err(fault)) => Err(fault.into()),
+            (_, Err(fault)) => Err(Failure::File(fault)),
         }
     }
 
@@ -294,27 +333,51 @@ impl Round {
             }
             Ok(flaws)
         });
-        gone.await??.tell(&self.setup.tally);
+        gone.await?.map_err(Failure::File)?.tell(&self.setup.tally);
         self.setup.shelf.remove(number);
+        self.aside.remove(&number);
         Ok(())
     }
 
     /// Notes a failure; the longest pause that it makes sense to wait now.
-    fn failed(&mut self, failure: Failure) -> Duration {
+    fn failed(&mut self, number: u64, failure: Failure) -> Duration {
         self.rows_max = (self.rows_max / 2).max(BATCH_ROWS);
         match failure {
             Failure::Outlet(OutletError::Away(why)) => {
-                self.progress.failed(&why);
+                self.progress.failed(&why, false);
                 PAUSE_MAX
             }
             Failure::Outlet(OutletError::Refused(why)) => {
-                self.progress.failed(&why);
+                self.progress.failed(&why, true);
                 REFUSED_PAUSE_MAX
             }
             Failure::Disk(fault) => {
-                self.progress.failed(&format!("the journal cannot be read: {fault}"));
+                self.progress
+                    .failed(&format!("the journal's {} cannot be read: {fault}", segment::name(number)), false);
                 PAUSE_MAX
             }
+            Failure::File(fault) => {
+                let name = segment::name(number);
+                self.progress.failed(&format!("the journal's {name} cannot be opened or removed: {fault}"), false);
+                self.put_aside_if_it_lasts(number, &fault);
+                PAUSE_MAX
+            }
+        }
+    }
+
+    /// Those behind a file that fails for long must not wait for it.
+    fn put_aside_if_it_lasts(&mut self, number: u64, fault: &io::Error) {
+        self.file_failures += 1;
+        let is_known = self.aside.contains_key(&number);
+        if !is_known && self.file_failures < FILE_FAILURES_MAX {
+            return;
+        }
+        self.file_failures = 0;
+        self.aside.insert(number, Instant::now() + ASIDE);
+        if !is_known {
+            self.setup.tally.unread();
+            let segment = segment::name(number);
+            tracing::error!(segment, %fault, "a usage segment is put aside, and tried again every minute: see to its file");
         }
     }
 }

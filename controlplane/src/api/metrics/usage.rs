@@ -65,7 +65,7 @@ pub(super) fn journal(text: &mut Exposition, status: &PipelineStatus) {
 
 /// What left the journal.
 pub(super) fn shipper(text: &mut Exposition, progressed: Progressed) {
-    let Progressed { kind, deliveries, rows, failures, away_since_ms, oldest_time_ms } = progressed;
+    let Progressed { kind, deliveries, rows, failures, mark_failures, away_since_ms, oldest_time_ms } = progressed;
     let now_ms = clock::now().wall_ms;
     let since = |ms: u64| Seconds::of_ms(if ms == 0 { 0 } else { now_ms.saturating_sub(ms) });
     let up = [(format!("to=\"{kind}\""), u8::from(away_since_ms == 0))];
@@ -75,6 +75,8 @@ pub(super) fn shipper(text: &mut Exposition, progressed: Progressed) {
     text.one("tb_usage_deliveries_total", Kind::Counter, "Deliveries that were taken.", deliveries);
     text.one("tb_usage_delivered_rows_total", Kind::Counter, "Rows in them.", rows);
     text.one("tb_usage_delivery_failures_total", Kind::Counter, "Deliveries that were not taken.", failures);
+    let help = "Marks of deliveries that could not be written beside the journal.";
+    text.one("tb_usage_mark_failures_total", Kind::Counter, help, mark_failures);
     let help = "Age of the oldest record that is not delivered; 0: there is none.";
     text.one("tb_usage_oldest_seconds", Kind::Gauge, help, since(oldest_time_ms));
 }

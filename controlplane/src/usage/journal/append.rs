@@ -2,10 +2,12 @@
 //!
 //! Every record given to it is either on the disk for good, or in the file and in memory until it is, or still the
 //! caller's. After a sync that failed nobody knows what is on the disk: the segments concerned are cut to what was
-//! synced before, and what was not is the caller's again, for a new segment.
+//! synced before, and what was not is the caller's again, for a new segment. After an append that failed the segment
+//! ends: on a disk that is smaller than one segment it may be the very segment that fills the disk, and only one that
+//! has ended is removed when it is delivered.
 
 use super::disk::{Disk, write_all_at};
-use super::segment::{self, ENTRY_BYTES, HEAD_BYTES, Head};
+use super::segment::{self, CHANCE_BITS, ENTRY_BYTES, HEAD_BYTES, Head};
 use super::shelf::Shelf;
 use super::syncer::{Done, Job, Part, Syncer};
 use super::tally::Tally;
@@ -28,9 +30,6 @@ const UNSYNCED_MAX: usize = 131_072;
 
 /// Bytes of a segment at most; less where the journal's bound is small, so that it is at least eight of them.
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
-
-/// Bits below the time in a segment's number.
-const CHANCE_BITS: u32 = 20;
 
 /// What to append with.
 pub struct AppendSetup {
@@ -154,7 +153,14 @@ impl Appender {
         open.written += entries as u64;
         open.ended = open.written == self.entries_max;
         self.setup.shelf.written(open.part.number, open.written);
-        outcome.map(|()| entries).map_err(|fault| (entries, fault.to_string()))
+        let has_some = open.written > 0;
+        outcome.map(|()| entries).map_err(|fault| {
+            // An empty one holds no more than its head: the next try may have it.
+            if has_some {
+                self.end();
+            }
+            (entries, fault.to_string())
+        })
     }
 
     fn bytes_left(&self) -> u64 {

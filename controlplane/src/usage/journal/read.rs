@@ -25,6 +25,8 @@ pub struct SegmentReader {
     /// Entries just before `place` that are none: damage if a valid one follows, else a tail.
     bad: u64,
     damaged: u64,
+    /// The place up to which what is none was counted: what is read again is not counted again.
+    judged: u64,
     failures: u32,
     records: Vec<UsageRecord>,
 }
@@ -60,7 +62,7 @@ impl SegmentReader {
     pub fn open(shelf: &Shelf, segment: &Shelved, place: u64) -> io::Result<Self> {
         let file = File::open(shelf.folder().join(segment::name(segment.number)))?;
         let (number, node) = (segment.number, Arc::clone(&segment.node));
-        Ok(Self { file, number, node, place, bad: 0, damaged: 0, failures: 0, records: Vec::new() })
+        Ok(Self { file, number, node, place, bad: 0, damaged: 0, judged: 0, failures: 0, records: Vec::new() })
     }
 
     /// The segment.
@@ -108,7 +110,7 @@ impl SegmentReader {
                 part.damaged += mem::take(&mut part.bad);
                 let node = Arc::clone(&self.node);
                 part.rows.push(UsageRow { node, segment: self.number, offset, record: *record });
-            } else {
+            } else if offset >= self.judged {
                 part.bad += 1;
             }
         }
@@ -121,7 +123,9 @@ impl SegmentReader {
     }
 
     /// Goes to another place.
-    pub const fn seek(&mut self, place: u64) {
+    pub fn seek(&mut self, place: u64) {
+        // Whether those just before are damage or a tail is not known yet.
+        self.judged = self.judged.max(self.place - self.bad);
         (self.place, self.bad) = (place, 0);
     }
 

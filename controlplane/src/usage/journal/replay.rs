@@ -1,7 +1,7 @@
 //! What an earlier process left: every segment of the directory, put on the shelf for the shipper.
 //!
 //! Only heads are read here, so that a start does not wait for gigabytes; entries are checked as they are read. What is
-//! no segment is left alone, and said.
+//! no segment is left alone, and said; marks of segments that are gone are removed.
 
 use super::segment::{self, HEAD_BYTES, Head, HeadFound};
 use super::shelf::Shelf;
@@ -19,16 +19,26 @@ use std::sync::Arc;
 /// When the directory cannot be read.
 pub fn replay(shelf: &Shelf, tally: &Tally, node: &Arc<str>) -> io::Result<u64> {
     let mut last = 0;
-    let mut found = Vec::new();
+    let (mut found, mut marks) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(shelf.folder())? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(number) = segment::number_in(&name, "usage") {
             last = last.max(number);
             found.push((number, entry.path()));
-        } else if segment::number_in(&name, "mark").is_none() {
+        } else if let Some(number) = segment::number_in(&name, "mark") {
+            marks.push((number, entry.path()));
+        } else if is_unfinished_mark(&name) {
+            // The directory is this process's: nobody writes it.
+            let _ = fs::remove_file(entry.path());
+        } else {
             left_alone(tally, &entry.path(), "its name is none of the journal's");
         }
+    }
+    let is_there = |number: &u64| found.iter().any(|(there, _)| there == number);
+    for (_, path) in marks.iter().filter(|(number, _)| !is_there(number)) {
+        // Where it cannot be removed it does no harm.
+        let _ = fs::remove_file(path);
     }
     for (number, path) in found {
         let shelved = look(&path, number, node);
@@ -82,6 +92,12 @@ fn look(path: &Path, number: u64, own: &Arc<str>) -> io::Result<Look> {
             Look::Segment { node: Arc::clone(own), entries }
         }
     })
+}
+
+/// Whether a process ended while it wrote this beside a mark.
+fn is_unfinished_mark(name: &str) -> bool {
+    let (mark, beside) = name.split_at_checked("0123456789abcdef.mark".len()).unwrap_or_default();
+    segment::number_in(mark, "mark").is_some() && beside.starts_with('.') && beside.ends_with(".new")
 }
 
 fn left_alone(tally: &Tally, path: &Path, why: &str) {

@@ -49,6 +49,15 @@ const CHECKED: usize = HEAD_BYTES as usize - 4;
 const _: () = assert!(size_of::<UsageRecord>() as u64 == ENTRY_BYTES);
 const _: () = assert!(cfg!(target_endian = "little"), "records are written as they stand in memory");
 
+/// Bits of chance below the time in a segment's number.
+pub const CHANCE_BITS: u32 = 20;
+
+/// When a segment of this number was begun, Unix ms, by the clock of then; later where a clock was set back.
+#[must_use]
+pub const fn begun_ms(number: u64) -> u64 {
+    number >> CHANCE_BITS
+}
+
 /// The file's name.
 #[must_use]
 pub fn name(number: u64) -> String {

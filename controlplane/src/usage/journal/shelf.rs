@@ -68,7 +68,13 @@ impl Shelf {
     /// The oldest segment.
     #[must_use]
     pub fn first(&self) -> Option<Shelved> {
-        self.lock().segments.first_key_value().map(|(_, shelved)| shelved.clone())
+        self.first_that(|_| true)
+    }
+
+    /// The oldest segment whose number will do.
+    #[must_use]
+    pub fn first_that(&self, will_do: impl Fn(u64) -> bool) -> Option<Shelved> {
+        self.lock().segments.values().find(|shelved| will_do(shelved.number)).cloned()
     }
 
     /// A segment as it is now.

@@ -78,9 +78,10 @@ impl Syncer {
     /// Asks for a job; there must be none.
     pub fn ask(&mut self, job: Job) {
         debug_assert!(self.since.is_none(), "one job at a time");
-        if let Some(jobs) = &self.jobs
-            && jobs.try_send(job).is_ok()
-        {
+        if let Some(jobs) = &self.jobs {
+            // There is room for one job. A thread that has panicked takes none: it is seen as a disk that does not
+            // answer.
+            let _ = jobs.try_send(job);
             self.since = Some(Instant::now());
         }
     }

@@ -114,7 +114,8 @@ impl Tally {
         add(&self.torn, 1);
     }
 
-    pub(super) fn unread(&self) {
+    /// A file is left alone.
+    pub fn unread(&self) {
         add(&self.unread, 1);
     }
 

@@ -225,6 +225,43 @@ fn a_full_disk_loses_no_count() {
 }
 
 #[test]
+fn a_segment_that_fills_its_disk_goes_when_it_is_delivered() {
+    let mut rig = Rig::new(BYTES_MAX);
+    rig.count(100);
+    rig.settle();
+    for all_is_synced in [true, false] {
+        rig.faults.room.store(if all_is_synced { 0 } else { 10 * 64 }, Ordering::SeqCst);
+        rig.count(50);
+        rig.turn_until("trouble", |rig| rig.tally.read().in_trouble);
+        rig.turn_until("the segment's end", |rig| rig.shelf.first().is_some_and(|first| first.sealed));
+        let first = rig.shelf.first().expect("a segment");
+        assert_eq!(first.readable, first.written);
+        let delivered = rig.on_disk();
+        fs::remove_file(rig.folder.path().join(segment::name(first.number))).expect("delivered");
+        rig.shelf.remove(first.number);
+        rig.faults.room.store(HEAD_BYTES as i64 + 100 * 64, Ordering::SeqCst);
+        rig.settle();
+        assert_eq!(delivered + rig.on_disk(), rig.counted);
+        rig.counted -= delivered;
+        assert!(!rig.tally.read().in_trouble);
+    }
+}
+
+#[test]
+fn a_thread_that_panics_is_seen_as_a_journal_that_takes_nothing() {
+    let tally = Arc::new(Tally::default());
+    for (panics, expected) in [(false, false), (true, true)] {
+        let seen = SeenToEnd(Arc::clone(&tally));
+        let thread = std::thread::spawn(move || {
+            assert!(!panics, "as a test wants it");
+            drop(seen);
+        });
+        assert_eq!(thread.join().is_err(), panics);
+        assert_eq!(tally.read().in_trouble, expected);
+    }
+}
+
+#[test]
 fn a_disk_that_was_full_before_the_first_segment_is_no_end() {
     let mut rig = Rig::new(BYTES_MAX);
     rig.faults.room.store(40, Ordering::SeqCst);

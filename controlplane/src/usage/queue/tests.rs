@@ -60,8 +60,12 @@ struct Book {
     rows: Mutex<Vec<UsageRow>>,
     /// So many calls find it away.
     away: AtomicUsize,
+    /// So many calls find somebody else's transaction in the way.
+    conflicts: AtomicUsize,
     /// Rows of this node cannot be stored.
     refuses: Mutex<Option<String>>,
+    /// It goes away for good behind the first of these rows.
+    leaves_behind: Mutex<Option<u64>>,
 }
 
 impl Book {
@@ -94,6 +98,9 @@ impl UsageWrite for Book {
         if self.away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
             return Err(StoreError::Unreachable("unplugged".to_owned()));
         }
+        if self.conflicts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            return Err(StoreError::Conflict("another change came in between: try again".to_owned()));
+        }
         let refuses = self.refuses.lock().expect("nobody panicked").clone();
         if rows.iter().any(|row| refuses.as_deref() == Some(&*row.node)) {
             return Err(StoreError::Invalid("not this node's".to_owned()));
@@ -103,6 +110,10 @@ impl UsageWrite for Book {
         let mut book = self.rows.lock().expect("nobody panicked");
         let before = book.len();
         book.extend(new.cloned());
+        let leaves_behind = *self.leaves_behind.lock().expect("nobody panicked");
+        if leaves_behind.is_some_and(|place| rows.iter().any(|row| row.offset == place)) {
+            self.away.store(usize::MAX, Ordering::Relaxed);
+        }
         Ok((book.len() - before) as u64)
     }
 }
@@ -337,6 +348,36 @@ async fn a_database_that_is_away_costs_no_message() {
     bench.queue.redeliver();
     drain(&bench.writer).await.expect("drained");
     bench.has(0..20);
+    assert!(bench.writer.is_well());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_goes_away_amid_a_batch_is_no_end_of_the_work() {
+    let bench = Bench::new();
+    let stranger: Vec<UsageRow> = (0..5).map(|place| row("stranger", place)).collect();
+    bench.queue.put(&pack(&stranger)[0].body);
+    *bench.book.refuses.lock().expect("nobody panicked") = Some("stranger".to_owned());
+    for place in 0..3 {
+        bench.queue.put(&pack([&row("n1", place)])[0].body);
+    }
+    *bench.book.leaves_behind.lock().expect("nobody panicked") = Some(0);
+    let began = Instant::now();
+    assert!(drain(&bench.writer).await.is_err(), "not all is written");
+    assert!(began.elapsed() < Duration::from_secs(60), "before others get the messages");
+    bench.has(0..1);
+    let counters = bench.writer.counters();
+    assert_eq!((counters.written, counters.left_alone, bench.queue.counts()), (1, 1, (0, 3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_in_the_way_is_tried_again_and_nobody_is_told_to_look_at_it() {
+    let bench = Bench::new();
+    assert_eq!(bench.outlet.deliver(&delivery(0..10)).await, Ok(10));
+    bench.book.conflicts.store(2, Ordering::Relaxed);
+    drain(&bench.writer).await.expect("drained");
+    bench.has(0..10);
+    let counters = bench.writer.counters();
+    assert_eq!((counters.left_alone, counters.written, counters.store_failures), (0, 1, 2));
     assert!(bench.writer.is_well());
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Messages of one batch at most: the replaced system's. Each is at most 256 KiB, so that a batch is 26 MB at the worst.
 pub const BATCH_MESSAGES: usize = 100;
@@ -101,6 +101,14 @@ struct Readable {
     rows: Vec<UsageRow>,
 }
 
+/// What became of a batch.
+struct Written {
+    /// Those whose rows stand.
+    messages: Vec<Readable>,
+    /// Why others are left that may be written later.
+    missing: Option<OutletError>,
+}
+
 /// Brings messages to the store.
 pub struct QueueWriter {
     queue: Arc<dyn UsageQueue>,
@@ -177,9 +185,9 @@ impl QueueWriter {
                 Err(why) => self.leave_alone(&id, &why),
             }
         }
-        let batch = self.commit(batch, ends).await?;
-        self.delete(&batch).await;
-        Ok(count)
+        let Written { messages, missing } = self.commit(batch, ends).await;
+        self.delete(&messages).await;
+        missing.map_or(Ok(count), Err)
     }
 
     /// Messages until there are enough, none comes any more, or the window ends.
@@ -220,39 +228,45 @@ impl QueueWriter {
         answer
     }
 
-    /// Commits the rows of all messages, trying again until `ends`; those whose rows stand. A message whose rows the
-    /// database will not have does not keep the others.
-    async fn commit(&self, batch: Vec<Readable>, ends: Instant) -> Result<Vec<Readable>, OutletError> {
-        let mut pause = PAUSE_FIRST;
-        loop {
-            let why = match self.add(batch.iter().flat_map(|message| &message.rows)).await {
-                Ok(()) => return Ok(batch),
-                Err(StoreError::Unreachable(_) | StoreError::NotMigrated(_)) if Instant::now() + pause < ends => {
-                    let _ = timeout_at(ends, sleep(pause)).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                    continue;
-                }
-                Err(why) => why,
-            };
-            if matches!(why, StoreError::Unreachable(_) | StoreError::NotMigrated(_)) {
-                return Err(OutletError::Away(why.to_string()));
-            }
-            return self.commit_singly(batch).await;
+    /// Commits the rows of all messages, trying again until `ends`. A message whose rows the database will not have does
+    /// not keep the others.
+    async fn commit(&self, batch: Vec<Readable>, ends: Instant) -> Written {
+        match self.add_until(ends, || batch.iter().flat_map(|message| &message.rows)).await {
+            Ok(()) => Written { messages: batch, missing: None },
+            Err(why) if is_passing(&why) => Written { messages: Vec::new(), missing: Some(away(&why)) },
+            Err(_) => self.commit_singly(batch, ends).await,
         }
     }
 
-    /// Commits message by message and leaves alone what is refused.
-    async fn commit_singly(&self, batch: Vec<Readable>) -> Result<Vec<Readable>, OutletError> {
-        let mut written = Vec::with_capacity(batch.len());
+    /// Commits message by message, until `ends`, and leaves alone what is refused.
+    async fn commit_singly(&self, batch: Vec<Readable>, ends: Instant) -> Written {
+        let mut messages = Vec::with_capacity(batch.len());
         for message in batch {
-            match self.add(&message.rows).await {
-                Ok(()) => written.push(message),
+            match self.add_until(ends, || &message.rows).await {
+                Ok(()) => messages.push(message),
                 // What is written is deleted; what is not comes again.
-                Err(StoreError::Unreachable(_) | StoreError::NotMigrated(_)) => break,
+                Err(why) if is_passing(&why) => return Written { messages, missing: Some(away(&why)) },
                 Err(why) => self.leave_alone(&message.id, &why),
             }
         }
-        Ok(written)
+        Written { messages, missing: None }
+    }
+
+    /// Commits rows, trying again until `ends` what may do then.
+    async fn add_until<'a, R>(&self, ends: Instant, rows: impl Fn() -> R) -> Result<(), StoreError>
+    where
+        R: IntoIterator<Item = &'a UsageRow>,
+    {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match self.add(rows()).await {
+                Err(why) if is_passing(&why) && Instant::now() + pause < ends => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Commits rows, each once, in the order of their places.
@@ -269,7 +283,7 @@ impl QueueWriter {
                 }
                 Err(why) => {
                     self.counts.store_failures.fetch_add(1, Ordering::Relaxed);
-                    if matches!(why, StoreError::Unreachable(_) | StoreError::NotMigrated(_)) {
+                    if is_away(&why) {
                         self.store_state.failed(&why.to_string());
                     }
                     return Err(why);
@@ -300,6 +314,19 @@ impl QueueWriter {
             tracing::error!(message = id, "a message is left to the queue's redrive policy: {why}; look at it there");
         }
     }
+}
+
+const fn is_away(why: &StoreError) -> bool {
+    matches!(why, StoreError::Unreachable(_) | StoreError::NotMigrated(_))
+}
+
+/// Whether the same may be taken later: the database is away, or somebody else's transaction was in the way.
+const fn is_passing(why: &StoreError) -> bool {
+    is_away(why) || matches!(why, StoreError::Conflict(_))
+}
+
+fn away(why: &StoreError) -> OutletError {
+    OutletError::Away(why.to_string())
 }
 
 /// A row's place, unique for ever.

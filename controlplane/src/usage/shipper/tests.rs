@@ -195,11 +195,11 @@ async fn deliveries_grow_with_each_success_and_shrink_with_each_failure() {
     let progress = Arc::new(Progress::new("database"));
     let (_last, told) = watch::channel(false);
     let setup = ShipperSetup { shelf: Arc::clone(&left.shelf), tally: Arc::clone(&left.tally), outlet, observer: None };
-    let marks = Arc::new(Marks::new(left.shelf.folder()));
-    let mut round = Round { setup, marks, progress, last: told, rows_max: 4_800, reading: None };
+    let mut round = Round::new(setup, progress, told);
+    round.rows_max = 4_800;
     let away = || Failure::Outlet(OutletError::Away("unplugged".to_owned()));
     let sizes = [2_400, 1_200, 600, 300, 300].map(|size| {
-        round.failed(away());
+        round.failed(7, away());
         (round.rows_max, size)
     });
     assert!(sizes.iter().all(|(is, expected)| is == expected), "{sizes:?}");
@@ -233,6 +233,68 @@ async fn where_nobody_can_be_asked_a_mark_says_how_far_it_is() {
     let outlet = Fake::new(false, Mood::Good);
     assert!(left.ship(Arc::clone(&outlet) as Arc<dyn Outlet>, None).finish(harness::PATIENCE).await);
     assert_eq!((outlet.taken(), left.files()), ((10, 1), 0), "the mark goes with its segment");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_cannot_be_written_is_no_delivery_that_failed() {
+    let left = Left::with(1_500);
+    let first = left.shelf.first().expect("a segment").number;
+    // A directory in its place: the mark cannot be renamed over it.
+    fs::create_dir(left.shelf.folder().join(segment::name(first)).with_extension("mark")).expect("a folder");
+    let outlet = Fake::new(false, Mood::Good);
+    let shipper = left.ship(Arc::clone(&outlet) as Arc<dyn Outlet>, None);
+    let progress = Arc::clone(shipper.progress());
+    assert!(shipper.finish(harness::PATIENCE).await);
+    assert_eq!((outlet.taken(), left.files()), ((1_500, 1), 1));
+    let progressed = progress.read();
+    assert_eq!((progressed.failures, progressed.away_since_ms), (0, 0));
+    assert!(progressed.mark_failures > 0, "{progressed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_since_before_the_start_has_an_age_though_the_outlet_was_never_there() {
+    let left = Left::with(10);
+    let begun_ms = segment::begun_ms(left.shelf.first().expect("a segment").number);
+    let outlet = Fake::new(true, Mood::Away);
+    let shipper = left.ship(Arc::clone(&outlet) as Arc<dyn Outlet>, None);
+    let progress = Arc::clone(shipper.progress());
+    until("two failures", || progress.read().failures >= 2).await;
+    assert_eq!(progress.read().oldest_time_ms, begun_ms);
+    *lock(&outlet.mood) = Mood::Good;
+    until("all delivered", || left.shelf.waiting().segments == 0 && progress.read().oldest_time_ms == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_fails_for_long_does_not_keep_those_behind_it() {
+    let left = Left::with(1_000);
+    let first = left.shelf.first().expect("a segment");
+    let path = left.shelf.folder().join(segment::name(first.number));
+    let elsewhere = left.data_dir.path().join("elsewhere");
+    fs::rename(&path, &elsewhere).expect("moved");
+    // Neither missing nor to be opened: it is a link to itself.
+    std::os::unix::fs::symlink(&path, &path).expect("a link");
+    let outlet = Fake::new(true, Mood::Good);
+    let shipper = left.ship(Arc::clone(&outlet) as Arc<dyn Outlet>, None);
+    let progress = Arc::clone(shipper.progress());
+    until("all others delivered", || left.shelf.waiting().segments == 1).await;
+    assert_eq!(outlet.taken(), (1_000 - first.written as usize, 1));
+    assert_eq!((left.tally.read().unread, progress.read().away_since_ms), (1, 0));
+    until("it is tried again", || progress.read().failures > u64::from(FILE_FAILURES_MAX)).await;
+    fs::rename(&elsewhere, &path).expect("moved back");
+    until("it is delivered too", || left.shelf.waiting().segments == 0).await;
+    assert_eq!((outlet.taken(), left.tally.read().unread), ((1_000, 1), 1));
+    assert!(shipper.finish(harness::PATIENCE).await);
+    assert_eq!(progress.read().away_since_ms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shipper_that_panics_is_seen_as_an_outlet_that_gets_nothing() {
+    let left = Left::with(10);
+    let observer: Observer = Arc::new(|_: &[UsageRow]| panic!("as a test wants it"));
+    let shipper = left.ship(Fake::new(true, Mood::Good), Some(observer));
+    let progress = Arc::clone(shipper.progress());
+    until("it is seen", || progress.read().away_since_ms > 0).await;
+    assert_eq!(progress.read().failures, 1);
 }
 
 #[tokio::test(start_paused = true)]

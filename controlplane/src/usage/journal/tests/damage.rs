@@ -90,6 +90,37 @@ fn damage_in_several_places_is_counted_by_entries() {
 }
 
 #[test]
+fn what_is_read_again_is_not_counted_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = segment_of(folder.path(), 20);
+    let mut bytes = fs::read(&path).expect("a segment");
+    bytes[entry(3)..entry(5)].fill(0);
+    bytes[entry(9)] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    // Where the outlet is set back to, after which part, and whether that part's end is not judged yet.
+    for (back, after) in [(0, 20), (3, 20), (4, 20), (0, 4), (2, 5), (0, 10), (7, 10), (12, 15)] {
+        let (shelf, tally) = shelf_of(folder.path());
+        let first = shelf.first().expect("a segment");
+        let mut reader = SegmentReader::open(&shelf, &first, 0).expect("a segment");
+        for to in [after, 20] {
+            while reader.place() < to {
+                let part = reader.read(to.min(reader.place() + 4)).expect("readable");
+                reader.pass(&part);
+            }
+            if to == after {
+                reader.seek(back);
+            }
+        }
+        while reader.place() < 20 {
+            let part = reader.read(20).expect("readable");
+            reader.pass(&part);
+        }
+        reader.flaws().expect("its length").tell(&tally);
+        assert_eq!((tally.read().damaged, tally.read().torn), (3, 0), "back to {back} after {after}");
+    }
+}
+
+#[test]
 fn what_an_earlier_file_or_another_place_left_is_no_entry() {
     let other = tempfile::tempdir().expect("a folder");
     let stale = fs::read(segment_of(other.path(), 30)).expect("a segment");
@@ -145,6 +176,19 @@ fn what_is_no_segment_of_ours_is_left_alone_and_said() {
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 7, "nothing is removed");
     let last = replay::replay(&Shelf::new(folder.path().to_owned()), &Tally::default(), &"n1".into());
     assert_eq!(last.expect("a directory"), number + 1, "no number is taken again, whoever has it");
+}
+
+#[test]
+fn marks_of_segments_that_are_gone_are_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = segment_of(folder.path(), 3);
+    let own = path.with_extension("mark");
+    let names = ["0000000000000007.mark", "0000000000000007.mark.12.new", "0000000000000007.market.new"];
+    let paths = names.map(|name| folder.path().join(name));
+    paths.iter().chain([&own]).for_each(|path| fs::write(path, "a mark").expect("written"));
+    let (_, tally) = shelf_of(folder.path());
+    assert_eq!(paths.map(|path| path.exists()), [false, false, true]);
+    assert_eq!((tally.read().unread, own.exists(), path.exists()), (1, true, true));
 }
 
 #[test]
