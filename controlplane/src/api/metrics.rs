@@ -113,7 +113,7 @@ fn node(text: &mut Exposition, state: &ApiState) {
 /// A metric that several things of a kind have: its name, kind, help, and where it stands.
 type Each<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
-const PER_SHARD: [Each<ShardStats>; 22] = [
+const PER_SHARD: [Each<ShardStats>; 23] = [
     ("tb_http_requests_total", Kind::Counter, "HTTP requests answered.", |shard| shard.counters.http_requests),
     ("tb_answered_total", Kind::Counter, "Requests answered with a price.", |shard| shard.counters.answered),
     ("tb_datagrams_total", Kind::Counter, "Datagrams received.", |shard| shard.counters.datagrams),
