@@ -10,7 +10,7 @@ use crate::keys::Secret;
 use fred::types::Builder;
 use harness::proxy::{Fault, Proxy};
 use harness::redis::{Options, Redis};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -232,6 +232,11 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 impl Lines {
     /// Takes what this thread logs from now on.
     fn taken(&self) -> tracing::subscriber::DefaultGuard {
+        // Where there is one subscriber, whoever comes to a line first says for the whole process whether it is wanted:
+        // a test beside this one, which has none, would say no for good. Where there are two, both are asked.
+        static ANOTHER: LazyLock<tracing::Dispatch> =
+            LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish()));
+        LazyLock::force(&ANOTHER);
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         tracing::subscriber::set_default(subscriber)
