@@ -97,7 +97,14 @@ fn reports_become_files_and_refusals_become_errors() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     assert!(is_empty_but(directory.path(), "usage.csv"));
-    for words in [&["usage", "--format", "pdf"][..], &["usage", "--from", "yesterday"], &["nothing"]] {
+    let all_of_csv = &["usage", "--all", "--format", "csv"];
+    for words in [
+        &["usage", "--format", "pdf"][..],
+        all_of_csv,
+        &["summary", "--all"],
+        &["usage", "--from", "yesterday"],
+        &["nothing"],
+    ] {
         assert_eq!(bench.report(words).0.status.code(), Some(2), "{words:?}");
     }
 }

@@ -33,7 +33,7 @@ pub use self::health::StoreHealth;
 pub use self::open::open;
 pub use self::usage_read::{
     PIECES_MAX, REPORT_CALL_MAX, REPORT_CALLS_MAX, REPORT_TURN_MAX, ReportLog, ReportMark, UsageField, UsageFilter,
-    UsageLine, UsageMark, UsageOrder, UsagePiece, UsageRead, UsageSource, UsageSums,
+    UsageLine, UsageMark, UsageOrder, UsagePiece, UsageRead, UsageSource, UsageSums, report_calls_max,
 };
 pub use self::usage_write::{Committed, UsageRow, UsageSpan, UsageWrite};
 
@@ -67,6 +67,8 @@ pub const USE_ROWS_MAX: usize = 10_000;
 pub enum StoreError {
     /// No connection, or no answer in time. Nothing may be concluded about what was asked: it may have been done.
     Unreachable(String),
+    /// It is there, and has too much to do. Nothing was done.
+    Busy(String),
     /// The schema is missing or of another version; the text says what to do.
     NotMigrated(String),
     /// What was to be changed is not there.
@@ -83,7 +85,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "the database cannot be reached: {why}"),
-            Self::NotMigrated(why) | Self::Conflict(why) => f.write_str(why),
+            Self::Busy(why) | Self::NotMigrated(why) | Self::Conflict(why) => f.write_str(why),
             Self::Invalid(why) => write!(f, "this cannot be stored: {why}"),
             Self::NotFound => f.write_str("there is no such row"),
             Self::Broken(why) => write!(f, "the database refused: {why}"),

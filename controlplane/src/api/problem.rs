@@ -99,6 +99,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotFound => Self::saying(Code::NotFound, error.to_string()),
+            StoreError::Busy(why) => Self::saying(Code::Overloaded, why),
             StoreError::Conflict(why) => Self::administrating(AdminCode::Conflict, why),
             StoreError::Invalid(why) => Self::unprocessable(why, Value::Array(Vec::new())),
             StoreError::Unreachable(_) | StoreError::NotMigrated(_) | StoreError::Broken(_) => {
@@ -159,6 +160,16 @@ impl Problem {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// In other words, where it is `code`.
+    #[must_use]
+    pub fn reworded(self, code: AdminCode, detail: &str) -> Self {
+        if self.name != code.name() {
+            return self;
+        }
+        tracing::debug!(detail = self.detail, "told in other words");
+        Self { detail: detail.to_owned(), ..self }
     }
 
     /// The same error with a further member.

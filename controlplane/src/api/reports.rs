@@ -14,13 +14,13 @@ pub use self::datagrams::{bind, serve as serve_datagrams};
 
 use super::account::{Answered, count, has_body, rate_fields};
 use super::caller::key_text;
-use super::problem::Problem;
+use super::problem::{AdminCode, Problem};
 use super::{ApiState, Shared};
 use crate::keys::{admit, identify};
 use crate::reports::desk::{Place, ReportDesk, Work};
 use crate::reports::format::{LineWriter, summary as summary_format};
 use crate::reports::log::{Asked, Note};
-use crate::reports::query::{Asking, Fault, Format, LIMIT_MAX, Report, ReportQuery, Scope};
+use crate::reports::query::{Asking, Encoded, Fault, Format, LIMIT_MAX, Report, ReportQuery, Scope};
 use crate::reports::source::{Page, ReportSource, page};
 use crate::reports::stream::{Broken, Encoding, Part, encoded, parts, pump};
 use crate::reports::summary;
@@ -98,7 +98,9 @@ async fn answer(State(state): Shared, wish: Wish) -> Response {
                 Ok(_) => made(&state, &desk, &wish, Some(record), now).await,
                 Err(code) => Err(code.into()),
             };
-            (Some(record), outcome)
+            // What the database says is for the administrator; the service's log has it too.
+            let why = "Reports cannot be read now, and prices do not need to: try again shortly.";
+            (Some(record), outcome.map_err(|problem| problem.reworded(AdminCode::StoreUnavailable, why)))
         }
     };
     let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
@@ -141,7 +143,11 @@ async fn made(
     let (query, format) = chosen.map_err(|faults| refused(&mut note, faulty(&faults)))?;
     note.about(&query, format.name());
     let outcome = match (wish.report, format) {
-        _ if wish.method == Method::HEAD => Ok(Made::head()),
+        _ if wish.method == Method::HEAD => {
+            // Nobody will ask for the body that it has not.
+            note.complete();
+            Ok(Made::head())
+        }
         (Report::Usage, Format::Json) => json_page(state, desk, wish, &query, key).await,
         (Report::Usage, _) if wish.version < Version::HTTP_11 => {
             let why = "A report of this length ends with the connection in HTTP/1.0, whole or not: ask with HTTP/1.1, or \
@@ -233,8 +239,11 @@ fn disposition(query: &ReportQuery, format: Format) -> String {
 
 /// Refuses where there is no place.
 fn place(desk: &ReportDesk, work: Work, key: u32) -> Result<Place, Problem> {
-    let why = "Too many reports are being made: try again shortly.";
-    desk.place(work, key).ok_or_else(|| Problem::saying(Code::Overloaded, why))
+    desk.place(work, key).ok_or_else(too_many)
+}
+
+fn too_many() -> Problem {
+    Problem::saying(Code::Overloaded, "Too many reports are being made: try again shortly.")
 }
 
 /// What work came to, where it came to an end.
@@ -251,9 +260,11 @@ async fn json_page(
     key: u32,
 ) -> Result<Made, Problem> {
     let _place = place(desk, Work::Page, key)?;
+    let turn = desk.turn(Work::Page).await.ok_or_else(too_many)?;
     let (store, asked) = (Arc::clone(&state.store), query.clone());
     let encoding = negotiate::encoding(&wish.headers);
     let working = desk.work(async move {
+        let _turn = turn;
         let Page { lines, next } = page(&*store, &asked, asked.limit.unwrap_or(LIMIT_MAX)).await?;
         let (from_ms, to_ms) = (asked.filter.from_ms, asked.filter.to_ms);
         let mut text = format!("{{\"report\":\"usage\",\"from_ms\":{from_ms},\"to_ms\":{to_ms},\"rows\":").into_bytes();
@@ -279,21 +290,10 @@ fn next_target(target: &Uri, pairs: &[(String, String)], cursor: &str) -> String
     let others = pairs.iter().filter(|(name, _)| name != "cursor").map(|(name, value)| (name.as_str(), value.as_str()));
     for (place, (name, value)) in others.chain([("cursor", cursor)]).enumerate() {
         next.push(if place == 0 { '?' } else { '&' });
-        push_encoded(name, &mut next);
-        next.push('=');
-        push_encoded(value, &mut next);
+        // Writing to a string does not fail.
+        let _ = write!(next, "{}={}", Encoded(name), Encoded(value));
     }
     next
-}
-
-fn push_encoded(text: &str, into: &mut String) {
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(byte.into()),
-            // Writing to a string does not fail.
-            byte => drop(write!(into, "%{byte:02X}")),
-        }
-    }
 }
 
 /// A report as it comes, however long.
@@ -344,9 +344,11 @@ async fn whole_summary(
     key: u32,
 ) -> Result<Made, Problem> {
     let _place = place(desk, Work::Page, key)?;
+    let turn = desk.turn(Work::Page).await.ok_or_else(too_many)?;
     let (store, asked) = (Arc::clone(&state.store), query.clone());
     let encoding = negotiate::encoding(&wish.headers);
     let working = desk.work(async move {
+        let _turn = turn;
         let summary = summary::read(&*store, &asked).await?;
         let opening = match format {
             Format::Html => Some(opening::of_summary(&*store, &asked, &summary).await?),

@@ -130,8 +130,9 @@ impl ReportArgs {
 
 /// Fetches a report.
 pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
-    if args.all && args.format != Format::Json {
-        anyhow::bail!("--all is for --format json: the other formats have no pages");
+    if args.all && (args.what, args.format) != (What::Usage, Format::Json) {
+        let why = "--all is for `report usage --format json`: nothing else has pages\n";
+        clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, why).exit();
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
@@ -141,7 +142,8 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
         let asks = download::Asks::new(url, members, &args.service.key)?;
         tokio::select! {
             done = fetch(&asks, args.all, &mut sink) => done,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            // Without a file nothing is to be tidied up, and a reader of stdout that reads no more would be waited for.
+            _ = tokio::signal::ctrl_c(), if args.output.is_some() => Err(anyhow::anyhow!("interrupted")),
         }
     });
     sink.end(done)

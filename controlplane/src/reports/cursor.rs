@@ -1,8 +1,9 @@
 //! Where the next page of a report begins, as a text for whoever reads it page by page.
 //!
 //! The text means nothing to them: hex digits of a version, the range, a print of the query it came from, the place, and
-//! a checksum. It grants nothing: whose usage may be seen is decided with every request anew. It guards against mishap,
-//! not against forgery, which would gain nothing but another place in one's own report.
+//! a checksum. It grants nothing: whose usage may be seen is decided with every request anew, and a range beyond what may
+//! be asked is refused as in any other parameter. It guards against mishap, not against forgery, which would gain nothing
+//! but another place in one's own report.
 
 use crate::keys::{from_hex, to_hex};
 use std::fmt;
@@ -221,6 +222,36 @@ mod tests {
             let faults = parse(&pairs, later, scope).expect_err("refused");
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert!(faults[0].parameter == "cursor" && faults[0].allowed.contains("another query"), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_not_taken_for_another_parameter() {
+        let print = |pairs| parse(pairs, NOW_MS, Scope::Admin).expect("good").behind(Mark::default()).print;
+        assert_ne!(print(&[("node", "a&group_by=key")]), print(&[("node", "a"), ("group_by", "key")]));
+    }
+
+    #[test]
+    fn a_cursor_that_no_page_ended_with_is_refused() {
+        let query = parse(&[], NOW_MS, Scope::Admin).expect("good");
+        let good = query.behind(Mark { time_ms: NOW_MS - 7, ..Mark::default() });
+        let check = |cursor: Cursor, expected: bool| {
+            let done = parse(&[("cursor", &cursor.to_string())], NOW_MS, Scope::Admin);
+            assert_eq!(done.is_ok(), expected, "{cursor:?}");
+        };
+        check(good.clone(), true);
+        let (from_ms, to_ms) = good.covered_ms;
+        for covered_ms in [(0, to_ms), (from_ms, 1 << 62), (to_ms, from_ms), (from_ms, u64::MAX), (u64::MAX, u64::MAX)]
+        {
+            check(Cursor { covered_ms, ..good.clone() }, false);
+            check(Cursor { asked_ms: covered_ms, covered_ms, ..good.clone() }, false);
+        }
+        for mark in [
+            Mark { time_ms: u64::MAX, ..Mark::default() },
+            Mark { segment: u64::MAX, ..Mark::default() },
+            Mark { offset: u64::MAX, ..Mark::default() },
+        ] {
+            check(Cursor { mark, ..good.clone() }, false);
         }
     }
 

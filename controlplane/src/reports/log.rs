@@ -5,8 +5,8 @@
 
 use super::query::ReportQuery;
 use crate::cache::names::{CacheKey, REPORT_USAGE};
-use crate::cache::{Cache, Value};
-use crate::store::{ReportLog, Store, StoreError};
+use crate::cache::{Cache, Value, Write};
+use crate::store::{ReportLog, Store, StoreError, Stored};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ use uuid::Uuid;
 
 /// Notes that wait: some 500 bytes each, so half a megabyte.
 const WAITING_MAX: usize = 1_024;
+
+/// Notes that are written at a time: as one they cost the database little more than one alone.
+const BATCH_MAX: usize = 64;
 
 /// Bytes of a query that are noted: every parameter at its longest is less.
 const QUERY_BYTES_MAX: usize = 1_024;
@@ -108,43 +111,53 @@ async fn write(
     cache: Arc<dyn Cache>,
     counters: Arc<Counters>,
 ) {
-    while let Some(note) = waiting.recv().await {
-        mirror(&*cache, &note).await;
-        let mut wait = RETRY.0;
-        loop {
-            match store.log_report(&note).await {
-                Ok(()) => {
-                    counters.written.fetch_add(1, Ordering::Relaxed);
-                    counters.told.store(0, Ordering::Relaxed);
-                    break;
-                }
-                // The store tells of its own absence.
-                Err(StoreError::Unreachable(_)) => {
-                    sleep(wait).await;
-                    wait = (wait * 2).min(RETRY.1);
-                }
-                Err(refused) => {
+    let mut notes = Vec::with_capacity(BATCH_MAX);
+    while waiting.recv_many(&mut notes, BATCH_MAX).await > 0 {
+        let writes: Vec<Write> = notes.iter().filter_map(mirrored).collect();
+        // The cache counts and tells its own faults, and may be without them.
+        let _ = cache.write_all(&writes).await;
+        if keep(&*store, &notes, &counters).await.is_err() {
+            // One of them will not do: the others shall not be lost with it.
+            for note in &notes {
+                if let Err(refused) = keep(&*store, std::slice::from_ref(note), &counters).await {
                     counters.lose(&refused.to_string());
-                    break;
                 }
             }
         }
-        counters.waiting.fetch_sub(1, Ordering::Relaxed);
+        counters.waiting.fetch_sub(notes.len() as u64, Ordering::Relaxed);
+        notes.clear();
     }
 }
 
-/// Writes the note into the cache, which tells of its own faults and may be without it.
-async fn mirror(cache: &dyn Cache, note: &ReportLog) {
-    let Ok(serde_json::Value::Object(members)) = serde_json::to_value(note) else { return };
+/// Writes notes into the database, all or none, as soon as it is there.
+async fn keep(store: &dyn Store, notes: &[ReportLog], counters: &Counters) -> Stored<()> {
+    let mut wait = RETRY.0;
+    loop {
+        match store.log_reports(notes).await {
+            Ok(()) => {
+                counters.written.fetch_add(notes.len() as u64, Ordering::Relaxed);
+                counters.told.store(0, Ordering::Relaxed);
+                return Ok(());
+            }
+            // The store tells of its own absence.
+            Err(StoreError::Unreachable(_) | StoreError::Busy(_) | StoreError::Conflict(_)) => {
+                sleep(wait).await;
+                wait = (wait * 2).min(RETRY.1);
+            }
+            Err(refused) => return Err(refused),
+        }
+    }
+}
+
+/// A note as it stands in the cache.
+fn mirrored(note: &ReportLog) -> Option<Write> {
+    let Ok(serde_json::Value::Object(members)) = serde_json::to_value(note) else { return None };
     let plain = |value: serde_json::Value| match value {
         serde_json::Value::String(text) => text,
         other => other.to_string(),
     };
     let fields = members.into_iter().map(|(name, value)| (name, plain(value))).collect();
-    if let Ok(key) = CacheKey::new(REPORT_USAGE, &note.id) {
-        // Counted by the cache itself.
-        let _ = cache.put(&key, &Value::Hash(fields)).await;
-    }
+    Some(Write::Put(CacheKey::new(REPORT_USAGE, &note.id).ok()?, Value::Hash(fields)))
 }
 
 /// One report that is being answered; noted when it is dropped, as far as it came then.
@@ -201,6 +214,14 @@ impl Note {
         }
     }
 
+    /// For tests: about a text that no query has.
+    #[cfg(test)]
+    fn about_text(&mut self, text: String) {
+        if let Some(log) = &mut self.log {
+            log.query = text;
+        }
+    }
+
     /// How it is answered.
     pub fn answered(&mut self, status: u16) {
         if let Some(log) = &mut self.log {
@@ -216,7 +237,7 @@ impl Note {
         }
     }
 
-    /// It went out to its end.
+    /// It was handed to the connection to its end.
     pub fn complete(&mut self) {
         if let Some(log) = &mut self.log {
             log.complete = true;
@@ -256,6 +277,10 @@ mod tests {
         broken.answered(200);
         broken.sent(1, 10);
         drop(broken);
+        // A text that no database takes is lost alone.
+        let mut odd = begin(1_793_500_000_002);
+        odd.about_text("x".repeat(5_000));
+        drop(odd);
         trail.settle(harness::PATIENCE).await;
         let noted = store.report_page(None, 10).await.expect("the log");
         let seen: Vec<_> = noted.iter().map(|note| (note.lines, note.bytes, note.complete, note.key)).collect();
@@ -265,6 +290,6 @@ mod tests {
         let Value::Hash(fields) = value else { panic!("a hash: {value:?}") };
         assert_eq!((fields["lines"].as_str(), fields["complete"].as_str()), ("7", "true"));
         assert!(lifetime_ms.is_some());
-        assert_eq!(trail.counts(), LogCounts { written: 2, lost: 0 });
+        assert_eq!(trail.counts(), LogCounts { written: 2, lost: 1 });
     }
 }

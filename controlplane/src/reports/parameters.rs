@@ -6,7 +6,7 @@
 use super::cursor::{Cursor, CursorFault};
 use super::lines::Column;
 use super::terms::{Format, Interval, LIMIT_MAX, Report, Scope, Span};
-use super::zone::Zone;
+use super::zone::{MINUTE_MS, Zone};
 use crate::store::NAME_BYTES_MAX;
 use jiff::Timestamp;
 use shared::asset::{Symbol, resolve_alias};
@@ -230,6 +230,10 @@ impl<'a> Parameters<'a> {
         }
         let value = self.take("cursor")?;
         match Cursor::read(value) {
+            Ok(cursor) if !is_possible(&cursor) => {
+                self.refuse_cursor(CursorFault::Broken);
+                None
+            }
             Ok(cursor) => Some(cursor),
             Err(why) => {
                 self.refuse_cursor(why);
@@ -243,6 +247,19 @@ impl<'a> Parameters<'a> {
             self.fault(Code::ParameterInvalid, "cursor", "", why.to_string());
         }
     }
+}
+
+/// Whether a page could have ended so: anybody can put a cursor together, and no question may be larger for it.
+fn is_possible(cursor: &Cursor) -> bool {
+    let ((from_ms, to_ms), (first_ms, last_ms)) = (cursor.asked_ms, cursor.covered_ms);
+    let is_range = from_ms < to_ms && TIME_MS_MIN <= from_ms && to_ms <= TIME_MS_MAX && to_ms - from_ms <= RANGE_MS_MAX;
+    // Sums may cover the minutes at the edges.
+    let is_within = first_ms <= last_ms
+        && from_ms - from_ms % MINUTE_MS <= first_ms
+        && last_ms <= to_ms.next_multiple_of(MINUTE_MS);
+    let mark = &cursor.mark;
+    let is_stored = [mark.segment, mark.offset].into_iter().all(|number| i64::try_from(number).is_ok());
+    is_range && is_within && mark.time_ms <= last_ms && is_stored
 }
 
 /// What `from` and `to` may be.
@@ -349,8 +366,8 @@ mod tests {
     #[test]
     fn everything_can_be_filtered_and_grouped_in_the_order_of_columns() {
         let text = "asset=xbt&protocol=udp&status=429&tier=rest&node=a b&group_by=node, key&interval=day&tz= 02:00";
-        let told = "from=1795046400000&to=1795132800000&key_id=3&asset=BTC&protocol=udp&tier=rest&status=429&node=a \
-                    b&group_by=key,node&interval=day&tz=+02:00";
+        let told = "from=1795046400000&to=1795132800000&key_id=3&asset=BTC&protocol=udp&tier=rest&status=429&node=a%20b\
+                    &group_by=key,node&interval=day&tz=%2B02%3A00";
         check(text, Ok(told));
         let query =
             parse(Report::Usage, "group_by=node,key&interval=hour&format=ndjson&raw=1", Scope::Admin).expect("good");

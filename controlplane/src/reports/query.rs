@@ -9,7 +9,7 @@ use super::parameters::Parameters;
 use super::zone::Zone;
 use crate::store::UsageFilter;
 use shared::code::Code;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 pub use super::parameters::Fault;
 pub use super::terms::{Asking, Format, Interval, LIMIT_MAX, Report, Scope};
@@ -139,14 +139,14 @@ impl fmt::Display for ReportQuery {
         }
         for (name, value) in [("asset", &filter.asset), ("protocol", &filter.protocol), ("tier", &filter.tier)] {
             if let Some(value) = value {
-                write!(f, "&{name}={value}")?;
+                write!(f, "&{name}={}", Encoded(value))?;
             }
         }
         if let Some(status) = filter.status {
             write!(f, "&status={status}")?;
         }
         if let Some(node) = &filter.node {
-            write!(f, "&node={node}")?;
+            write!(f, "&node={}", Encoded(node))?;
         }
         if !self.groups.is_empty() {
             let names: Vec<&str> = self.groups.iter().map(|column| column.group_name()).collect();
@@ -155,6 +155,18 @@ impl fmt::Display for ReportQuery {
         if let Some(interval) = self.interval {
             write!(f, "&interval={}", interval.name())?;
         }
-        write!(f, "&tz={}", self.zone)
+        write!(f, "&tz={}", Encoded(&self.zone.to_string()))
+    }
+}
+
+/// A value as it stands in a query: what could be taken for the query's own marks is escaped.
+pub struct Encoded<'a>(pub &'a str);
+
+impl fmt::Display for Encoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.bytes().try_for_each(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => f.write_char(byte.into()),
+            byte => write!(f, "%{byte:02X}"),
+        })
     }
 }

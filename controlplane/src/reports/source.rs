@@ -8,13 +8,20 @@ use super::cursor::{Cursor, Mark};
 use super::groups;
 use super::lines::Column;
 use super::query::{Interval, ReportQuery};
-use crate::store::{Store, StoreError, Stored, UsageField, UsageLine, UsageMark, UsageOrder, UsageSums};
+use super::zone::HOUR_MS;
+use crate::store::{
+    Store, StoreError, Stored, UsageField, UsageFilter, UsageLine, UsageMark, UsageOrder, UsageSource, UsageSums,
+};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 /// Lines of one page of a stream: at some 150 bytes a line two pages are 3 MB, and what a page costs besides its lines
 /// is spread thin.
 pub const PAGE_LINES: usize = 10_000;
+
+/// How often a page of a stream that has begun is asked for while there are too many reports: each time waits for its
+/// turn, so a minute in all.
+const BUSY_TRIES: usize = 6;
 
 /// Some lines of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,8 +67,15 @@ impl ReportSource {
     fn fetch(&mut self, mark: Option<Mark>, mut stride: Stride) {
         let (store, query) = (Arc::clone(&self.store), Arc::clone(&self.query));
         self.task = Some(tokio::spawn(async move {
-            let page = behind(&*store, &query, mark.as_ref(), PAGE_LINES, &mut stride).await;
-            (page, stride)
+            // Its reader has a part of it: that others ask too is no reason to break off.
+            let mut tries = if mark.is_some() { BUSY_TRIES } else { 1 };
+            loop {
+                let page = behind(&*store, &query, mark.as_ref(), PAGE_LINES, &mut stride).await;
+                tries -= 1;
+                if tries == 0 || !matches!(page, Err(StoreError::Busy(_))) {
+                    return (page, stride);
+                }
+            }
         }));
     }
 
@@ -122,7 +136,7 @@ impl Stride {
     fn had(&mut self, lines: usize, limit: usize, interval: Option<Interval>) {
         if lines >= limit {
             self.0 = (self.0 / 2).max(1);
-        } else if lines < limit / 4 {
+        } else if lines < limit.div_ceil(4) {
             self.0 = (self.0 * 2).min(Self::least(interval).0 << STRIDE_DOUBLES_MAX);
         }
     }
@@ -165,7 +179,7 @@ async fn sums(
 ) -> Stored<Vec<UsageLine>> {
     let fields: Vec<UsageField> = query.groups.iter().filter_map(|column| field(*column)).collect();
     let after = mark.map(line_of);
-    let to_ms = query.filter.to_ms;
+    let mut to_ms = query.filter.to_ms;
     let mut at_ms = query.filter.from_ms;
     if let (Some(mark), Some(_)) = (mark, query.interval) {
         at_ms = at_ms.max(mark.time_ms);
@@ -185,8 +199,14 @@ async fn sums(
         };
         let some = store.usage_sums(&sums).await?;
         stride.had(some.len(), limit, query.interval);
-        lines.extend(some);
         at_ms = slice.to_ms;
+        if some.is_empty() && at_ms < to_ms {
+            // On to where there is anything: years without usage are no questions.
+            let filter = UsageFilter { from_ms: at_ms - at_ms % HOUR_MS, to_ms, ..query.filter.clone() };
+            let Some((first_ms, last_ms)) = store.usage_ends(UsageSource::Hours, &filter).await? else { break };
+            (at_ms, to_ms) = (at_ms.max(first_ms), to_ms.min(last_ms.saturating_add(HOUR_MS)));
+        }
+        lines.extend(some);
     }
     Ok(lines)
 }

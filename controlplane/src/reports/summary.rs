@@ -4,7 +4,7 @@ use super::groups;
 use super::query::{Interval, Report, ReportQuery};
 use super::source;
 use super::zone::{DAY_MS, HOUR_MS, MINUTE_MS, Zone};
-use crate::store::{Store, Stored, UsageField, UsageFilter, UsageLine, UsageOrder, UsageSums};
+use crate::store::{Store, Stored, UsageField, UsageFilter, UsageLine, UsageOrder, UsageSource, UsageSums};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -157,8 +157,8 @@ async fn spread(store: &dyn Store, query: &ReportQuery, summary: &mut Summary) -
             to_ms: (begin_ms + step_ms).min(to_ms),
             ..query.filter.clone()
         };
-        let first = store.usage_ends(&exact(first_ms)).await?;
-        let last = store.usage_ends(&exact(last_ms)).await?;
+        let first = store.usage_ends(UsageSource::Rows, &exact(first_ms)).await?;
+        let last = store.usage_ends(UsageSource::Rows, &exact(last_ms)).await?;
         summary.first_time_ms = Some(first.map_or(first_ms, |(first, _)| first));
         summary.last_time_ms = Some(last.map_or(last_ms, |(_, last)| last));
     }

@@ -10,6 +10,9 @@ use sqlx::migrate::MigrateError;
 /// Longest part of a server's words that is told on.
 const WORDS_CHARS_MAX: usize = 200;
 
+/// A statement that was stopped because it took too long, or because nobody waited for it any more.
+const TOO_LONG: &str = "it took too long and was stopped: ask for less at a time, or again later";
+
 /// What a fault of `sqlx` means.
 pub fn meaning(error: &sqlx::Error) -> StoreError {
     use sqlx::Error as E;
@@ -61,6 +64,7 @@ fn of_database(error: &dyn DatabaseError) -> StoreError {
         "28P01" | "28000" => StoreError::Unreachable(format!("it refused the user or the password: {told}")),
         "42501" => StoreError::Unreachable(format!("the user may not do this: {told}")),
         "25006" => StoreError::Unreachable("it is read-only: connect to the writer, not to a reader".to_owned()),
+        "57014" => StoreError::Unreachable(TOO_LONG.to_owned()),
         code if ["08", "53", "55", "57", "58", "3D", "25"].iter().any(|class| code.starts_with(class)) => {
             StoreError::Unreachable(told)
         }
@@ -74,6 +78,7 @@ fn of_sqlite(code: i32, kind: ErrorKind, told: String) -> StoreError {
         1 if told.contains("no such table") || told.contains("no such column") => {
             StoreError::NotMigrated(super::schema::missing())
         }
+        9 => StoreError::Unreachable(TOO_LONG.to_owned()),
         // BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN: of the machine, and may pass.
         5..=8 | 10 | 13 | 14 => StoreError::Unreachable(told),
         _ => of_kind(kind, told),

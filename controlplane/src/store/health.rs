@@ -135,7 +135,9 @@ impl Watch {
             Err(StoreError::Unreachable(_)) => Some(&self.unreachable),
             Err(StoreError::NotMigrated(_)) => Some(&self.not_migrated),
             Err(StoreError::Broken(_)) => Some(&self.broken),
-            Err(StoreError::NotFound | StoreError::Conflict(_) | StoreError::Invalid(_)) => Some(&self.refused),
+            Err(StoreError::Busy(_) | StoreError::NotFound | StoreError::Conflict(_) | StoreError::Invalid(_)) => {
+                Some(&self.refused)
+            }
         };
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);

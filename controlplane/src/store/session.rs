@@ -1,17 +1,23 @@
 //! One call's hold on a connection: its time, its transaction, and what becomes of the connection afterwards.
 //!
 //! A connection that did not answer in time, or whose call was given up halfway, is closed and never used again where
-//! it leads over a network; one to a file is a thread of this process, which finishes by itself. What is asked is not
-//! known.
+//! it leads over a network; one to a file is a thread of this process, which finishes by itself, or is told to stop.
+//! What is asked is not known.
 
 use super::fault::meaning;
 use super::postgres::Hold;
 use super::value::{Row, Value};
 use super::{CALL_MAX, StoreError, Stored};
+use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Executor, Postgres, SqlSafeStr, SqlStr, Sqlite, Transaction};
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::{Instant, timeout_at};
+
+/// Steps of SQLite's machine between two looks whether it is to stop: less than a millisecond's work.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
 /// A connection taken from its pool.
 pub enum Link {
@@ -128,15 +134,61 @@ impl Session {
         self.judge(done)
     }
 
-    /// Opens a transaction on a server that only reads, and in which `words` are said first: its bounds differ from
-    /// those of other calls. SQLite needs neither.
+    /// What a server copies out by a `COPY … TO STDOUT`. One that fails leaves the connection amidst an answer: it is not
+    /// used on.
     ///
     /// # Errors
     /// As [`Session::rows`].
-    pub async fn read_only(&mut self, words: &'static str) -> Stored<()> {
-        self.tell("BEGIN READ ONLY").await?;
-        self.open = self.is_postgres();
-        self.tell(words).await
+    pub async fn copied(&mut self, sql: String) -> Stored<Vec<u8>> {
+        let deadline = self.deadline;
+        let Some(Link::Postgres(link, _)) = self.link.as_mut() else { return Err(gone()) };
+        self.unsound = true;
+        let bytes = in_time(deadline, async {
+            let mut parts = link.copy_out_raw(&sql).await?;
+            let mut bytes = Vec::new();
+            while let Some(part) = parts.try_next().await? {
+                bytes.extend_from_slice(&part);
+            }
+            Ok(bytes)
+        });
+        let bytes = bytes.await?;
+        self.unsound = false;
+        Ok(bytes)
+    }
+
+    /// As [`Session::rows_once`], for a statement that may take long. On a file, whose thread goes on with it whatever
+    /// becomes of the call, it is stopped soon after `given_up` is set, and at `limit`; a server keeps its own time.
+    ///
+    /// # Errors
+    /// As [`Session::rows`].
+    pub async fn rows_long(
+        &mut self,
+        sql: String,
+        values: &[Value<'_>],
+        given_up: &Arc<AtomicBool>,
+        limit: Instant,
+    ) -> Stored<Vec<Row>> {
+        self.stop_when(Some((given_up, limit))).await?;
+        let rows = self.rows_once(sql, values).await;
+        self.stop_when(None).await?;
+        rows
+    }
+
+    /// Says when a statement on a file is to be stopped, from now on.
+    async fn stop_when(&mut self, bounds: Option<(&Arc<AtomicBool>, Instant)>) -> Stored<()> {
+        let Some(Link::Sqlite(link)) = self.link.as_mut() else { return Ok(()) };
+        let mut handle = link.lock_handle().await.map_err(|error| meaning(&error))?;
+        match bounds {
+            None => handle.remove_progress_handler(),
+            Some((given_up, limit)) => {
+                let given_up = Arc::downgrade(given_up);
+                // A call that ended without taking it away stops nobody else's statement.
+                handle.set_progress_handler(STEPS_BETWEEN_LOOKS, move || {
+                    given_up.upgrade().is_none_or(|it| !it.load(Ordering::Relaxed) && Instant::now() < limit)
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The one row that a statement answers, if it does.

@@ -3,8 +3,8 @@
 use super::sqlite::SqliteStore;
 use super::{
     AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, ReportLog, ReportMark,
-    Store, StoreError, Stored, TierRow, UsageFilter, UsageLine, UsageMark, UsageRead, UsageRow, UsageSpan, UsageSums,
-    UsageWrite,
+    Store, StoreError, Stored, TierRow, UsageFilter, UsageLine, UsageMark, UsageRead, UsageRow, UsageSource, UsageSpan,
+    UsageSums, UsageWrite,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -167,11 +167,11 @@ impl UsageRead for Shaky {
     async fn usage_sums(&self, sums: &UsageSums<'_>) -> Stored<Vec<UsageLine>> {
         pass!(self.usage_sums(sums))
     }
-    async fn usage_ends(&self, filter: &UsageFilter) -> Stored<Option<(u64, u64)>> {
-        pass!(self.usage_ends(filter))
+    async fn usage_ends(&self, source: UsageSource, filter: &UsageFilter) -> Stored<Option<(u64, u64)>> {
+        pass!(self.usage_ends(source, filter))
     }
-    async fn log_report(&self, report: &ReportLog) -> Stored<()> {
-        pass!(self.log_report(report))
+    async fn log_reports(&self, reports: &[ReportLog]) -> Stored<()> {
+        pass!(self.log_reports(reports))
     }
     async fn report_page(&self, before: Option<&ReportMark>, limit: usize) -> Stored<Vec<ReportLog>> {
         pass!(self.report_page(before, limit))

@@ -7,13 +7,15 @@ use super::health::{StoreHealth, Watch};
 use super::session::{Access, Link, Session, deadline};
 use super::usage_batch::Batch;
 use super::usage_days::{self, Days};
+use super::usage_read::report_log;
 use super::{
-    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, REPORT_CALLS_MAX, Store,
-    StoreError, Stored, TierRow, UsageRow, UsageSpan, UsageWrite,
+    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored,
+    TierRow, UsageRow, UsageSpan, UsageWrite, report_calls_max,
 };
 use super::{keys, parameters, schema, usage, usage_rows};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -21,12 +23,17 @@ use tuning::clock;
 
 /// Where connections come from.
 #[async_trait]
-pub trait Source: Send + Sync {
+pub trait Source: Send + Sync + 'static {
     /// As [`Store::kind`].
     fn kind(&self) -> &'static str;
 
     /// A connection for one call, that must be had by `deadline`.
     async fn link(&self, access: Access, deadline: Instant) -> Stored<Link>;
+
+    /// A connection for one reading call of a report, that must be had by `deadline`.
+    async fn report_link(&self, deadline: Instant) -> Stored<Link> {
+        self.link(Access::Read, deadline).await
+    }
 
     /// As [`Store::set_pool`].
     async fn set_pool(&self, open_max: u32, idle_max: u32);
@@ -54,7 +61,7 @@ pub struct SqlStore<S> {
     checked: AtomicBool,
     days: Days,
     /// Turns of reports.
-    reports: Semaphore,
+    reports: Arc<Semaphore>,
 }
 
 /// One call: begins, does `$work` with the session, ends, and is counted.
@@ -90,14 +97,12 @@ macro_rules! audited {
 impl<S: Source> SqlStore<S> {
     /// A store whose connections come from `source`.
     pub fn new(source: S) -> Self {
-        // A file has four connections, one of which must be left to whoever writes, and one to keys.
-        let turns = if source.kind() == "postgres" { REPORT_CALLS_MAX } else { REPORT_CALLS_MAX / 2 };
-        let reports = Semaphore::new(turns);
+        let reports = Arc::new(Semaphore::new(report_calls_max(source.kind())));
         Self { source, watch: Watch::default(), checked: AtomicBool::new(false), days: Days::default(), reports }
     }
 
     /// Turns of reports: whoever has one may read for longer than other calls.
-    pub(super) const fn reports(&self) -> &Semaphore {
+    pub(super) const fn reports(&self) -> &Arc<Semaphore> {
         &self.reports
     }
 
@@ -107,6 +112,21 @@ impl<S: Source> SqlStore<S> {
     }
 
     pub(super) async fn begin(&self, access: Access, deadline: Instant) -> Stored<Session> {
+        self.check(deadline).await?;
+        let link = self.source.link(access, deadline).await?;
+        Session::begin(link, access, deadline).await
+    }
+
+    /// As [`SqlStore::begin`], to read for a report.
+    pub(super) async fn begin_report(&self, deadline: Instant) -> Stored<Session> {
+        // As other calls do, in the time that they have.
+        self.check(super::session::deadline()).await?;
+        let link = self.source.report_link(deadline).await?;
+        Session::begin(link, Access::Read, deadline).await
+    }
+
+    /// Looks once whether the schema is the right one.
+    async fn check(&self, deadline: Instant) -> Stored<()> {
         if !self.checked.load(Ordering::Relaxed) {
             let link = self.source.link(Access::Read, deadline).await?;
             let mut session = Session::begin(link, Access::Read, deadline).await?;
@@ -114,8 +134,7 @@ impl<S: Source> SqlStore<S> {
             session.end(fits).await?;
             self.checked.store(true, Ordering::Relaxed);
         }
-        let link = self.source.link(access, deadline).await?;
-        Session::begin(link, access, deadline).await
+        Ok(())
     }
 
     /// Makes the partitions that a batch needs, where there are such.
@@ -266,6 +285,9 @@ impl<S: Source> UsageWrite for SqlStore<S> {
     }
 
     async fn prune_usage(&self, before_ms: u64) -> Stored<u64> {
-        call!(self, Write, |session| usage_rows::prune(&mut session, before_ms))
+        call!(self, Write, |session| async {
+            let notes = report_log::prune(&mut session, before_ms).await?;
+            Ok(notes.max(usage_rows::prune(&mut session, before_ms).await?))
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! What a store tells of usage: detail by time, sums by group, and the trail of reports.
 
 mod answer;
-mod report_log;
+pub(super) mod report_log;
 mod sql;
 mod statement;
 
@@ -97,7 +97,7 @@ pub struct ReportLog {
     pub bytes: u64,
     /// How long it took, ms.
     pub took_ms: u64,
-    /// Whether it was sent to its end.
+    /// Whether it was made to its end, and all of it handed to the connection: how much of that arrived nobody knows.
     pub complete: bool,
     /// The node.
     pub node: String,
@@ -187,12 +187,19 @@ pub const REPORT_CALL_MAX: Duration = Duration::from_secs(40);
 /// slow report is not taken for a server that hangs.
 pub const REPORT_TURN_MAX: Duration = Duration::from_secs(10);
 
-/// Reports that read at the same time on one node, half as many from a file: further ones wait for their turn, so that
-/// keys and usage always find a connection.
+/// Reports that read at the same time on one node, half as many from a file: further ones wait for their turn and are
+/// [`super::StoreError::Busy`] after [`REPORT_TURN_MAX`], so that keys and usage always find a connection.
 pub const REPORT_CALLS_MAX: usize = 4;
 
+/// The same for a store of this [`super::Store::kind`]. A file has four connections, one of which must be left to whoever
+/// writes, and one to keys.
+#[must_use]
+pub fn report_calls_max(kind: &str) -> usize {
+    if kind == "postgres" { REPORT_CALLS_MAX } else { REPORT_CALLS_MAX / 2 }
+}
+
 /// The reading side of usage in a store. Its calls end within [`REPORT_CALL_MAX`], longer than others, and at most
-/// [`REPORT_CALLS_MAX`] of them are at work at a time.
+/// [`REPORT_CALLS_MAX`] of them are at work at a time. One that is given up is stopped soon, and has its turn until then.
 #[async_trait]
 pub trait UsageRead: Send + Sync {
     /// Up to `limit` rows behind `after` (`None`: from the beginning), by time, node, segment and place.
@@ -202,11 +209,12 @@ pub trait UsageRead: Send + Sync {
     /// Sums of requests, each above 0. Of a line what is not asked for is empty or 0: its time too.
     async fn usage_sums(&self, sums: &UsageSums<'_>) -> Stored<Vec<UsageLine>>;
 
-    /// Times of the first and the last row that fit, Unix ms; `None` without any.
-    async fn usage_ends(&self, filter: &UsageFilter) -> Stored<Option<(u64, u64)>>;
+    /// Times of the first and the last that fit of a source, Unix ms: of rows, or begins of minutes or hours that have
+    /// any. `None` without any.
+    async fn usage_ends(&self, source: UsageSource, filter: &UsageFilter) -> Stored<Option<(u64, u64)>>;
 
-    /// Notes a report, once by its number. Within [`super::CALL_MAX`].
-    async fn log_report(&self, report: &ReportLog) -> Stored<()>;
+    /// Notes reports, each once by its number, all or none. Within [`super::CALL_MAX`].
+    async fn log_reports(&self, reports: &[ReportLog]) -> Stored<()>;
 
     /// Up to `limit` reports of the log that came before `before` (`None`: the newest), newest first. Within
     /// [`super::CALL_MAX`].

@@ -1,4 +1,5 @@
-//! The body of a report: parts as they come, an error where the last one does not, and a note of how far it went.
+//! The body of a report: parts as they come, an error where the last one does not, and a note of how far it went: to
+//! its end once all of it was handed to the connection, which tells nobody what arrived.
 
 use crate::reports::desk::Place;
 use crate::reports::log::Note;

@@ -132,17 +132,18 @@ fn take(asker: Asker, state: &Arc<ApiState>, desk: &Arc<ReportDesk>) {
     };
     let mut note = Note::begin(&desk.trail, asked);
     note.about(&query, "json");
-    let state = Arc::clone(state);
+    let (state, desk_of_turn) = (Arc::clone(state), Arc::clone(desk));
     desk.spawn(async move {
-        let outcome = match totals(&*state.store, &query).await {
+        let read = match desk_of_turn.turn(Work::Datagram).await {
+            Some(_turn) => totals(&*state.store, &query).await.map_err(Problem::from),
+            None => Err(Code::Overloaded.into()),
+        };
+        let outcome = match read {
             Ok(totals) => {
                 let reply = asker.request.reply(query.report.name(), &totals);
                 reply.ok_or_else(|| Code::ReplyTooLong.into())
             }
-            Err(error) => {
-                let problem = Problem::from(error);
-                Err(Refused { status: problem.status(), name: problem.name(), code: Code::Overloaded })
-            }
+            Err(problem) => Err(Refused { status: problem.status(), name: problem.name(), code: Code::Overloaded }),
         };
         let bytes = outcome.as_ref().map_or(0, Vec::len) as u64;
         if let Some(status) = asker.reply(&state, key, outcome) {

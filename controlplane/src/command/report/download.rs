@@ -7,8 +7,8 @@ use super::super::service::{read_json, refused_with};
 use anyhow::{Context, anyhow};
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use futures_util::TryStreamExt;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
-use reqwest::{Response, Url};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -25,6 +25,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Most bytes of a page, or of a refusal: a thousand rows are some 200 KB.
 const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Longest wait for the next page that the service may ask for: what takes longer is no matter of pace.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// How often in a row a page is asked for again.
+const RETRIES_MAX: usize = 30;
 
 /// Bytes moved at a time.
 const CHUNK: usize = 64 << 10;
@@ -152,7 +158,7 @@ impl Asks {
         let mut cursor: Option<String> = None;
         let mut is_first = true;
         loop {
-            let page = whole(plain(self.ask(cursor.as_deref()).await?)?, sink.bytes).await?;
+            let page = whole(plain(self.ask_patiently(cursor.as_deref()).await?)?, sink.bytes).await?;
             let mut page = read_json(&page)?;
             let next = page["next_cursor"].as_str().map(str::to_owned);
             let Value::Array(rows) = page["rows"].take() else {
@@ -175,23 +181,53 @@ impl Asks {
         }
     }
 
+    /// As [`Asks::ask`], and again for as long as the service says how soon: a key may ask so often a second.
+    async fn ask_patiently(&self, cursor: Option<&str>) -> anyhow::Result<Response> {
+        for _ in 0..RETRIES_MAX {
+            let response = self.send(cursor).await?;
+            match retry_after(&response).filter(|wait| *wait <= RETRY_MAX) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return accepted(response).await,
+            }
+        }
+        self.ask(cursor).await
+    }
+
     /// The answer, if it is a report.
     async fn ask(&self, cursor: Option<&str>) -> anyhow::Result<Response> {
+        accepted(self.send(cursor).await?).await
+    }
+
+    /// Whatever is answered.
+    async fn send(&self, cursor: Option<&str>) -> anyhow::Result<Response> {
         let mut url = Url::parse(&self.url).context("--target is no address")?;
+        // Without a password that may stand in it.
+        let place = format!("{}{}", url.host_str().unwrap_or_default(), url.path());
         let cursor = cursor.map(|cursor| ("cursor", cursor));
         let before = |(name, _): &(&str, &str)| cursor.is_none() || *name != "cursor";
         let members = self.members.iter().map(|(name, value)| (*name, value.as_str())).filter(before);
         url.query_pairs_mut().extend_pairs(members.chain(cursor));
         let sent = self.http.get(url).bearer_auth(&self.key).header(ACCEPT_ENCODING, "zstd, gzip").send().await;
         let sent = sent.map_err(reqwest::Error::without_url);
-        let response = sent.with_context(|| format!("no answer from {}: check --target and that it runs", self.url))?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        let problem = read_json(&whole(plain(response)?, 0).await?)?;
-        Err(refused_with(status.as_u16(), &problem))
+        sent.with_context(|| format!("no answer from {place}: check --target and that it runs"))
     }
+}
+
+/// How long the service asks to wait, if it would answer then.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let is_for_now = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let seconds = response.headers().get(RETRY_AFTER).filter(|_| is_for_now)?;
+    Some(Duration::from_secs(seconds.to_str().ok()?.parse().ok()?))
+}
+
+/// The answer, if it is a report; else what the service said.
+async fn accepted(response: Response) -> anyhow::Result<Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let problem = read_json(&whole(plain(response)?, 0).await?)?;
+    Err(refused_with(status.as_u16(), &problem))
 }
 
 /// A page's members but its rows and its cursor, up to where rows begin.

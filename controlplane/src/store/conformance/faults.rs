@@ -3,12 +3,17 @@
 
 use super::{Bench, audit, new_database, new_key};
 use crate::store::postgres::PgStore;
-use crate::store::{CALL_MAX, PAGE_MAX, Store, StoreError};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{
+    CALL_MAX, PAGE_MAX, REPORT_CALLS_MAX, Store, StoreError, Stored, UsageFilter, UsageLine, UsageOrder, UsagePiece,
+    UsageRead, UsageSource, UsageSums,
+};
 use harness::proxy::{Fault, Proxy};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
@@ -154,6 +159,69 @@ async fn bounds_of_the_pool_move_while_it_is_used() {
         assert_eq!(together(&store, 20).await, 20);
         let health = store.health();
         assert!(health.connections <= open_max.max(1), "{health:?}");
+    }
+}
+
+/// Sums that wait for as long as somebody else has their table.
+fn waiting_report(store: &Arc<PgStore>) -> tokio::task::JoinHandle<Stored<Vec<UsageLine>>> {
+    let store = Arc::clone(store);
+    tokio::spawn(async move {
+        let (filter, to_ms) = (UsageFilter::default(), 3_600_000);
+        let piece =
+            UsagePiece { source: UsageSource::Hours, from_ms: 0, to_ms, base_ms: 0, step_ms: to_ms, minus: false };
+        let (pieces, order) = (&[piece], UsageOrder::Fields);
+        let sums = UsageSums { filter: &filter, pieces, timed: false, fields: &[], order, after: None, limit: 10 };
+        store.usage_sums(&sums).await
+    })
+}
+
+/// Reports that nobody waits for any more leave neither work on the server nor other calls without their connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_that_are_given_up_disturb_nobody() {
+    let (_server, url) = new_database().await;
+    let store = store_at(&url);
+    store.migrate().await.expect("a schema");
+    let own = "SELECT CAST(pg_backend_pid() AS TEXT)";
+    let before = store.ask(own).await.expect("a connection");
+    let mut other = PgConnectOptions::from_str(&url).expect("an address").connect().await.expect("a connection");
+    other.execute(sqlx::raw_sql("BEGIN; LOCK TABLE usage_hours")).await.expect("locked");
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut waiting = async |expected: i64| {
+        let deadline = Instant::now() + harness::PATIENCE;
+        loop {
+            let count = sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut other).await.expect("a count");
+            assert!(count <= REPORT_CALLS_MAX as i64, "{count} at once");
+            if count == expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{count} wait, not {expected}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    for _ in 0..3 {
+        let reports: Vec<_> = (0..2 * REPORT_CALLS_MAX).map(|_| waiting_report(&store)).collect();
+        waiting(REPORT_CALLS_MAX as i64).await;
+        reports.iter().for_each(|report| report.abort());
+        waiting(0).await;
+        assert_eq!(store.ask(own).await.expect("a connection"), before, "no pool was thrown away");
+    }
+    other.execute(sqlx::raw_sql("ROLLBACK")).await.expect("let go");
+    assert_eq!(waiting_report(&store).await.expect("no panic"), Ok(Vec::new()));
+    other.close().await.expect("an end");
+}
+
+/// A statement on a file is stopped when nobody waits for it, and in time; the next one on its connection is not.
+#[tokio::test]
+async fn a_report_on_a_file_is_stopped() {
+    let store = SqliteStore::in_memory().await.expect("a store");
+    let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    for (is_given_up, limit) in [(true, Duration::from_secs(60)), (false, Duration::from_millis(50))] {
+        let given_up = Arc::new(AtomicBool::new(is_given_up));
+        let mut session = store.begin_report(Instant::now() + 4 * harness::PATIENCE).await.expect("a connection");
+        let done = session.rows_long(endless.to_owned(), &[], &given_up, Instant::now() + limit).await;
+        let done = session.end(done.map(drop)).await;
+        assert!(matches!(&done, Err(StoreError::Unreachable(why)) if why.contains("took too long")), "{done:?}");
+        store.pulse().await.expect("another call");
     }
 }
 

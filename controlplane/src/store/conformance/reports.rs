@@ -17,6 +17,7 @@ on_every_store!(
     a_stream_has_every_page,
     sums_outlive_their_rows,
     a_summary_is_what_its_rows_say,
+    years_without_usage_take_no_time,
     nothing_makes_an_empty_report,
     reports_are_noted_once,
 );
@@ -148,6 +149,21 @@ async fn sums_outlive_their_rows(bench: Bench) {
     assert_eq!(told, model.summary(&summary, kept_ms));
 }
 
+/// Ten years of minutes with three requests in them: 5,000,000 intervals, which nobody can ask for one by one.
+async fn years_without_usage_take_no_time(bench: Bench) {
+    let mut model = Model::new(8, BERLIN_BACK_MS, AROUND_MS);
+    model.fill(&*bench.store, 3).await;
+    let now_ms = BERLIN_BACK_MS + 2 * AROUND_MS;
+    let range = [("from", now_ms - 3_650 * 24 * 60 * 60 * 1_000), ("to", now_ms)];
+    let range: Vec<_> = range.into_iter().map(|(name, time_ms)| (name, time_ms.to_string())).collect();
+    for (interval, limit) in [("minute", 1), ("minute", 1_000), ("hour", 2), ("day", 1)] {
+        let more = vec![("interval", interval.to_owned()), ("tz", "Asia/Kolkata".to_owned())];
+        let query = checker::parse(&[range.clone(), more].concat(), &asking(Scope::Admin, now_ms, 93)).expect("good");
+        let lines = tokio::time::timeout(harness::PATIENCE, all(&*bench.store, &query, limit)).await;
+        assert_eq!(lines.expect("few questions"), model.expected(&query), "{interval}");
+    }
+}
+
 async fn a_summary_is_what_its_rows_say(bench: Bench) {
     let mut model = Model::new(6, BERLIN_BACK_MS, AROUND_MS);
     model.fill(&*bench.store, 400).await;
@@ -195,9 +211,13 @@ async fn reports_are_noted_once(bench: Bench) {
         complete: number != 2,
         node: "north".to_owned(),
     };
-    for number in [1, 2, 3, 2, 4, 1] {
-        bench.store.log_report(&report(number)).await.expect("noted");
+    for numbers in [vec![1, 2], vec![3, 2, 4], vec![1], vec![]] {
+        let reports: Vec<ReportLog> = numbers.into_iter().map(report).collect();
+        bench.store.log_reports(&reports).await.expect("noted");
     }
+    let mut odd = report(6);
+    odd.query = "x".repeat(5_000);
+    bench.store.log_reports(&[report(5), odd]).await.expect_err("a query that is too long");
     let mut all = bench.store.report_page(None, 2).await.expect("a page");
     assert_eq!(all.len(), 2);
     let mark = ReportMark { time_ms: all[1].time_ms, id: all[1].id.clone() };
@@ -208,4 +228,8 @@ async fn reports_are_noted_once(bench: Bench) {
     if let Some(told) = bench.sql(counted).await.filter(|told| !told.is_empty()) {
         assert_eq!(told, "4/100/1000");
     }
+    // They go with detail; what was counted of them stays.
+    while bench.store.prune_usage(1_793_500_000_002).await.expect("pruned") > 0 {}
+    assert_eq!(bench.store.report_page(None, 10).await.expect("a page"), [report(4)]);
+    assert_eq!(bench.ask("SELECT CAST(sum(reports) AS TEXT) FROM report_count").await, "4");
 }

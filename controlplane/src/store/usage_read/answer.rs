@@ -139,14 +139,52 @@ impl Texts {
     }
 }
 
+/// What a database answered.
+pub enum Answer {
+    /// Rows.
+    Rows(Vec<Row>),
+    /// What a server copied out, in its binary form.
+    Copied(Vec<u8>),
+}
+
 /// The lines of an answer whose columns are `parts`.
 ///
 /// # Errors
 /// `Broken` when there is another thing in a column.
-pub fn lines(rows: &[Row], parts: &[Part]) -> Stored<Vec<UsageLine>> {
-    match rows {
-        [Row::Postgres(_)] => of_lists(&rows[0], parts),
-        rows => of_rows(rows, parts),
+pub fn lines(answer: &Answer, parts: &[Part]) -> Stored<Vec<UsageLine>> {
+    match answer {
+        Answer::Copied(bytes) => of_copy(bytes, parts),
+        Answer::Rows(rows) => match rows.as_slice() {
+            [Row::Postgres(_)] => of_lists(&rows[0], parts),
+            rows => of_rows(rows, parts),
+        },
+    }
+}
+
+/// What every copy begins with, before its flags and the length of what else is at its begin, 4 bytes each.
+const COPY_BEGIN: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+fn of_copy(bytes: &[u8], parts: &[Part]) -> Stored<Vec<UsageLine>> {
+    let cut = || StoreError::Broken("its copy is not of the form that is known".to_owned());
+    let empty = UsageLine::default();
+    let mut texts: Vec<Texts> = parts.iter().map(|_| Texts::new(&empty.asset)).collect();
+    // Flags would change the form; nothing else is at its begin.
+    let rest = bytes.strip_prefix(COPY_BEGIN).and_then(|rest| rest.strip_prefix(&[0; 8])).ok_or_else(cut)?;
+    let mut fields = Fields { rest };
+    let mut lines = Vec::new();
+    loop {
+        match fields.half().ok_or_else(cut)? {
+            // Behind the last.
+            -1 if fields.rest.is_empty() => return Ok(lines),
+            count if usize::try_from(count) == Ok(parts.len()) => {}
+            _ => return Err(cut()),
+        }
+        let mut line = empty.clone();
+        for (index, (part, texts)) in parts.iter().zip(&mut texts).enumerate() {
+            let bytes = fields.next().ok_or_else(|| unexpected(index))?;
+            put(*part, bytes, texts, &mut line).ok_or_else(|| unexpected(index))?;
+        }
+        lines.push(line);
     }
 }
 
@@ -182,7 +220,8 @@ fn of_lists(row: &Row, parts: &[Part]) -> Stored<Vec<UsageLine>> {
     for _ in 0..count {
         let mut line = empty.clone();
         for (index, (part, list, texts)) in columns.iter_mut().enumerate() {
-            put(*part, list, texts, &mut line).ok_or_else(|| unexpected(index))?;
+            let bytes = list.next().ok_or_else(|| unexpected(index))?;
+            put(*part, bytes, texts, &mut line).ok_or_else(|| unexpected(index))?;
         }
         lines.push(line);
     }
@@ -193,8 +232,7 @@ fn of_lists(row: &Row, parts: &[Part]) -> Stored<Vec<UsageLine>> {
 }
 
 #[inline]
-fn put(part: Part, list: &mut List<'_>, texts: &mut Texts, line: &mut UsageLine) -> Option<()> {
-    let bytes = list.next()?;
+fn put(part: Part, bytes: &[u8], texts: &mut Texts, line: &mut UsageLine) -> Option<()> {
     if part.is_text() {
         part.put_text(line, texts.shared(std::str::from_utf8(bytes).ok()?));
         Some(())
@@ -203,24 +241,17 @@ fn put(part: Part, list: &mut List<'_>, texts: &mut Texts, line: &mut UsageLine)
     }
 }
 
-/// A list of one dimension as PostgreSQL sends it: dimensions, whether it holds NULL, the elements' type, length, first
-/// index, and then each element behind its length.
-struct List<'a> {
+/// What PostgreSQL sends in its binary form, each field behind its length.
+struct Fields<'a> {
     rest: &'a [u8],
-    left: usize,
 }
 
-impl<'a> List<'a> {
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        let mut list = Self { rest: bytes, left: 0 };
-        let (dimensions, _nulls, _kind) = (list.word()?, list.word()?, list.word()?);
-        if dimensions == 0 {
-            return Some(list);
-        }
-        let (length, _first) = (list.word()?, list.word()?);
-        list.left = usize::try_from(length).ok()?;
-        // An element takes 4 bytes at the least.
-        (dimensions == 1 && list.left <= list.rest.len() / 4).then_some(list)
+impl<'a> Fields<'a> {
+    #[inline]
+    fn half(&mut self) -> Option<i16> {
+        let (half, rest) = self.rest.split_first_chunk::<2>()?;
+        self.rest = rest;
+        Some(i16::from_be_bytes(*half))
     }
 
     #[inline]
@@ -230,13 +261,39 @@ impl<'a> List<'a> {
         Some(i32::from_be_bytes(*word))
     }
 
+    /// The next field; `None` for NULL, and where the bytes end too soon.
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.word()?).ok()?;
+        let (field, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(field)
+    }
+}
+
+/// A list of one dimension: dimensions, whether it holds NULL, the elements' type, length, first index, and the elements.
+struct List<'a> {
+    fields: Fields<'a>,
+    left: usize,
+}
+
+impl<'a> List<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields { rest: bytes };
+        let (dimensions, _nulls, _kind) = (fields.word()?, fields.word()?, fields.word()?);
+        if dimensions == 0 {
+            return Some(Self { fields, left: 0 });
+        }
+        let (length, _first) = (fields.word()?, fields.word()?);
+        let left = usize::try_from(length).ok()?;
+        // An element takes 4 bytes at the least.
+        (dimensions == 1 && left <= fields.rest.len() / 4).then_some(Self { fields, left })
+    }
+
     /// The next element; `None` behind the last, for NULL, and where the bytes end too soon.
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         self.left = self.left.checked_sub(1)?;
-        let length = usize::try_from(self.word()?).ok()?;
-        let (element, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(element)
+        self.fields.next()
     }
 }

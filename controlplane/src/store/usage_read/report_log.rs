@@ -4,6 +4,7 @@ use super::{ReportLog, ReportMark};
 use crate::store::session::Session;
 use crate::store::value::{Row, Value, stored_number, stored_text};
 use crate::store::{NAME_BYTES_MAX, PAGE_MAX, Stored};
+use std::collections::BTreeMap;
 
 /// Bytes of a query's text that are kept: a request line has 4 KiB.
 const QUERY_BYTES_MAX: usize = 4_096;
@@ -11,8 +12,39 @@ const QUERY_BYTES_MAX: usize = 4_096;
 /// A day, ms.
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// Notes a report, and counts it with its key's of the day, unless it was noted before.
-pub async fn add(session: &mut Session, report: &ReportLog) -> Stored<()> {
+/// Notes that go at a time when they are old.
+const PRUNE_ROWS: i64 = 10_000;
+
+/// What is counted of a key's reports of a day.
+#[derive(Default)]
+struct Count {
+    reports: u64,
+    lines: u64,
+    bytes: u64,
+}
+
+/// Notes reports, and counts each with its key's of the day unless it was noted before.
+pub async fn add(session: &mut Session, reports: &[ReportLog]) -> Stored<()> {
+    // In order, so that no two nodes wait for each other.
+    let mut counts: BTreeMap<(u32, u64), Count> = BTreeMap::new();
+    for report in reports {
+        if add_one(session, report).await? {
+            let count = counts.entry((report.key, report.time_ms - report.time_ms % DAY_MS)).or_default();
+            count.reports += 1;
+            count.lines = count.lines.saturating_add(report.lines);
+            count.bytes = count.bytes.saturating_add(report.bytes);
+        }
+    }
+    for ((key, day_ms), Count { reports, lines, bytes }) in counts {
+        let number = |number| stored_number(number).map(Value::Int);
+        let values = [Value::Int(key.into()), number(day_ms)?, number(reports)?, number(lines)?, number(bytes)?];
+        session.rows(COUNT, &values).await?;
+    }
+    Ok(())
+}
+
+/// Notes a report; whether it was not noted before.
+async fn add_one(session: &mut Session, report: &ReportLog) -> Stored<bool> {
     let name = |what: &'static str, text| stored_text(what, text, NAME_BYTES_MAX);
     let values = [
         name("the report's number", &report.id)?,
@@ -30,12 +62,20 @@ pub async fn add(session: &mut Session, report: &ReportLog) -> Stored<()> {
         name("the node's name", &report.node)?,
     ];
     let sql = session.pick(ADD_SQLITE, ADD_POSTGRES);
-    if session.row(sql, &values).await?.is_none() {
-        return Ok(());
-    }
-    let day = Value::Int(stored_number(report.time_ms - report.time_ms % DAY_MS)?);
-    session.rows(COUNT, &[values[2], day, values[8], values[9]]).await.map(drop)
+    Ok(session.row(sql, &values).await?.is_some())
 }
+
+/// Removes notes from before a time, some at once; how many. What was counted of them stays.
+pub async fn prune(session: &mut Session, before_ms: u64) -> Stored<u64> {
+    let values = [Value::Int(stored_number(before_ms)?), Value::Int(PRUNE_ROWS)];
+    let sql = session.pick(PRUNE_SQLITE, PRUNE_POSTGRES);
+    Ok(session.rows(sql, &values).await?.len() as u64)
+}
+
+const PRUNE_SQLITE: &str = "DELETE FROM report_usage_logs WHERE id IN (SELECT id FROM report_usage_logs WHERE time_ms < \
+    $1 LIMIT $2) RETURNING time_ms";
+const PRUNE_POSTGRES: &str = "DELETE FROM report_usage_logs WHERE id IN (SELECT id FROM report_usage_logs WHERE time_ms < \
+    $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING time_ms";
 
 const ADD_SQLITE: &str = "INSERT INTO report_usage_logs (id, time_ms, key_id, report, protocol, format, query, status, \
     lines, bytes, took_ms, complete, node) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT \
@@ -43,8 +83,8 @@ const ADD_SQLITE: &str = "INSERT INTO report_usage_logs (id, time_ms, key_id, re
 const ADD_POSTGRES: &str = "INSERT INTO report_usage_logs (id, time_ms, key_id, report, protocol, format, query, status, \
     lines, bytes, took_ms, complete, node) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 = 1, $13) ON \
     CONFLICT (id) DO NOTHING RETURNING time_ms";
-const COUNT: &str = "INSERT INTO report_count (key_id, day_ms, reports, lines, bytes) VALUES ($1, $2, 1, $3, $4) ON \
-    CONFLICT (key_id, day_ms) DO UPDATE SET reports = report_count.reports + 1, lines = report_count.lines + \
+const COUNT: &str = "INSERT INTO report_count (key_id, day_ms, reports, lines, bytes) VALUES ($1, $2, $3, $4, $5) ON \
+    CONFLICT (key_id, day_ms) DO UPDATE SET reports = report_count.reports + excluded.reports, lines = report_count.lines + \
     excluded.lines, bytes = report_count.bytes + excluded.bytes";
 
 /// A page of the log, newest first.

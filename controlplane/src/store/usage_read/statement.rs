@@ -1,8 +1,9 @@
 //! The statements that read usage: put together from constant texts, every value bound to a place of its own.
 //!
-//! They are the same for both databases but for the outermost: a server is asked for a page as one row, a list for each
-//! column, which is a third of the work of a row for each line on either side. What a statement's answer becomes is
-//! not known here.
+//! They are the same for both databases but for the outermost: a server is asked for sums as one row, a list for each
+//! column, which is a third of the work of a row for each line on either side; and for a page of rows as a copy, which is
+//! half of that again. A copy has no places: its numbers stand in it as digits, its texts are settings that are made
+//! before it. What a statement's answer becomes is not known here.
 
 use super::answer::Part;
 use super::{PIECES_MAX, UsageField, UsageFilter, UsageMark, UsageOrder, UsagePiece, UsageSource, UsageSums};
@@ -18,17 +19,33 @@ pub struct Statement<'a> {
     pub sql: String,
     pub values: Vec<Value<'a>>,
     pub parts: Vec<Part>,
+    /// Whether it is a server's `COPY … TO STDOUT`, and the values are texts that [`Statement::settings`] makes known.
+    pub is_copy: bool,
 }
 
 impl<'a> Statement<'a> {
-    const fn new() -> Self {
-        Self { sql: String::new(), values: Vec::new(), parts: Vec::new() }
+    const fn new(is_copy: bool) -> Self {
+        Self { sql: String::new(), values: Vec::new(), parts: Vec::new(), is_copy }
     }
 
     /// Binds a value; its place as the statement names it.
     fn bind(&mut self, value: Value<'a>) -> String {
-        self.values.push(value);
-        format!("${}", self.values.len())
+        match value {
+            Value::Int(number) if self.is_copy => number.to_string(),
+            value => {
+                self.values.push(value);
+                let place = self.values.len();
+                if self.is_copy { format!("current_setting('trinity.value_{place}')") } else { format!("${place}") }
+            }
+        }
+    }
+
+    /// What is asked before a copy, with the same values; `None` where it has none.
+    pub fn settings(&self) -> Option<String> {
+        let settings =
+            (1..=self.values.len()).map(|place| format!("set_config('trinity.value_{place}', ${place}, false)"));
+        let settings: Vec<String> = settings.collect();
+        (self.is_copy && !settings.is_empty()).then(|| format!("SELECT {}", settings.join(", ")))
     }
 
     fn number(&mut self, number: u64) -> Stored<String> {
@@ -68,7 +85,7 @@ pub fn page<'a>(
     after: Option<&'a UsageMark>,
     limit: usize,
 ) -> Stored<Statement<'a>> {
-    let mut statement = Statement::new();
+    let mut statement = Statement::new(postgres);
     statement.parts = Part::ROW.to_vec();
     let columns: Vec<&str> = Part::ROW.iter().map(|part| part.column()).collect();
     // The bound beside the place behind which to go on lets partitions be left out.
@@ -90,22 +107,22 @@ pub fn page<'a>(
         columns.join(", ")
     );
     if postgres {
-        statement.as_lists();
+        statement.sql = format!("COPY ({}) TO STDOUT (FORMAT binary)", statement.sql);
     }
     Ok(statement)
 }
 
-/// The first and the last time.
+/// The first and the last time in a source.
 ///
 /// # Errors
 /// As [`page`].
-pub fn ends(filter: &UsageFilter) -> Stored<Statement<'_>> {
-    let mut statement = Statement::new();
+pub fn ends(source: UsageSource, filter: &UsageFilter) -> Stored<Statement<'_>> {
+    let mut statement = Statement::new(false);
     let (from, to) = (statement.number(filter.from_ms)?, statement.number(filter.to_ms)?);
     let conditions = statement.conditions(filter);
-    statement.sql = format!(
-        "SELECT min(time_ms), max(time_ms) FROM usage_logs WHERE time_ms >= {from} AND time_ms < {to}{conditions}"
-    );
+    let (table, time) = source.table();
+    statement.sql =
+        format!("SELECT min({time}), max({time}) FROM {table} WHERE {time} >= {from} AND {time} < {to}{conditions}");
     Ok(statement)
 }
 
@@ -117,7 +134,7 @@ pub fn sums<'a>(postgres: bool, sums: &UsageSums<'a>) -> Stored<Statement<'a>> {
     if sums.pieces.len() > PIECES_MAX {
         return Err(StoreError::Invalid(format!("at most {PIECES_MAX} parts of time can be asked for at once")));
     }
-    let mut statement = Statement::new();
+    let mut statement = Statement::new(false);
     let time = sums.timed.then_some(Part::Time);
     let keys: Vec<Part> = time.into_iter().chain(sums.fields.iter().map(|field| Part::of(*field))).collect();
     let conditions = statement.conditions(sums.filter);
@@ -153,11 +170,7 @@ pub fn sums<'a>(postgres: bool, sums: &UsageSums<'a>) -> Stored<Statement<'a>> {
 impl<'a> Statement<'a> {
     /// The rows of one part of time, each with its interval's begin.
     fn piece(&mut self, piece: &UsagePiece, sums: &UsageSums<'_>, conditions: &str) -> Stored<String> {
-        let (table, time) = match piece.source {
-            UsageSource::Rows => ("usage_logs", "time_ms"),
-            UsageSource::Minutes => ("usage_minutes", "bucket_ms"),
-            UsageSource::Hours => ("usage_hours", "bucket_ms"),
-        };
+        let (table, time) = piece.source.table();
         let (from, to) = (self.number(piece.from_ms)?, self.number(piece.to_ms)?);
         let mut columns = String::new();
         if sums.timed {
@@ -186,6 +199,17 @@ impl<'a> Statement<'a> {
         }
         let columns: Vec<&str> = keys.iter().map(|part| part.column()).collect();
         Ok(format!(" WHERE ({}) > ({})", columns.join(", "), places.join(", ")))
+    }
+}
+
+impl UsageSource {
+    /// Its table, and the column of time.
+    const fn table(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Rows => ("usage_logs", "time_ms"),
+            Self::Minutes => ("usage_minutes", "bucket_ms"),
+            Self::Hours => ("usage_hours", "bucket_ms"),
+        }
     }
 }
 
