@@ -197,8 +197,12 @@ fn a_disk_that_tears_and_flips_costs_what_it_hit_and_no_more() {
         let segments = run.round();
         let done = run.damage(&segments);
         let service = run.deliver();
-        let told = (sample(&service, "tb_usage_damaged_total"), sample(&service, "tb_usage_torn_total"));
-        assert_eq!(told, (done.flipped, done.torn), "{done:?}");
+        let told = || (sample(&service, "tb_usage_damaged_total"), sample(&service, "tb_usage_torn_total"));
+        // Both are told with a segment's end, which comes after its last row.
+        eventually("all of an earlier process to be delivered and removed", || {
+            (told() >= (done.flipped, done.torn)).then_some(())
+        });
+        assert_eq!(told(), (done.flipped, done.torn), "{done:?}");
         total.flipped += done.flipped;
         total.torn += done.torn;
         total.lost += done.lost;
