@@ -254,12 +254,13 @@ fn is_possible(cursor: &Cursor) -> bool {
     let ((from_ms, to_ms), (first_ms, last_ms)) = (cursor.asked_ms, cursor.covered_ms);
     let is_range = from_ms < to_ms && TIME_MS_MIN <= from_ms && to_ms <= TIME_MS_MAX && to_ms - from_ms <= RANGE_MS_MAX;
     // Sums may cover the minutes at the edges.
-    let is_within = first_ms <= last_ms
+    let is_within = is_range
+        && first_ms <= last_ms
         && from_ms - from_ms % MINUTE_MS <= first_ms
         && last_ms <= to_ms.next_multiple_of(MINUTE_MS);
     let mark = &cursor.mark;
     let is_stored = [mark.segment, mark.offset].into_iter().all(|number| i64::try_from(number).is_ok());
-    is_range && is_within && mark.time_ms <= last_ms && is_stored
+    is_within && mark.time_ms <= last_ms && is_stored
 }
 
 /// What `from` and `to` may be.
