@@ -30,23 +30,36 @@ CREATE INDEX usage_logs_by_key ON usage_logs (key_id, time_ms);
 -- made in time.
 CREATE TABLE usage_logs_rest PARTITION OF usage_logs DEFAULT;
 
+-- Both functions act with the rights of whoever migrated, because partitions are made and removed by their owner alone:
+-- who may add rows may have days made, who may delete rows may have the old ones removed, and nobody else. Names in
+-- them are found in this schema only (below).
+
 -- Makes the partition of a day (days since 1970, UTC), and moves into it what the rest holds of that day. NULL when it
--- is there, otherwise why it is not: then its rows go to the rest, and nothing is lost but speed. Attaching a table of
--- its own, unlike making it as a partition, does not lock out who reads or writes other days. One process at a time;
--- none waits for a lock longer than half a second.
-CREATE FUNCTION usage_logs_make_day(day BIGINT) RETURNS TEXT LANGUAGE plpgsql AS $$
+-- is there, otherwise why it is not, a statement's end of time included: then its rows go to the rest, and nothing is
+-- lost but speed. Attaching a table of its own, unlike making it as a partition, does not lock out who reads or writes
+-- other days; who reads or writes the rest waits meanwhile. One process at a time; none waits for another for longer
+-- than half a second, and none has others wait behind it at the rest for longer than a fifth.
+CREATE FUNCTION usage_logs_make_day(day BIGINT) RETURNS TEXT LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     own TEXT := 'usage_logs_' || to_char(to_timestamp(day * 86400) AT TIME ZONE 'UTC', 'YYYYMMDD');
     from_ms BIGINT := day * 86400000;
     to_ms BIGINT := (day + 1) * 86400000;
 BEGIN
+    IF NOT has_table_privilege(session_user, 'usage_logs', 'INSERT') THEN
+        RETURN 'the user may not INSERT into usage_logs';
+    END IF;
     PERFORM set_config('lock_timeout', '500', true);
     PERFORM pg_advisory_xact_lock(7307184271001);
     IF EXISTS (SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
                WHERE inhparent = 'usage_logs'::regclass AND relname = own) THEN
         RETURN NULL;
     END IF;
+    -- Attaching looks through the whole rest, some 7 million rows here: within a second, from memory.
+    IF pg_relation_size('usage_logs_rest') > 1073741824 THEN
+        RETURN 'usage_logs_rest is larger than 1 GiB';
+    END IF;
     LOCK TABLE usage_logs IN SHARE UPDATE EXCLUSIVE MODE;
+    PERFORM set_config('lock_timeout', '200', true);
     LOCK TABLE usage_logs_rest IN ACCESS EXCLUSIVE MODE;
     -- So many are moved well within a statement's time.
     IF (SELECT count(*) FROM (SELECT FROM usage_logs_rest AS r WHERE r.time_ms >= from_ms AND r.time_ms < to_ms
@@ -58,21 +71,33 @@ BEGIN
                    'INSERT INTO %I SELECT * FROM moved', from_ms, to_ms, own);
     EXECUTE format('ALTER TABLE usage_logs ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)', own, from_ms, to_ms);
     RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR query_canceled THEN
     RETURN SQLERRM;
 END $$;
 
+-- What `before_ms`, made from an asker's clock of `now_ms`, means by the server's: where the asker's is ahead by more than
+-- a minute, so is `before_ms`, and is set back by as much, to the beginning of a day.
+CREATE FUNCTION usage_logs_before(before_ms BIGINT, now_ms BIGINT) RETURNS BIGINT LANGUAGE sql AS $$
+    SELECT CASE WHEN ahead_ms > 60000 THEN greatest(before_ms - ahead_ms, 0) / 86400000 * 86400000 ELSE before_ms END
+    FROM (SELECT now_ms - (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ahead_ms) AS clocks
+$$;
+
 -- Removes the oldest day that ends at `before_ms` or earlier, or else up to `rows_max` single rows older than that; how
 -- many rows went, of a day as the server estimates them, at least 1. 0 when none is left, or another process is at it,
--- or a reader has the day in use for more than half a second: who asks again later finds it.
-CREATE FUNCTION usage_logs_prune(before_ms BIGINT, rows_max BIGINT) RETURNS BIGINT LANGUAGE plpgsql AS $$
+-- or a reader has the day in use for more than half a second: who asks again later finds it. NULL when the user may not.
+CREATE FUNCTION usage_logs_prune(before_ms BIGINT, now_ms BIGINT, rows_max BIGINT) RETURNS BIGINT LANGUAGE plpgsql
+    SECURITY DEFINER AS $$
 DECLARE
     oldest RECORD;
     removed BIGINT;
 BEGIN
+    IF NOT has_table_privilege(session_user, 'usage_logs', 'DELETE') THEN
+        RETURN NULL;
+    END IF;
     IF NOT pg_try_advisory_xact_lock(7307184271002) THEN
         RETURN 0;
     END IF;
+    before_ms := usage_logs_before(before_ms, now_ms);
     PERFORM set_config('lock_timeout', '500', true);
     SELECT inhrelid::regclass::text AS own, greatest(reltuples, 1)::bigint AS rows INTO oldest
         FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
@@ -95,6 +120,12 @@ BEGIN
     RETURN removed;
 END $$;
 
+DO $$ BEGIN
+    EXECUTE format('ALTER FUNCTION usage_logs_make_day(BIGINT) SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION usage_logs_prune(BIGINT, BIGINT, BIGINT) SET search_path = %I, pg_temp',
+                   current_schema());
+END $$;
+
 -- Sums of `requests` by everything a report can ask for. Kept after their rows are gone. Pages keep room for the
 -- next version of a row, because those of the present minute and hour change with every batch.
 CREATE TABLE usage_minutes (
@@ -112,7 +143,8 @@ CREATE TABLE usage_minutes (
 CREATE TABLE usage_hours (LIKE usage_minutes INCLUDING ALL) WITH (fillfactor = 70);
 CREATE INDEX usage_hours_by_key ON usage_hours (key_id, bucket_ms);
 
--- How far each segment of each node's journal is committed: `position` is the place behind the last.
+-- How far each segment of each node's journal is committed: `position` is the place behind the last; `last_time_ms` is
+-- when it last moved, by the server's clock.
 CREATE TABLE usage_cursors (
     node TEXT COLLATE "C" NOT NULL,
     segment BIGINT NOT NULL,

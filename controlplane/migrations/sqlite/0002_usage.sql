@@ -51,7 +51,8 @@ CREATE TABLE usage_hours (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX usage_hours_by_key ON usage_hours (key_id, bucket_ms);
 
--- How far each segment of each node's journal is committed: `position` is the place behind the last.
+-- How far each segment of each node's journal is committed: `position` is the place behind the last; `last_time_ms` is
+-- when it last moved.
 CREATE TABLE usage_cursors (
     node TEXT NOT NULL,
     segment INTEGER NOT NULL,

@@ -216,7 +216,7 @@ pub static TB_JOURNAL_BYTES_MAX: Setting = Setting::new("TB_JOURNAL_BYTES_MAX", 
 );
 /// How long detail is kept.
 pub static USAGE_RETENTION_DAYS: Setting = Setting::new("USAGE_RETENTION_DAYS", "usage-retention-days", "93").says(
-    "1 to 3650",
+    "1 to 3650, with a queue 15 to 3650",
     "days that single usage rows are kept in the database; totals by minute and hour are kept for good",
 );
 /// Whether usage is mirrored in the cache.

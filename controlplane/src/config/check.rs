@@ -34,6 +34,10 @@ pub(crate) const PREWARM_ASSETS_MAX: usize = 1_000;
 /// Lengths of an administrator's key. Below 16 characters it could be guessed.
 pub(crate) const ADMIN_KEY_LENGTH: RangeInclusive<usize> = 16..=128;
 
+/// The shortest retention where usage goes through a queue, days: one more than SQS keeps a message at the most. A row
+/// that it tells again after it was removed would count again.
+const QUEUED_RETENTION_DAYS_MIN: u64 = 15;
+
 /// Reads values and notes what is wrong.
 struct Checker<'a> {
     layers: &'a Layers,
@@ -143,13 +147,16 @@ fn usage(take: &mut Checker<'_>) -> UsageSettings {
         let plain = !text.contains('@') && text.bytes().all(|byte| byte.is_ascii_graphic());
         (secrets::BUILT_IN && is_address && plain).then(|| text.to_owned())
     };
-    UsageSettings {
+    let usage = UsageSettings {
         counted: take.take(&name::TB_USAGE, true, switch),
         journal_bytes_max: take.take(&name::TB_JOURNAL_BYTES_MAX, 1 << 31, whole(1 << 25..=1 << 40)),
         retention_days: take.take(&name::USAGE_RETENTION_DAYS, 93, whole(1..=3_650)),
         mirrored: take.take(&name::USAGE_CACHE, false, switch),
         queue_url: take.take(&name::SQS_USAGE_LOG_QUEUE_URL, None, |text| optional(text, queue)),
-    }
+    };
+    let is_short = usage.queue_url.is_some() && usage.retention_days < QUEUED_RETENTION_DAYS_MIN;
+    take.refuse_if(is_short, &name::USAGE_RETENTION_DAYS);
+    usage
 }
 
 fn switch(text: &str) -> Option<bool> {

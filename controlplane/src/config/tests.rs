@@ -141,6 +141,17 @@ fn a_secret_s_name_is_taken_where_it_can_be_fetched() {
 }
 
 #[test]
+fn detail_is_kept_for_longer_than_a_queue_keeps_it() {
+    let queue = ("SQS_USAGE_LOG_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/usage");
+    let days = |text| ("USAGE_RETENTION_DAYS", text);
+    check_faults(load_with(Profile::Serve, &[], &[days("1")]), &[]);
+    for (text, with) in [("14", &["USAGE_RETENTION_DAYS"][..]), ("15", &[])] {
+        let expected = if crate::secrets::BUILT_IN { with } else { &["SQS_USAGE_LOG_QUEUE_URL"] };
+        check_faults(load_with(Profile::Serve, &[], &[queue, days(text)]), expected);
+    }
+}
+
+#[test]
 fn all_faults_are_told_at_once_and_secrets_are_not() {
     let environment =
         [("TCP_PORT_LPO", "70000"), ("TB_ENGINE", "kqueue"), ("TB_SHARDS", "0"), ("ADMIN_KEY", "tooshort-canary")];

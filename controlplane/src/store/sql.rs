@@ -137,16 +137,17 @@ impl<S: Source> SqlStore<S> {
         Ok(())
     }
 
-    /// Makes the partitions that a batch needs, where there are such.
-    async fn make_days(&self, batch: &Batch<'_>, deadline: Instant) -> Stored<()> {
+    /// Makes the partitions that a batch needs, where there are such, in a time apart from that of the batch: 4 s at
+    /// the most, where a server hangs just then.
+    async fn make_days(&self, batch: &Batch<'_>) -> Stored<()> {
         if self.source.kind() != "postgres" {
             return Ok(());
         }
-        for day in self.days.missing(clock::now().wall_ms, batch.times_ms()) {
-            let why_not = call!(self, Write, deadline, |session| usage_days::make(&mut session, day))?;
-            self.days.note(day, &why_not);
+        let days = self.days.missing(clock::now().wall_ms, batch.times_ms());
+        match usage_days::make(&self.days, &days, || self.begin(Access::Write, deadline())).await {
+            Ok(()) => Ok(()),
+            gone => self.note(Access::Write, gone),
         }
-        Ok(())
     }
 
     /// Asks for one text, past what a store tells.
@@ -273,21 +274,22 @@ impl<S: Source> UsageWrite for SqlStore<S> {
 
     async fn commit_usage(&self, span: UsageSpan<'_>, rows: &[UsageRow]) -> Stored<Committed> {
         usage_rows::check_span(span, rows)?;
-        let (batch, deadline) = (Batch::of(rows)?, deadline());
-        self.make_days(&batch, deadline).await?;
-        call!(self, Write, deadline, |session| usage_rows::commit(&mut session, span, &batch))
+        let batch = Batch::of(rows)?;
+        self.make_days(&batch).await?;
+        call!(self, Write, |session| usage_rows::commit(&mut session, span, &batch))
     }
 
     async fn add_usage(&self, rows: &[UsageRow]) -> Stored<u64> {
-        let (batch, deadline) = (Batch::of(rows)?, deadline());
-        self.make_days(&batch, deadline).await?;
-        call!(self, Write, deadline, |session| usage_rows::add(&mut session, &batch))
+        let batch = Batch::of(rows)?;
+        self.make_days(&batch).await?;
+        call!(self, Write, |session| usage_rows::add(&mut session, &batch))
     }
 
     async fn prune_usage(&self, before_ms: u64) -> Stored<u64> {
         call!(self, Write, |session| async {
-            let notes = report_log::prune(&mut session, before_ms).await?;
-            Ok(notes.max(usage_rows::prune(&mut session, before_ms).await?))
+            let rows = usage_rows::prune(&mut session, before_ms).await?;
+            let before_ms = usage_rows::horizon(&mut session, before_ms).await?;
+            Ok(rows.max(report_log::prune(&mut session, before_ms).await?))
         })
     }
 }

@@ -77,6 +77,9 @@ impl SqliteStore {
             .max_connections(connections)
             .idle_timeout(None)
             .max_lifetime(None)
+            // A thread of this process needs no question whether it is there; and where a call is given up while it is
+            // asked, the connection would go, and with it all that is in memory.
+            .test_before_acquire(false)
             // Its own time-out would only be another text for the call's.
             .acquire_timeout(super::CALL_MAX)
             .acquire_slow_threshold(super::CALL_MAX);

@@ -21,9 +21,24 @@ const PRUNE_ROWS: i64 = 10_000;
 /// Positions removed with it: a node makes a few in a day.
 const PRUNE_CURSORS: i64 = 1_000;
 
-/// How long the position of a segment that nobody touches is kept, ms: 93 days. By then a node that still has the
-/// segment's file has its own mark of what it delivered.
-const CURSOR_KEPT_MS: i64 = 93 * 24 * 60 * 60 * 1_000;
+/// How long the position of a segment that nobody touches is kept by the database's clock, ms: 400 days, at some 100
+/// bytes for 16 MiB of a journal. That of a node's newest segment is kept for ever, whatever any clock says: a node that
+/// asked for it in vain would deliver once more what is delivered, and its sums would count twice.
+const CURSOR_KEPT_MS: i64 = 400 * 24 * 60 * 60 * 1_000;
+
+/// A statement in which the database's own clock (Unix ms) stands between two parts, for SQLite and for PostgreSQL.
+/// Nodes whose clocks differ then mean the same times.
+macro_rules! with_clock {
+    ($before:literal, $sqlite:literal, $postgres:literal) => {
+        (
+            concat!($before, "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)", $sqlite),
+            concat!($before, "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)", $postgres),
+        )
+    };
+    ($before:literal, $after:literal) => {
+        with_clock!($before, $after, $after)
+    };
+}
 
 pub async fn position(session: &mut Session, node: &str, segment: u64) -> Stored<u64> {
     let node = stored_text("a node's name", node, NAME_BYTES_MAX)?;
@@ -55,16 +70,20 @@ pub async fn commit(session: &mut Session, span: UsageSpan<'_>, batch: &Batch<'_
 async fn advance(session: &mut Session, span: UsageSpan<'_>) -> Stored<bool> {
     let node = stored_text("a node's name", span.node, NAME_BYTES_MAX)?;
     let number = |number| stored_number(number).map(Value::Int);
-    let now = number(clock::now().wall_ms)?;
-    let values = [node, number(span.segment)?, number(span.from)?, number(span.to)?, now];
-    let sql = if span.from == 0 {
-        "INSERT INTO usage_cursors (node, segment, position, last_time_ms) VALUES ($1, $2, $4, $5) ON CONFLICT (node, \
-         segment) DO UPDATE SET position = excluded.position, last_time_ms = excluded.last_time_ms WHERE \
-         usage_cursors.position = CAST($3 AS BIGINT) RETURNING position"
+    let values = [node, number(span.segment)?, number(span.from)?, number(span.to)?];
+    let (sqlite, postgres) = if span.from == 0 {
+        with_clock!(
+            "INSERT INTO usage_cursors (node, segment, position, last_time_ms) VALUES ($1, $2, $4, ",
+            ") ON CONFLICT (node, segment) DO UPDATE SET position = excluded.position, last_time_ms = \
+             excluded.last_time_ms WHERE usage_cursors.position = CAST($3 AS BIGINT) RETURNING position"
+        )
     } else {
-        "UPDATE usage_cursors SET position = $4, last_time_ms = $5 WHERE node = $1 AND segment = $2 AND position = \
-         CAST($3 AS BIGINT) RETURNING position"
+        with_clock!(
+            "UPDATE usage_cursors SET position = $4, last_time_ms = ",
+            " WHERE node = $1 AND segment = $2 AND position = CAST($3 AS BIGINT) RETURNING position"
+        )
     };
+    let sql = session.pick(sqlite, postgres);
     Ok(session.row(sql, &values).await?.is_some())
 }
 
@@ -183,24 +202,40 @@ const MINUTES_POSTGRES: &str = sums!(postgres "usage_minutes");
 const HOURS_SQLITE: &str = sums!(sqlite "usage_hours");
 const HOURS_POSTGRES: &str = sums!(postgres "usage_hours");
 
+/// What a time before which all may go, made from this machine's clock, means to the database.
+pub async fn horizon(session: &mut Session, before_ms: u64) -> Stored<u64> {
+    if !session.is_postgres() {
+        return Ok(before_ms);
+    }
+    let before = Value::Int(i64::try_from(before_ms).unwrap_or(i64::MAX));
+    let now = Value::Int(stored_number(clock::now().wall_ms)?);
+    let row = session.row("SELECT usage_logs_before($1, $2)", &[before, now]).await?;
+    row.map_or(Ok(0), |row| row.number(0))
+}
+
 pub async fn prune(session: &mut Session, before_ms: u64) -> Stored<u64> {
     let before = Value::Int(i64::try_from(before_ms).unwrap_or(i64::MAX));
-    let old = Value::Int(stored_number(clock::now().wall_ms)?.saturating_sub(CURSOR_KEPT_MS));
-    let sql = session.pick(
-        "DELETE FROM usage_cursors WHERE (node, segment) IN (SELECT node, segment FROM usage_cursors WHERE \
-         last_time_ms < $1 ORDER BY last_time_ms LIMIT $2)",
-        "DELETE FROM usage_cursors WHERE (node, segment) IN (SELECT node, segment FROM usage_cursors WHERE \
-         last_time_ms < $1 ORDER BY last_time_ms LIMIT $2 FOR UPDATE SKIP LOCKED)",
-    );
-    session.rows(sql, &[old, Value::Int(PRUNE_CURSORS)]).await?;
     let limit = Value::Int(PRUNE_ROWS);
     let removed = if session.is_postgres() {
-        session.row("SELECT usage_logs_prune($1, $2)", &[before, limit]).await?
+        let now = Value::Int(stored_number(clock::now().wall_ms)?);
+        session.row("SELECT usage_logs_prune($1, $2, $3)", &[before, now, limit]).await?
     } else {
         let sql = "DELETE FROM usage_logs WHERE (time_ms, node, segment, record_offset) IN (SELECT time_ms, node, \
                    segment, record_offset FROM usage_logs WHERE time_ms < $1 LIMIT $2)";
         session.rows(sql, &[before, limit]).await?;
         session.row("SELECT changes()", &[]).await?
     };
-    removed.map_or(Ok(0), |row| row.number(0))
+    let Some(removed) = removed.map(|row| row.maybe_number(0)).transpose()?.flatten() else {
+        return Err(StoreError::Invalid("the database's user may not DELETE from usage_logs: GRANT it".to_owned()));
+    };
+    let (sqlite, postgres) = with_clock!(
+        "DELETE FROM usage_cursors WHERE (node, segment) IN (SELECT node, segment FROM usage_cursors AS c WHERE \
+         last_time_ms < ",
+        " - $1 AND EXISTS (SELECT 1 FROM usage_cursors AS newer WHERE newer.node = c.node AND newer.segment > \
+         c.segment) ORDER BY last_time_ms LIMIT $2)",
+        " - $1 AND EXISTS (SELECT 1 FROM usage_cursors AS newer WHERE newer.node = c.node AND newer.segment > \
+         c.segment) ORDER BY last_time_ms LIMIT $2 FOR UPDATE SKIP LOCKED)"
+    );
+    session.rows(session.pick(sqlite, postgres), &[Value::Int(CURSOR_KEPT_MS), Value::Int(PRUNE_CURSORS)]).await?;
+    Ok(removed)
 }

@@ -87,11 +87,13 @@ pub trait UsageWrite: Send + Sync {
 
     /// Commits rows of any nodes in any order, of which some may be there already; how many were not. At most
     /// [`crate::usage::outlet::BATCH_ROWS_MAX`] rows. A row that was there and has been pruned since is not known any
-    /// more: a queue must not tell again what is older than the retention, and does not, at 4 days against 93.
+    /// more: a queue must not tell again what is older than the retention, and does not, because where there is one the
+    /// settings refuse a retention below SQS's longest, 14 days.
     async fn add_usage(&self, rows: &[UsageRow]) -> Stored<u64>;
 
-    /// Removes detail older than `before_ms` (Unix ms), a bounded part of it: a whole day's partition on PostgreSQL, whose
-    /// rows are then an estimate, or 10,000 rows. How many went; 0 when none is left, or another process is at it, or a
-    /// report reads it at the moment. Rollups stay.
+    /// Removes detail older than `before_ms` (Unix ms), which the caller made from this machine's clock, a bounded part of
+    /// it: a whole day's partition on PostgreSQL, whose rows are then an estimate, or 10,000 rows. How many went; 0 when
+    /// none is left, or another process is at it, or a report reads it at the moment. Rollups stay. A server whose clock
+    /// is more than a minute behind goes by its own. `Invalid` where the database's user may not.
     async fn prune_usage(&self, before_ms: u64) -> Stored<u64>;
 }

@@ -5,13 +5,14 @@ use super::usage_write::{check_sums, now_ms, row, rows, span};
 use super::{Bench, new_database};
 use crate::store::postgres::PgStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Committed, Migrated, Store, UsageRow, schema};
-use sqlx::postgres::PgConnectOptions;
+use crate::store::{Committed, Migrated, Store, StoreError, UsageRow, UsageWrite, schema};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
 use std::str::FromStr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use tuning::clock;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -35,16 +36,16 @@ fn named(days: &[i64]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn days_are_made_ahead_and_within_a_week() {
+async fn days_are_made_ahead_and_within_a_month() {
     let bench = Bench::server().await;
     assert_eq!(days(&bench).await, (Vec::new(), "0".to_owned()));
     bench.store.commit_usage(span("n1", 1, 0, 0), &[]).await.expect("nothing");
     assert_eq!(days(&bench).await, (named(&[0, 1]), "0".to_owned()));
     let now_ms = now_ms();
-    let times = [now_ms - 3 * DAY_MS, now_ms - 7 * DAY_MS, now_ms - 9 * DAY_MS, now_ms + 3 * DAY_MS, 0, u64::MAX];
+    let times = [now_ms - 3 * DAY_MS, now_ms - 31 * DAY_MS, now_ms - 33 * DAY_MS, now_ms + 3 * DAY_MS, 0, u64::MAX];
     let odd: Vec<UsageRow> = (0..).zip(times).map(|(offset, time_ms)| row("n1", 1, offset, time_ms)).collect();
     assert_eq!(bench.store.add_usage(&odd).await, Ok(6));
-    assert_eq!(days(&bench).await, (named(&[-7, -3, 0, 1]), "4".to_owned()));
+    assert_eq!(days(&bench).await, (named(&[-31, -3, 0, 1]), "4".to_owned()));
     assert_eq!(check_sums(&bench).await.0, 6);
 }
 
@@ -83,10 +84,7 @@ async fn a_day_whose_rows_came_before_it() {
              protocol, endpoint, tier, node FROM usage_logs GROUP BY 1, 2, 3, 5, 6, 7, 8, 9",
             now_ms()
         );
-        let url = bench.url().expect("an address");
-        let mut link = PgConnectOptions::from_str(url).expect("an address").connect().await.expect("a connection");
-        link.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(insert))).await.expect("rows");
-        link.close().await.expect("an end");
+        drop(as_owner(&bench, insert).await);
         let new = rows("n1", 1, 0, 1_200);
         assert_eq!(bench.store.commit_usage(span("n1", 1, 0, 1_200), &new).await, Ok(Committed::Done));
         let (names, rest) = days(&bench).await;
@@ -120,6 +118,92 @@ async fn a_report_that_reads_holds_back_pruning_alone() {
             .min(bench.ask("SELECT count(*)::text FROM usage_logs WHERE segment = 1").await.parse().expect("a number"));
     }
     assert_eq!(bench.ask("SELECT count(*)::text FROM usage_logs").await, "1200");
+}
+
+/// Runs SQL past the store, as the database's owner.
+async fn as_owner(bench: &Bench, sql: String) -> PgConnection {
+    let options = PgConnectOptions::from_str(bench.url().expect("an address")).expect("an address");
+    let mut link = options.connect().await.expect("a connection");
+    link.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("done");
+    link
+}
+
+/// What a server does where a day takes too long to make: its time is over as it is in a statement that is cancelled.
+/// The rows go to the rest, the store is well, and the next writer does not try at once.
+#[tokio::test]
+async fn a_day_that_takes_too_long_to_make_holds_nobody_up() {
+    let bench = Bench::server().await;
+    // As attaching does that has a large rest to look through.
+    let slow = "CREATE FUNCTION slowly() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); END $$; \
+                CREATE EVENT TRIGGER slowly ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION slowly()";
+    drop(as_owner(&bench, slow.to_owned()).await);
+    for segment in 1..=3 {
+        let new = rows("n1", segment, 0, 1_200);
+        assert_eq!(bench.store.commit_usage(span("n1", segment, 0, 1_200), &new).await, Ok(Committed::Done));
+    }
+    let health = bench.store.health();
+    assert_eq!((health.unreachable, health.away_since_ms), (0, None));
+    assert_eq!(days(&bench).await, (Vec::new(), "3600".to_owned()));
+}
+
+/// A service whose user owns nothing and may make nothing, but read and write.
+#[tokio::test]
+async fn a_user_without_the_owners_rights() {
+    let bench = Bench::server().await;
+    let url = bench.url().expect("an address").to_owned();
+    let name = format!("service_{}", url.rsplit('/').next().expect("a name"));
+    let role = format!("CREATE ROLE {name} LOGIN PASSWORD 'p'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}");
+    let mut owner = as_owner(&bench, role).await;
+    let options = PgConnectOptions::from_str(&url).expect("an address").username(&name).password("p");
+    let (new, mut old) = (rows("n1", 1, 0, 1_200), rows("n1", 2, 0, 50));
+    old.iter_mut().for_each(|row| row.record.first_time_ms -= 5 * DAY_MS);
+    bench.store.add_usage(&old).await.expect("rows");
+    // May read: has nothing made and nothing removed.
+    let reader = PgStore::lazy(options.clone());
+    let refused = reader.prune_usage(now_ms() - DAY_MS).await;
+    assert!(matches!(&refused, Err(StoreError::Invalid(why)) if why.contains("GRANT")), "{refused:?}");
+    assert_eq!((reader.health().unreachable, reader.health().away_since_ms), (0, None));
+    assert!(reader.add_usage(&new).await.is_err());
+    let make = "SELECT usage_logs_make_day(20000)";
+    assert_eq!(reader.ask(make).await, Ok("the user may not INSERT into usage_logs".to_owned()));
+    // What the README tells.
+    let rights = format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}; GRANT USAGE ON ALL SEQUENCES IN \
+         SCHEMA public TO {name}; DROP TABLE usage_logs_{}, usage_logs_{}",
+        named(&[0])[0],
+        named(&[1])[0]
+    );
+    owner.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(rights))).await.expect("done");
+    let service = PgStore::lazy(options);
+    assert_eq!(service.commit_usage(span("n1", 1, 0, 1_200), &new).await, Ok(Committed::Done));
+    assert_eq!(days(&bench).await, (named(&[-5, 0, 1]), "0".to_owned()));
+    while service.prune_usage(now_ms() - DAY_MS).await.expect("pruned") > 0 {}
+    assert_eq!(days(&bench).await, (named(&[0, 1]), "0".to_owned()));
+    owner.close().await.expect("an end");
+}
+
+/// A node whose clock is far ahead of the server's removes no more than one whose clock is right.
+#[tokio::test]
+async fn a_clock_that_is_ahead_removes_nothing_before_its_time() {
+    let bench = Bench::server().await;
+    let mut all = rows("n1", 1, 0, 50);
+    for (days, row) in [0, 1, 5, 40].into_iter().cycle().zip(&mut all) {
+        row.record.first_time_ms -= days * DAY_MS;
+    }
+    bench.store.add_usage(&all).await.expect("rows");
+    let kept_ms = 20 * DAY_MS;
+    for (ahead_ms, left) in [(100 * DAY_MS, 38), (5_000 * DAY_MS, 38)] {
+        let now_ms = clock::now().wall_ms + ahead_ms;
+        let before_ms = now_ms - kept_ms;
+        let prune = format!("DO $$ BEGIN WHILE usage_logs_prune({before_ms}, {now_ms}, 10) > 0 LOOP END LOOP; END $$");
+        drop(as_owner(&bench, prune).await);
+        assert_eq!(bench.ask("SELECT count(*)::text FROM usage_logs").await, left.to_string());
+    }
+    // Its position is kept by the server's clock.
+    bench.store.commit_usage(span("n1", 1, 0, 50), &all).await.expect("rows");
+    let age =
+        "SELECT (abs(extract(epoch FROM clock_timestamp()) * 1000 - last_time_ms) < 60000)::text FROM usage_cursors";
+    assert_eq!(bench.ask(age).await, "true");
 }
 
 /// Rows that a database of the first version holds: of three days, two nodes, and a time that is far off.
