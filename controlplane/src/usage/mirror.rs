@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tuning::clock;
 use uuid::Uuid;
 
 /// Deliveries that may wait.
@@ -150,7 +151,8 @@ fn writes(rows: &[UsageRow], keys: &Keys) -> Vec<Write> {
             add(USAGE_BY_ASSET, row.asset(), &uuid, time_ms);
         }
     }
-    let newest_ms = rows.iter().map(|row| row.record.first_time_ms).max().unwrap_or(0);
+    // A clock that was ahead shall not end what others wrote.
+    let newest_ms = rows.iter().map(|row| row.record.first_time_ms).max().unwrap_or(0).min(clock::now().wall_ms);
     writes.extend(sets.into_values().map(|(key, members)| {
         // A set lives on as long as it grows: its members go one by one, when their own time is over.
         let lifetime_ms = key.pattern().lifetime_s.unwrap_or(0) * 1_000;
