@@ -187,6 +187,7 @@ async fn reports_that_are_given_up_disturb_nobody() {
     other.execute(sqlx::raw_sql("BEGIN; LOCK TABLE usage_hours")).await.expect("locked");
     // Within a transaction it would tell the same for ever.
     let mut watch = PgConnectOptions::from_str(&url).expect("an address").connect().await.expect("a connection");
+    let mut look = PgConnectOptions::from_str(&url).expect("an address").connect().await.expect("a connection");
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let mut waiting = async |expected: i64| {
         let deadline = Instant::now() + harness::PATIENCE;
@@ -205,11 +206,13 @@ async fn reports_that_are_given_up_disturb_nobody() {
         waiting(REPORT_CALLS_MAX as i64).await;
         reports.iter().for_each(|report| report.abort());
         waiting(0).await;
-        assert_eq!(store.ask(own).await.expect("a connection"), before, "no pool was thrown away");
+        let there = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_stat_activity WHERE CAST(pid AS TEXT) = $1");
+        let there = there.bind(&before).fetch_one(&mut look).await.expect("a count");
+        assert_eq!((there, store.pulse().await.is_ok()), (1, true), "no pool was thrown away");
     }
     other.execute(sqlx::raw_sql("ROLLBACK")).await.expect("let go");
     assert_eq!(waiting_report(&store).await.expect("no panic"), Ok(Vec::new()));
-    for link in [other, watch] {
+    for link in [other, watch, look] {
         link.close().await.expect("an end");
     }
 }
