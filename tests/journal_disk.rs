@@ -54,7 +54,13 @@ impl Small {
         let database = Database::Sqlite(file);
         migrate(&database.url());
         let (url, data_dir) = (database.url(), data.to_str().expect("a path in UTF-8").to_owned());
-        let variables = [("DATABASE_URL", url.as_str()), ("TB_DATA_DIR", &data_dir), ("DRAIN_WAIT_SECONDS", "0")];
+        let variables = [
+            ("DATABASE_URL", url.as_str()),
+            ("TB_DATA_DIR", &data_dir),
+            ("DRAIN_WAIT_SECONDS", "0"),
+            // The end of trouble is told at this level.
+            ("LOG_LEVEL", "info"),
+        ];
         let service = Service::start(engine, &variables, |command| on_small_disk(command, &data));
         let disk = Path::new("/proc").join(service.pid().to_string()).join("root");
         let disk = disk.join(data.strip_prefix("/").expect("an absolute path"));
