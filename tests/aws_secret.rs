@@ -153,6 +153,7 @@ fn prices_wait_for_no_secret_and_a_changed_password_needs_no_restart() {
     let log = service.log();
     assert_silent(&log);
     let told = |what: &str| log.lines().filter(|line| line.contains(what)).count();
-    assert_eq!(told("the secret of DB_SECRET_NAME: it could not be asked for"), 1, "{log}");
+    // Whoever waits for the database tells the reason too; that it is tried again is told once.
+    assert_eq!(told("trying again, and prices do not wait for it"), 1, "{log}");
     assert_eq!(told("the secret of DB_SECRET_NAME is fetched"), 3, "once it is back and with each new one:\n{log}");
 }

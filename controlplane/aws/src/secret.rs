@@ -44,9 +44,8 @@ impl SecretsManager {
 
 /// What went wrong, for people.
 fn told(error: &SdkError<GetSecretValueError>) -> String {
-    let code = error.code().unwrap_or("no code");
-    match error {
-        SdkError::ServiceError(_) => match code {
+    match (error, error.code()) {
+        (SdkError::ServiceError(_), Some(code)) => match code {
             "ResourceNotFoundException" => {
                 "there is none of that name: see that DB_SECRET_NAME and AWS_REGION are right".to_owned()
             }
@@ -55,8 +54,8 @@ fn told(error: &SdkError<GetSecretValueError>) -> String {
             }
             code => format!("Secrets Manager refused with {}", shortened(code)),
         },
-        SdkError::TimeoutError(_) => "no answer in time".to_owned(),
-        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
+        (SdkError::TimeoutError(_), _) => "no answer in time".to_owned(),
+        (SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_), _) => {
             format!("it could not be asked for: {}; see that the network and a role lead there", cause(error))
         }
         // The answer's own words could be the secret's.
