@@ -28,7 +28,7 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use serde_json::json;
 use shared::code::Code;
 use shared::key::{KeyRecord, Permissions};
@@ -40,7 +40,14 @@ use tuning::clock;
 
 /// The routes.
 pub(super) fn routes() -> Router<Arc<ApiState>> {
-    Router::new().route("/reports/usage", get(usage)).route("/reports/summary", get(totals))
+    Router::new().route("/reports/usage", asked(Report::Usage)).route("/reports/summary", asked(Report::Summary))
+}
+
+/// What answers whoever asks for this report.
+fn asked(report: Report) -> MethodRouter<Arc<ApiState>> {
+    get(move |state, method, version, target, headers, Query(pairs)| {
+        answer(state, Wish { report, method, version, target, headers, pairs })
+    })
 }
 
 /// What a request says.
@@ -51,32 +58,6 @@ struct Wish {
     target: Uri,
     headers: HeaderMap,
     pairs: Vec<(String, String)>,
-}
-
-type Pairs = Query<Vec<(String, String)>>;
-
-async fn usage(
-    state: Shared,
-    method: Method,
-    version: Version,
-    target: Uri,
-    headers: HeaderMap,
-    pairs: Pairs,
-) -> Response {
-    let Query(pairs) = pairs;
-    answer(state, Wish { report: Report::Usage, method, version, target, headers, pairs }).await
-}
-
-async fn totals(
-    state: Shared,
-    method: Method,
-    version: Version,
-    target: Uri,
-    headers: HeaderMap,
-    pairs: Pairs,
-) -> Response {
-    let Query(pairs) = pairs;
-    answer(state, Wish { report: Report::Summary, method, version, target, headers, pairs }).await
 }
 
 /// Answers, counts the answer and begins its note.
