@@ -25,8 +25,9 @@ pub const VALUE_BYTES_MAX: usize = 4 << 20;
 /// Most fields of a hash, or members of a sorted set, in one value.
 pub const VALUE_PARTS_MAX: usize = 10_000;
 
-/// Most things written in one call of [`Cache::write_all`]: 100 usage records, and the indexes that each may be in.
-pub const WRITES_MAX: usize = 400;
+/// Most things written in one call of [`Cache::write_all`]: 100 usage records with the indexes that each may be in, or the
+/// prices that a node keeps fresh, 662 as a rule.
+pub const WRITES_MAX: usize = 1_024;
 
 /// Scores are whole numbers that a double tells exactly.
 pub const SCORE_MAX: i64 = 1 << 53;

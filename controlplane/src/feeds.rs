@@ -32,12 +32,14 @@ use self::board::Board;
 use self::instruments::refresh::Refresh;
 use self::instruments::{Catalogue, ListReader, Sources};
 use self::outlet::FeedSink;
-use self::plan::{Market, Plan, Wanted};
+use self::plan::{Market, Offer, Plan, Wanted};
+use self::rest::RestClient;
 use self::slot::{Slot, VenueContext};
 use self::status::{FeedsStatus, venue_status};
 use self::stop::{Stop, StopOrder};
 use self::timing::CONNECTIONS_MAX;
 use shared::asset::{AssetDirectory, Symbol};
+use shared::venue::Venue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use tokio::sync::watch;
@@ -59,6 +61,8 @@ pub struct Feeds {
     plan: watch::Receiver<Arc<Plan>>,
     directory: watch::Receiver<Arc<AssetDirectory>>,
     wanted: watch::Sender<Vec<Wanted>>,
+    on_demand: watch::Sender<Vec<Symbol>>,
+    clients: Vec<(Venue, Arc<RestClient>)>,
     stop: StopOrder,
     tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
@@ -72,20 +76,23 @@ pub fn start(setup: FeedsSetup) -> Feeds {
     let (directory, directories) = watch::channel(Arc::clone(&plan.directory));
     let (plan, plans) = watch::channel(Arc::new(plan));
     let (wanted, wishes) = watch::channel(sources.wanted.clone());
+    let (on_demand, _on_demand) = watch::channel(Vec::new());
     let mut tasks = JoinSet::new();
     let mut contexts = Vec::new();
     let mut boards = Vec::new();
+    let mut clients = Vec::new();
     for reader in readers {
         let context = Arc::new(context(&reader, &sources, &trust, Arc::clone(&sink)));
         tasks.spawn(run_venue(Arc::clone(&context), plans.clone(), stopped.clone()));
         tasks.spawn(rest::poll::run(Arc::clone(&context), Arc::clone(&reader.client), stopped.clone()));
+        clients.push((reader.venue, Arc::clone(&reader.client)));
         boards.push((reader, Arc::clone(&context.board)));
         contexts.push(context);
     }
     let refresh = Refresh::new(boards, wishes, directory, plan, sources.timing);
     tasks.spawn(refresh.run(stopped));
     let tasks = tokio::sync::Mutex::new(tasks);
-    Feeds { contexts, plan: plans, directory: directories, wanted, stop, tasks }
+    Feeds { contexts, plan: plans, directory: directories, wanted, on_demand, clients, stop, tasks }
 }
 
 fn context(reader: &ListReader, sources: &Sources, trust: &connect::Trust, sink: Arc<dyn FeedSink>) -> VenueContext {
@@ -146,6 +153,24 @@ impl Feeds {
     /// Prices `wanted` instead of what is priced now. Ids of assets that are left out stay valid.
     pub fn want(&self, wanted: Vec<Wanted>) {
         self.wanted.send_replace(wanted);
+    }
+
+    /// Keeps these subscribed besides, wherever they are listed, and no others that are not wanted: assets that somebody
+    /// asks for. Whoever calls it bounds how many, and how often it changes.
+    pub fn keep(&self, on_demand: Vec<Symbol>) {
+        self.on_demand.send_replace(on_demand);
+    }
+
+    /// The markets in which venues trade the asset, by `Venue::index`, whether subscribed or not.
+    #[must_use]
+    pub fn offers(&self, symbol: &Symbol) -> Vec<Offer> {
+        self.plan.borrow().offers(symbol)
+    }
+
+    /// The venue's REST interface, if the venue is used. Everybody who asks the venue shares its pace.
+    #[must_use]
+    pub fn rest(&self, venue: Venue) -> Option<Arc<RestClient>> {
+        self.clients.iter().find(|(of, _)| *of == venue).map(|(_, client)| Arc::clone(client))
     }
 
     /// What each venue is doing.

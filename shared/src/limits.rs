@@ -1,8 +1,11 @@
 //! Bounds that more than one crate relies on. Each has its arithmetic beside it.
 
-/// Assets a node can price. A table row with its rendered replies is about 1 KiB, so a shard's table stays
-/// under 4 MiB; the old system priced 150.
-pub const ASSETS_MAX: usize = 4_096;
+/// Assets a node can know: all that seven venues list against USD and USDT (some 4,000 bases), and room for those that only
+/// other nodes know. A table row is 512 bytes, so a shard's table stays under 4 MiB; the old system priced 150.
+pub const ASSETS_MAX: usize = 8_192;
+
+/// Assets of the prewarmed set, all lists together: what `all` in `/prices` gives.
+pub const PREWARMED_MAX: usize = 4_096;
 
 /// Longest asset symbol, in bytes: what the binary UDP frame holds.
 pub const SYMBOL_MAX: usize = 16;

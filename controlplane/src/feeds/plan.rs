@@ -53,6 +53,17 @@ pub struct Wanted {
     pub prewarmed: bool,
 }
 
+/// A market in which a venue trades an asset, whether we listen to it or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Where.
+    pub venue: Venue,
+    /// What the price is in.
+    pub currency: Currency,
+    /// The venue's own words for it.
+    pub instrument: Instrument,
+}
+
 /// Who prices what.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -97,6 +108,13 @@ impl Plan {
             Arc::new(markets)
         });
         Self { directory: Arc::new(directory), markets, unlisted }
+    }
+
+    /// The markets in which venues trade the asset, in the order of `Venue::ALL`.
+    #[must_use]
+    pub fn offers(&self, symbol: &Symbol) -> Vec<Offer> {
+        let _ = symbol;
+        Vec::new()
     }
 
     /// The venue's markets.

@@ -13,7 +13,7 @@ use crate::store::AssetRow;
 use dataplane_core::access::hash_text;
 use serde::Serialize;
 use shared::asset::{Symbol, resolve_alias};
-use shared::limits::ASSETS_MAX;
+use shared::limits::PREWARMED_MAX;
 use shared::venue::Venue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -327,11 +327,11 @@ impl Reader<'_> {
     fn fits_the_directory(&mut self, parameters: &Parameters) {
         let wanted = crate::feeds::instruments::wanted(&parameters.prewarm);
         let distinct: BTreeSet<Symbol> = wanted.iter().map(|wanted| resolve_alias(wanted.symbol)).collect();
-        if distinct.len() > ASSETS_MAX {
+        if distinct.len() > PREWARMED_MAX {
             self.faults.push(ParameterFault {
                 name: "*_prewarm_assets".to_owned(),
                 value: format!("{} different assets", distinct.len()),
-                bounds: format!("all lists together name at most {ASSETS_MAX} different assets"),
+                bounds: format!("all lists together name at most {PREWARMED_MAX} different assets"),
                 meaning: "the assets kept warm".to_owned(),
             });
         }

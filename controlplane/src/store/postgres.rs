@@ -12,7 +12,7 @@ use super::session::{Access, Link, in_time};
 use super::sql::{Source, SqlStore};
 use super::supply::{FETCH_MAX, Supply};
 use super::{CALL_MAX, Migrated, REPORT_CALLS_MAX, REPORT_TURN_MAX, StoreError, Stored};
-use crate::lookup::Lookup;
+use crate::resolver::Resolver;
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -61,7 +61,7 @@ pub struct PgSource {
     state: Mutex<State>,
     /// Who brings the credentials, where they are not in the address.
     supply: Option<Arc<Supply>>,
-    lookup: Lookup,
+    resolver: Resolver,
 }
 
 struct State {
@@ -195,7 +195,7 @@ impl PgSource {
         Self {
             state: Mutex::new(State { options, bounds: BOUNDS, pool, reports, closed: false }),
             supply,
-            lookup: Lookup::default(),
+            resolver: Resolver::default(),
         }
     }
 
@@ -232,7 +232,7 @@ impl PgSource {
             }
             (options.get_host().to_owned(), options.get_port())
         };
-        match timeout_at(deadline, self.lookup.found(&host, port)).await {
+        match timeout_at(deadline, self.resolver.found(&host, port)).await {
             Ok(found) => {
                 let found = found.map_err(sqlx::Error::Io);
                 if found.is_err() {

@@ -2,6 +2,7 @@
 
 use crate::access::KeyDirectory;
 use crate::governor::GovernorBounds;
+use crate::lookup::NotFound;
 use alloc::sync::Arc;
 use shared::asset::AssetDirectory;
 
@@ -14,12 +15,15 @@ pub struct ShardParameters {
     pub head_timeout_ms: u64,
     /// How long a client may take nothing of its answer, ms.
     pub write_stall_ms: u64,
+    /// Datagrams that may wait for a lookup, all shards of the node together (`udp_max_concurrent_lpo`). A shard lets its
+    /// even part of them wait, rounded up, and never more than [`crate::limits::DATAGRAMS_WAITING_MAX`].
+    pub datagrams_waiting: u32,
 }
 
 impl Default for ShardParameters {
-    /// 315 s, above the load balancer's 300; 5 s; 5 s.
+    /// 315 s, above the load balancer's 300; 5 s; 5 s; 3,000.
     fn default() -> Self {
-        Self { keep_alive_ms: 315_000, head_timeout_ms: 5_000, write_stall_ms: 5_000 }
+        Self { keep_alive_ms: 315_000, head_timeout_ms: 5_000, write_stall_ms: 5_000, datagrams_waiting: 3_000 }
     }
 }
 
@@ -35,6 +39,8 @@ pub enum ShardCommand {
     Parameters(ShardParameters),
     /// Hold active connections to these bounds from now on.
     Governor(GovernorBounds),
+    /// Lookups that this shard asked for and that came to nothing.
+    NotFound(Arc<[NotFound]>),
     /// Answer with `Connection: close` from now on.
     Drain,
     /// Accept no new TCP connections from now on (carried out by the engine), and let no request wait for a newer price:

@@ -89,10 +89,35 @@ pub enum FeedInput {
     },
     /// The venue's connection is gone: none of its subscriptions is live.
     VenueLost(Venue),
+    /// Another node's price: counts for as long as no venue of ours has a fresh one.
+    Remote(RemotePrice),
     /// Use this directory from now on; it holds every old id.
     Assets(Arc<AssetDirectory>),
     /// Use these tunables from now on.
     Parameters(FeedParameters),
+}
+
+/// What another node published, as it stands in the cache. Times are that node's wall clock, Unix ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemotePrice {
+    /// What it is about.
+    pub asset: AssetId,
+    /// The price.
+    pub price: Price,
+    /// What the price is in.
+    pub currency: Currency,
+    /// Whether a contributor was converted from USDT.
+    pub converted: bool,
+    /// The venues behind it.
+    pub venues: VenueSet,
+    /// As in a tick.
+    pub spread_centibps: u32,
+    /// The newest contributing venue time; `None` where no contributor gives one.
+    pub exchange_time_ms: Option<u64>,
+    /// When the newest contributing frame arrived there.
+    pub received_time_ms: u64,
+    /// When that node last knew it to be fresh: not before `received_time_ms`.
+    pub proven_time_ms: u64,
 }
 
 /// Why a venue does not contribute to an asset's price now.
@@ -219,6 +244,7 @@ impl FeedShard {
                 self.market.lose(venue);
                 self.look_soon_at(|state| state.listings[venue.index()].is_some());
             }
+            FeedInput::Remote(_) => {}
             FeedInput::Assets(assets) => self.use_assets(assets),
             FeedInput::Parameters(parameters) => {
                 self.market.parameters = parameters;

@@ -18,6 +18,7 @@ pub mod shard;
 mod datagram;
 mod http;
 pub mod limits;
+pub mod lookup;
 pub mod render;
 mod table;
 mod usage;

@@ -1,6 +1,6 @@
 //! Bounds that only the core relies on; those that other crates share are in `shared::limits`. Each with its arithmetic.
 
-use shared::limits::{ASSETS_MAX, ASSETS_PER_REQUEST_MAX};
+use shared::limits::{ASSETS_PER_REQUEST_MAX, PREWARMED_MAX};
 
 /// Longest request line, without its CRLF.
 pub const REQUEST_LINE_MAX: usize = 4 * 1_024;
@@ -83,7 +83,18 @@ pub const LONG_BODIES_MAX: usize = 64;
 pub const LONG_BODIES_MIN: usize = 4;
 
 /// Longest `/prices` body there can be, for the record: 1.5 MiB.
-const _: () = assert!(prices_body_max(ASSETS_MAX) < 1_600 * 1_024);
+const _: () = assert!(prices_body_max(PREWARMED_MAX) < 1_600 * 1_024);
 const _: () = assert!(LEASE_SETS.is_power_of_two());
 const _: () = assert!(METER_ENTRIES_RESERVED < METER_ENTRIES_MAX && METER_ENTRIES_MAX < u16::MAX as usize);
 const _: () = assert!(SMALL_REPLY_MAX > PRICE_REPLY_MAX + 256 && crate::reply::OUTPUT_MAX > REQUEST_HEAD_MAX);
+
+/// How long a request waits for a lookup at the longest, ms; then it is answered 503 `price_unavailable`.
+pub const LOOKUP_WAIT_MS: u64 = 1_500;
+
+/// Datagrams of one shard that may wait for a lookup at a time: 16,384 × (512 bytes of request and 64 beside it) = 9 MiB,
+/// untouched until they are used.
+pub const DATAGRAMS_WAITING_MAX: usize = 16_384;
+
+/// Words to the control plane that may wait in a shard's ring: 4,096 × 28 bytes = 112 KiB. It takes thousands in a
+/// millisecond; when full, the request is answered `overloaded`.
+pub const ASKS_WAITING_MAX: usize = 4_096;

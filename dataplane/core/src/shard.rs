@@ -9,7 +9,8 @@ use crate::counters::ShardCounters;
 use crate::datagram::KnownKeys;
 use crate::governor::Governor;
 use crate::http::long::LongBodies;
-use crate::limits::{TICKS_PER_DRAIN_MAX, WAITERS_MAX};
+use crate::limits::{DATAGRAMS_WAITING_MAX, TICKS_PER_DRAIN_MAX, WAITERS_MAX};
+use crate::lookup::Ask;
 use crate::render::date::DateText;
 use crate::render::problem::Problem;
 use crate::render::ready::CommonHead;
@@ -46,6 +47,8 @@ pub struct ShardSetup {
     pub ticks: Consumer<Tick>,
     /// Usage leaves here.
     pub usage: Producer<UsageRecord>,
+    /// What the table cannot answer is asked here.
+    pub asks: Producer<Ask>,
     /// Whether there is any: `false` is for measuring what it costs.
     pub counts_usage: bool,
     /// Random; seeds every hash map whose keys a client can choose.
@@ -91,20 +94,29 @@ pub enum DatagramStep {
     Silent,
     /// Send this many bytes of the reply buffer back.
     Reply(usize),
+    /// Nothing yet: the request waits for a lookup. Remember whom to answer under this ticket, and call
+    /// [`Shard::serve_waiting`] when [`ReadyList::datagrams`] names it.
+    Wait(DatagramTicket),
 }
+
+/// Place of a datagram that waits: below [`crate::limits::DATAGRAMS_WAITING_MAX`]. It is used again once it was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DatagramTicket(pub u16);
 
 /// Connections whose waiting request can be answered now.
 #[derive(Debug)]
 pub struct ReadyList {
     /// Those that waited for one asset are in the order in which they began to wait. The engine takes them out.
     pub streams: Vec<StreamToken>,
+    /// Datagrams, in the order in which they began to wait.
+    pub datagrams: Vec<DatagramTicket>,
 }
 
 impl ReadyList {
-    /// An empty list with room for every request that can wait (128 KiB), so that it never grows.
+    /// An empty list with room for every request that can wait (192 KiB), so that it never grows.
     #[must_use]
     pub fn new() -> Self {
-        Self { streams: Vec::with_capacity(WAITERS_MAX) }
+        Self { streams: Vec::with_capacity(WAITERS_MAX), datagrams: Vec::with_capacity(DATAGRAMS_WAITING_MAX) }
     }
 }
 
@@ -135,6 +147,9 @@ pub struct Shard {
     /// See [`Shard::frames_taken`].
     frames_taken: Vec<u64>,
     usage: Producer<UsageRecord>,
+    pub(crate) asks: Producer<Ask>,
+    /// Something was put into `asks` since the engine looked.
+    has_asked: bool,
     counts_usage: bool,
 }
 
@@ -174,6 +189,8 @@ impl Shard {
             ticks: setup.ticks,
             frames_taken: Vec::with_capacity(TICKS_PER_DRAIN_MAX),
             usage: setup.usage,
+            asks: setup.asks,
+            has_asked: false,
             counts_usage: setup.counts_usage,
         }
     }
@@ -209,8 +226,22 @@ impl Shard {
         match step {
             DatagramStep::Silent => self.counters.datagrams_silent += 1,
             DatagramStep::Reply(_) => self.counters.datagram_replies += 1,
+            DatagramStep::Wait(_) => {}
         }
         step
+    }
+
+    /// Answers a datagram that waited and was named in a ready list; its ticket is free then, unless it has to wait on.
+    /// `reply` has at least `DATAGRAM_OUT_MAX` bytes.
+    pub fn serve_waiting(&mut self, now: Moment, ticket: DatagramTicket, reply: &mut [u8]) -> DatagramStep {
+        let _ = (now, ticket, reply);
+        DatagramStep::Silent
+    }
+
+    /// Whether anything was asked of the control plane since the last call: then it is to be woken.
+    #[inline]
+    pub fn take_asked(&mut self) -> bool {
+        core::mem::take(&mut self.has_asked)
     }
 
     /// Takes ticks from the ring (bounded) and names the connections that can now be answered. Answers how many
@@ -288,6 +319,7 @@ impl Shard {
             ShardCommand::Governor(bounds) => self.governor.set(self.index, &bounds),
             ShardCommand::Drain => self.is_draining = true,
             ShardCommand::StopAccepting => self.is_waiting_over = true,
+            ShardCommand::NotFound(_) => {}
             // What is left in the meter leaves at the idle tick behind the loop.
             ShardCommand::Stop => {}
         }

@@ -163,7 +163,7 @@ impl EpollLoop {
         if let Accepting::Draining { left } = self.accepting {
             self.drain_listener(now, left);
         }
-        self.setup.shard.end_turn(now);
+        self.setup.end_turn(now);
         Ok(!orders.stop)
     }
 

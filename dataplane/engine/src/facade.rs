@@ -1,5 +1,6 @@
 //! The façade: everything the control plane may ask of the data plane.
 
+use crate::asks::AskReceiver;
 use crate::choice::{Engine, EngineChoice};
 use crate::feed_thread::{self, FeedSender};
 use crate::handover::HandedOver;
@@ -104,6 +105,7 @@ pub struct DataPlane {
     keys: Mutex<KeysInUse>,
     ticks: Mutex<Option<Consumer<Tick>>>,
     usage: Mutex<Vec<Consumer<UsageRecord>>>,
+    asks: Mutex<Option<AskReceiver>>,
     threads: Mutex<Vec<Thread>>,
     stopping: AtomicBool,
 }
@@ -189,6 +191,22 @@ impl DataPlane {
     #[must_use]
     pub fn take_usage(&self) -> Vec<Consumer<UsageRecord>> {
         std::mem::take(&mut *lock(&self.usage))
+    }
+
+    /// What the shards ask of the control plane; can be taken once. One thread should wait on it.
+    #[must_use]
+    pub fn take_asks(&self) -> Option<AskReceiver> {
+        lock(&self.asks).take()
+    }
+
+    /// Gives an instruction to one shard and wakes it; waits for room in its channel. Nothing happens when there is no such
+    /// shard.
+    pub fn command_one(&self, shard: u16, command: ShardCommand) {
+        if let Some(shard) = self.shards.get(usize::from(shard)) {
+            // It can only fail when the shard has ended, which `failed_thread` tells.
+            let _ = shard.commands.send(command);
+            shard.wake.tell();
+        }
     }
 
     /// Gives an instruction to every shard and wakes them; waits for room in a shard's channel. A key directory that is

@@ -6,6 +6,7 @@
 //! Besides them stand two rivals, `monoio` and `glommio`, behind cargo features of their names and off by default: the
 //! same seam over other people's loops, to be measured against.
 
+mod asks;
 mod choice;
 mod connections;
 mod datagrams;
@@ -28,6 +29,7 @@ mod uring;
 mod wake;
 mod wiring;
 
+pub use asks::AskReceiver;
 pub use choice::{Engine, EngineChoice};
 pub use facade::{DataPlane, DataPlaneSetup, StartRefused};
 pub use feed_thread::FeedSender;

@@ -4,7 +4,7 @@ use crate::choice::Engine;
 use crate::handover::HandedOver;
 use crate::lag::LagHistogram;
 use crate::stats::PublishedStats;
-use crate::wake::ShardWake;
+use crate::wake::{ShardWake, ThreadWake};
 use crate::wiring::ShardLoop;
 use crate::{epoll, uring};
 use crossbeam_channel::{Receiver, Sender};
@@ -26,6 +26,7 @@ pub(crate) struct ShardThread {
     pub(crate) hand_overs: Sender<HandedOver>,
     pub(crate) stats: Arc<PublishedStats>,
     pub(crate) wake: Arc<ShardWake>,
+    pub(crate) asks: Arc<ThreadWake>,
     pub(crate) connections_max: usize,
     /// Told once: the loop turns, or why it never will.
     pub(crate) turning: Sender<Result<(), String>>,
@@ -51,6 +52,7 @@ pub(crate) fn run(thread: ShardThread) {
         hand_overs: thread.hand_overs,
         stats: thread.stats,
         wake: thread.wake,
+        asks: thread.asks,
         connections_max: thread.connections_max,
         direct_descriptors: thread.direct_descriptors,
         turning: thread.turning,

@@ -187,7 +187,7 @@ impl<'ring> UringLoop<'ring> {
         self.settle_dirty();
         self.settle_pressure();
         self.receive_buffers.publish();
-        self.setup.shard.end_turn(self.now);
+        self.setup.end_turn(self.now);
         self.stop |= orders.stop;
     }
 
@@ -413,11 +413,13 @@ mod tests {
         let (published, waker) = (Arc::clone(&stats), Arc::clone(&wake));
         let (_tick_producer, ticks) = RingBuffer::new(1);
         let (usage, _usage_consumer) = RingBuffer::new(1);
+        let (asks, _ask_consumer) = RingBuffer::new(1);
         let thread = std::thread::spawn(move || {
             let parameters = ShardParameters::default();
             let (assets, keys) = (Arc::default(), Arc::default());
             let (index, shards, counts_usage, hash_seed) = (0, 1, true, 1);
-            let setup = ShardSetup { index, shards, assets, keys, parameters, ticks, usage, counts_usage, hash_seed };
+            let setup =
+                ShardSetup { index, shards, assets, keys, parameters, ticks, usage, asks, counts_usage, hash_seed };
             let shard = Shard::new(setup);
             let connections_max = 200;
             let context = ShardLoop {
@@ -429,6 +431,7 @@ mod tests {
                 hand_overs,
                 stats,
                 wake,
+                asks: Arc::default(),
                 connections_max,
                 direct_descriptors,
                 turning,

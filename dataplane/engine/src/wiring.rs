@@ -6,7 +6,7 @@ use crate::handover::HandedOver;
 use crate::lag::LagHistogram;
 use crate::limits::FEED_ROUNDS_MAX;
 use crate::stats::PublishedStats;
-use crate::wake::ShardWake;
+use crate::wake::{ShardWake, ThreadWake};
 use crossbeam_channel::{Receiver, Sender};
 use dataplane_core::command::ShardCommand;
 use dataplane_core::shard::{ReadyList, Shard};
@@ -32,6 +32,8 @@ pub(crate) struct ShardLoop {
     pub(crate) stats: Arc<PublishedStats>,
     /// Parked flag and eventfd.
     pub(crate) wake: Arc<ShardWake>,
+    /// Whom to wake when the shard has asked for something.
+    pub(crate) asks: Arc<ThreadWake>,
     /// Slots of the slab.
     pub(crate) connections_max: usize,
     /// Whether io_uring is to accept into direct descriptors. Nothing to epoll.
@@ -76,6 +78,15 @@ impl ShardLoop {
     pub(crate) fn drain_feed(&mut self, now: Moment, ready: &mut ReadyList) {
         if !self.shard.feed_is_empty() {
             drain(&mut self.shard, &mut self.feed_lag, now, ready);
+        }
+    }
+
+    /// What every turn ends with.
+    #[inline]
+    pub(crate) fn end_turn(&mut self, now: Moment) {
+        self.shard.end_turn(now);
+        if self.shard.take_asked() {
+            self.asks.notify();
         }
     }
 

@@ -10,7 +10,7 @@ use super::super::{CacheError, CacheTimeouts, Cached};
 use super::fault::Fault;
 use super::health::Health;
 use super::script::Script;
-use crate::lookup::Lookup;
+use crate::resolver::Resolver;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::ClientLike;
@@ -57,7 +57,7 @@ pub struct Link {
     /// A server said that it is of no use: leave it.
     leave: Notify,
     why_away: Mutex<String>,
-    lookup: Lookup,
+    resolver: Resolver,
 }
 
 /// How long a call may take.
@@ -87,7 +87,7 @@ impl Link {
             doubt: Notify::new(),
             leave: Notify::new(),
             why_away: Mutex::new("not connected yet".to_owned()),
-            lookup: Lookup::default(),
+            resolver: Resolver::default(),
         });
         let task = tokio::spawn(keep(Arc::clone(&link)));
         (link, task)
@@ -177,7 +177,7 @@ impl Link {
     async fn found(&self) -> io::Result<()> {
         let mut last = Ok(());
         for server in self.config.server.hosts() {
-            last = self.lookup.found(&server.host, server.port).await;
+            last = self.resolver.found(&server.host, server.port).await;
             if last.is_ok() {
                 break;
             }

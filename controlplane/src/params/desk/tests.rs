@@ -145,7 +145,12 @@ async fn a_reload_brings_rows_into_force_everywhere_and_tells_what_changed() {
     assert_eq!((reloaded.changed[1].from.as_deref(), reloaded.changed[1].to.as_deref()), (Some("9"), Some("30")));
     assert_eq!(reloaded.without_effect, ["cache_pool_size"]);
     assert_eq!(reloaded.not_applied, [""; 0]);
-    let shards = ShardParameters { keep_alive_ms: 75_000, head_timeout_ms: 6_000, write_stall_ms: 7_000 };
+    let shards = ShardParameters {
+        keep_alive_ms: 75_000,
+        head_timeout_ms: 6_000,
+        write_stall_ms: 7_000,
+        datagrams_waiting: 3_000,
+    };
     assert_eq!(*bench.ear.shards.lock().expect("no panic"), [shards]);
     assert_eq!(*bench.ear.fresh_ms.lock().expect("no panic"), [30_000]);
     let wanted = bench.ear.wanted.lock().expect("no panic").concat();

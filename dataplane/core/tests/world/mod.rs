@@ -3,6 +3,8 @@
 
 use dataplane_core::access::{KeyDirectory, hash_text};
 use dataplane_core::command::{ShardCommand, ShardParameters};
+use dataplane_core::limits::ASKS_WAITING_MAX;
+use dataplane_core::lookup::Ask;
 use dataplane_core::reply::ReplyBuffer;
 use dataplane_core::shard::{
     DatagramStep, HttpConnection, ReadyList, Shard, ShardSetup, StreamStep, StreamToken, Then,
@@ -106,6 +108,7 @@ pub struct World {
     pub now: Moment,
     pub ticks: Producer<Tick>,
     pub usage: Consumer<UsageRecord>,
+    pub asked: Consumer<Ask>,
     pub ready: ReadyList,
     pub output: ReplyBuffer,
     pub keys: Arc<KeyDirectory>,
@@ -143,6 +146,7 @@ impl World {
     pub fn counting(keys: Arc<KeyDirectory>, index: u16, shards: u16, more_assets: usize, counts_usage: bool) -> Self {
         let (ticks, ticks_out) = RingBuffer::new(TICK_RING_CAPACITY);
         let (usage_in, usage) = RingBuffer::new(USAGE_RING_CAPACITY);
+        let (asks, asked) = RingBuffer::new(ASKS_WAITING_MAX);
         let shard = Shard::new(ShardSetup {
             index,
             shards,
@@ -151,11 +155,12 @@ impl World {
             parameters: ShardParameters::default(),
             ticks: ticks_out,
             usage: usage_in,
+            asks,
             counts_usage,
             hash_seed: 42,
         });
         let (ready, output) = (ReadyList::new(), ReplyBuffer::new());
-        let mut world = Self { shard, now: START, ticks, usage, ready, output, keys };
+        let mut world = Self { shard, now: START, ticks, usage, asked, ready, output, keys };
         world.publish(tick(0, 4_711, 6_712_345));
         world.publish(tick(1, 4_712, 345_678));
         world.publish(tick(3, 4_713, 100));
@@ -219,7 +224,7 @@ impl World {
     pub fn datagram_from(&mut self, port: u16, request: &[u8]) -> Vec<u8> {
         let mut reply = [0xAA; DATAGRAM_OUT_MAX];
         match self.shard.serve_datagram(self.now, SocketAddr::from(([127, 0, 0, 1], port)), request, &mut reply) {
-            DatagramStep::Silent => Vec::new(),
+            DatagramStep::Wait(_) | DatagramStep::Silent => Vec::new(),
             DatagramStep::Reply(length) => reply[..length].to_vec(),
         }
     }

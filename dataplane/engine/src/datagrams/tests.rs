@@ -33,6 +33,7 @@ fn shard() -> Shard {
         parameters: ShardParameters::default(),
         ticks: rtrb::RingBuffer::new(64).1,
         usage: rtrb::RingBuffer::new(64).0,
+        asks: rtrb::RingBuffer::new(64).0,
         counts_usage: true,
         hash_seed: 1,
     })

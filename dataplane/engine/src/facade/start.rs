@@ -2,6 +2,7 @@
 
 use super::keys_in_use::KeysInUse;
 use super::{DataPlane, DataPlaneSetup, ShardHandle, StartRefused, Thread};
+use crate::asks::AskReceiver;
 use crate::choice::{Chosen, choose};
 use crate::feed_thread::{self, FeedLoop, FeedSender};
 use crate::handover::HandedOver;
@@ -9,10 +10,12 @@ use crate::limits::{COMMANDS_WAITING_MAX, CONNECTIONS_MAX, FILES_RESERVED, HAND_
 use crate::shard_thread::{self, ShardThread};
 use crate::sockets::{self, Sockets};
 use crate::stats::PublishedStats;
-use crate::wake::ShardWake;
+use crate::wake::{ShardWake, ThreadWake};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dataplane_core::command::ShardCommand;
 use dataplane_core::feed::{FeedCounters, FeedSetup};
+use dataplane_core::limits::ASKS_WAITING_MAX;
+use dataplane_core::lookup::Ask;
 use dataplane_core::shard::ShardSetup;
 use rtrb::{Consumer, Producer, RingBuffer};
 use shared::limits::{SHARDS_MAX, TICK_RING_CAPACITY, USAGE_RING_CAPACITY};
@@ -59,9 +62,11 @@ pub(super) fn start(
         rings: rings.tick_producers,
         simulated: setup.simulated,
     };
-    let parts = Parts { setup, chosen: &chosen, connections_max, hand_over };
+    let asks = Arc::<ThreadWake>::default();
+    let parts = Parts { setup, chosen: &chosen, connections_max, hand_over, asks: Arc::clone(&asks) };
     let mut starting = Starting::new(feed.clone(), shards);
-    starting.shards(&parts, bound, rings.tick_consumers, rings.usage_producers)?;
+    let ends = ShardEnds { ticks: rings.tick_consumers, usage: rings.usage_producers, asks: rings.ask_producers };
+    starting.shards(&parts, bound, ends)?;
     let wakes = starting.handles.iter().map(|shard| Arc::clone(&shard.wake)).collect();
     let (turning, feed_turns) = bounded(1);
     // The control plane's runtime begins at the front of those CPUs.
@@ -88,6 +93,7 @@ pub(super) fn start(
         keys: Mutex::new(KeysInUse::new(Arc::clone(&setup.keys))),
         ticks: Mutex::new(Some(rings.control_ticks)),
         usage: Mutex::new(rings.usage_consumers),
+        asks: Mutex::new(Some(AskReceiver::new(rings.ask_consumers, asks))),
         threads: Mutex::new(threads),
         stopping: AtomicBool::new(false),
     })
@@ -132,6 +138,8 @@ struct Rings {
     control_ticks: Consumer<Tick>,
     usage_producers: Vec<Producer<UsageRecord>>,
     usage_consumers: Vec<Consumer<UsageRecord>>,
+    ask_producers: Vec<Producer<Ask>>,
+    ask_consumers: Vec<Consumer<Ask>>,
 }
 
 impl Rings {
@@ -142,8 +150,24 @@ impl Rings {
         let (control, control_ticks) = RingBuffer::new(TICK_RING_CAPACITY);
         tick_producers.push(control);
         let (usage_producers, usage_consumers) = (0..shards).map(|_| RingBuffer::new(USAGE_RING_CAPACITY)).unzip();
-        Self { tick_producers, tick_consumers, control_ticks, usage_producers, usage_consumers }
+        let (ask_producers, ask_consumers) = (0..shards).map(|_| RingBuffer::new(ASKS_WAITING_MAX)).unzip();
+        Self {
+            tick_producers,
+            tick_consumers,
+            control_ticks,
+            usage_producers,
+            usage_consumers,
+            ask_producers,
+            ask_consumers,
+        }
     }
+}
+
+/// The shards' ends of the rings, by shard.
+struct ShardEnds {
+    ticks: Vec<Consumer<Tick>>,
+    usage: Vec<Producer<UsageRecord>>,
+    asks: Vec<Producer<Ask>>,
 }
 
 /// What all shards are made from.
@@ -152,6 +176,8 @@ struct Parts<'a> {
     chosen: &'a Chosen,
     connections_max: usize,
     hand_over: Sender<HandedOver>,
+    /// Wakes whoever takes what shards ask.
+    asks: Arc<ThreadWake>,
 }
 
 /// What runs so far. Dropped before `finish`, it stops it again.
@@ -170,15 +196,11 @@ impl Starting {
         Self { handles: Vec::new(), threads: Vec::new(), feed, turning: Vec::new(), warn, warned }
     }
 
-    fn shards(
-        &mut self,
-        parts: &Parts<'_>,
-        bound: Sockets,
-        ticks: Vec<Consumer<Tick>>,
-        usage: Vec<Producer<UsageRecord>>,
-    ) -> Result<(), StartRefused> {
+    fn shards(&mut self, parts: &Parts<'_>, bound: Sockets, ends: ShardEnds) -> Result<(), StartRefused> {
         let shards = u16::try_from(parts.setup.plan.shards.len()).unwrap_or(u16::MAX);
-        for (((index, sockets), ticks), usage) in (0..shards).zip(bound.of_shards).zip(ticks).zip(usage) {
+        let ShardEnds { ticks, usage, asks } = ends;
+        let ends = ticks.into_iter().zip(usage).zip(asks);
+        for ((index, sockets), ((ticks, usage), asks)) in (0..shards).zip(bound.of_shards).zip(ends) {
             let setup = ShardSetup {
                 index,
                 shards,
@@ -187,6 +209,7 @@ impl Starting {
                 parameters: parts.setup.shard_parameters,
                 ticks,
                 usage,
+                asks,
                 counts_usage: parts.setup.counts_usage,
                 // Each `RandomState` has keys of its own.
                 hash_seed: RandomState::new().build_hasher().finish(),
@@ -220,6 +243,7 @@ impl Starting {
             hand_overs: parts.hand_over.clone(),
             stats: Arc::clone(&handle.stats),
             wake: Arc::clone(&handle.wake),
+            asks: Arc::clone(&parts.asks),
             connections_max: parts.connections_max,
             turning,
             warnings: self.warn.clone(),

@@ -276,7 +276,7 @@ impl RivalLoop {
                 connection.io.tell();
             }
         }
-        self.setup.shard.end_turn(now);
+        self.setup.end_turn(now);
     }
 
     /// Has a connection closed by its task, whatever that waits for: what is in flight on the socket ends with this.

@@ -15,18 +15,18 @@ use tokio::task::spawn_blocking;
 type Resolve = Arc<dyn Fn(&str, u16) -> io::Result<()> + Send + Sync>;
 
 /// The look-ups of one part.
-pub struct Lookup {
+pub struct Resolver {
     turn: Arc<Semaphore>,
     resolve: Resolve,
 }
 
-impl Default for Lookup {
+impl Default for Resolver {
     fn default() -> Self {
         Self::with(|host, port| (host, port).to_socket_addrs().map(drop))
     }
 }
 
-impl Lookup {
+impl Resolver {
     fn with(resolve: impl Fn(&str, u16) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self { turn: Arc::new(Semaphore::new(1)), resolve: Arc::new(resolve) }
     }
@@ -66,23 +66,23 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let (answer, answers) = mpsc::channel::<()>();
         let (counted, answers) = (Arc::clone(&asked), Mutex::new(answers));
-        let lookup = Lookup::with(move |_, _| {
+        let resolver = Resolver::with(move |_, _| {
             counted.fetch_add(1, Ordering::Relaxed);
             answers.lock().expect("answers").recv().map_err(io::Error::other)
         });
         for _ in 0..20 {
-            assert!(timeout(Duration::from_millis(5), lookup.found("database.test", 1)).await.is_err());
+            assert!(timeout(Duration::from_millis(5), resolver.found("database.test", 1)).await.is_err());
         }
         assert_eq!(asked.load(Ordering::Relaxed), 1);
-        assert!(lookup.found("127.0.0.1", 1).await.is_ok(), "an address needs nobody");
+        assert!(resolver.found("127.0.0.1", 1).await.is_ok(), "an address needs nobody");
         // It ends, and the next one is asked about.
         answer.send(()).expect("it waits");
         answer.send(()).expect("it is there");
-        let found = timeout(harness::PATIENCE, lookup.found("database.test", 1)).await.expect("in time");
+        let found = timeout(harness::PATIENCE, resolver.found("database.test", 1)).await.expect("in time");
         assert!(found.is_ok());
         assert_eq!(asked.load(Ordering::Relaxed), 2);
         drop(answer);
-        let refused = timeout(harness::PATIENCE, lookup.found("database.test", 1)).await.expect("in time");
+        let refused = timeout(harness::PATIENCE, resolver.found("database.test", 1)).await.expect("in time");
         assert!(refused.is_err(), "and what it says is told");
     }
 }
