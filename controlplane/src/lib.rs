@@ -13,6 +13,7 @@ pub mod governor;
 pub mod keys;
 pub mod limits;
 pub mod logging;
+pub mod lookup;
 pub mod orders;
 pub mod params;
 pub mod prices;
