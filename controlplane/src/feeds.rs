@@ -29,16 +29,17 @@ mod tests;
 
 use self::backoff::Gate;
 use self::board::Board;
-use self::instruments::refresh::Refresh;
+use self::instruments::refresh::{Outcomes, Refresh};
 use self::instruments::{Catalogue, ListReader, Sources};
 use self::outlet::FeedSink;
-use self::plan::{Market, Offer, Plan, Wanted};
+use self::plan::{KNOWN_MAX, Market, Offer, Plan, Wanted, Wishes};
 use self::rest::RestClient;
 use self::slot::{Slot, VenueContext};
 use self::status::{FeedsStatus, venue_status};
 use self::stop::{Stop, StopOrder};
 use self::timing::CONNECTIONS_MAX;
-use shared::asset::{AssetDirectory, Symbol};
+use shared::asset::{AssetDirectory, AssetId, Symbol, resolve_alias};
+use shared::limits::ASSETS_MAX;
 use shared::venue::Venue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -60,8 +61,7 @@ pub struct Feeds {
     contexts: Vec<Arc<VenueContext>>,
     plan: watch::Receiver<Arc<Plan>>,
     directory: watch::Receiver<Arc<AssetDirectory>>,
-    wanted: watch::Sender<Vec<Wanted>>,
-    on_demand: watch::Sender<Vec<Symbol>>,
+    wishes: watch::Sender<Wishes>,
     clients: Vec<(Venue, Arc<RestClient>)>,
     stop: StopOrder,
     tasks: tokio::sync::Mutex<JoinSet<()>>,
@@ -75,8 +75,7 @@ pub fn start(setup: FeedsSetup) -> Feeds {
     let (stop, stopped) = stop::channel();
     let (directory, directories) = watch::channel(Arc::clone(&plan.directory));
     let (plan, plans) = watch::channel(Arc::new(plan));
-    let (wanted, wishes) = watch::channel(sources.wanted.clone());
-    let (on_demand, _on_demand) = watch::channel(Vec::new());
+    let (wishes, wished) = watch::channel(Wishes { wanted: sources.wanted.clone(), ..Wishes::default() });
     let mut tasks = JoinSet::new();
     let mut contexts = Vec::new();
     let mut boards = Vec::new();
@@ -89,10 +88,10 @@ pub fn start(setup: FeedsSetup) -> Feeds {
         boards.push((reader, Arc::clone(&context.board)));
         contexts.push(context);
     }
-    let refresh = Refresh::new(boards, wishes, directory, plan, sources.timing);
+    let refresh = Refresh::new(boards, wished, Outcomes { directory, plan }, sources.timing);
     tasks.spawn(refresh.run(stopped));
     let tasks = tokio::sync::Mutex::new(tasks);
-    Feeds { contexts, plan: plans, directory: directories, wanted, on_demand, clients, stop, tasks }
+    Feeds { contexts, plan: plans, directory: directories, wishes, clients, stop, tasks }
 }
 
 fn context(reader: &ListReader, sources: &Sources, trust: &connect::Trust, sink: Arc<dyn FeedSink>) -> VenueContext {
@@ -115,10 +114,12 @@ async fn run_venue(context: Arc<VenueContext>, mut plans: watch::Receiver<Arc<Pl
     let capacity = context.protocol().limits().names_per_connection.max(1);
     let mut slots = JoinSet::new();
     let mut shares: Vec<watch::Sender<Arc<Vec<Market>>>> = Vec::new();
+    let mut edition = None;
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
         let markets = plan.of(context.venue);
-        context.board.lock().change_markets(markets, &plan.directory, tuning::clock::now());
+        let renewed = edition.replace(plan.edition) != Some(plan.edition);
+        context.board.lock().change_markets(markets, &plan.directory, renewed, tuning::clock::now());
         let mut chunks = markets.chunks(capacity);
         for share in &shares {
             share.send_replace(Arc::new(chunks.next().unwrap_or_default().to_vec()));
@@ -150,21 +151,50 @@ impl Feeds {
         self.directory.clone()
     }
 
-    /// Prices `wanted` instead of what is priced now. Ids of assets that are left out stay valid.
+    /// Prices `wanted` instead of what is wanted now; what is kept on demand stays. Ids of assets that are left out stay
+    /// valid.
     pub fn want(&self, wanted: Vec<Wanted>) {
-        self.wanted.send_replace(wanted);
+        self.wishes.send_modify(|wishes| wishes.wanted = wanted);
     }
 
     /// Keeps these subscribed besides, wherever they are listed, and no others that are not wanted: assets that somebody
     /// asks for. Whoever calls it bounds how many, and how often it changes.
     pub fn keep(&self, on_demand: Vec<Symbol>) {
-        self.on_demand.send_replace(on_demand);
+        self.wishes.send_if_modified(|wishes| {
+            let is_news = wishes.on_demand != on_demand;
+            wishes.on_demand = on_demand;
+            is_news
+        });
     }
 
-    /// The markets in which venues trade the asset, by `Venue::index`, whether subscribed or not.
+    /// The id of an asset that no venue may list, but another node has a price of; it gets one, for good, if it has none.
+    /// Answers when everybody has heard of it, `Timing::directory_settle_ms` after those who take the directory could.
+    /// `None`: [`KNOWN_MAX`] such assets have an id already, or the feeds have stopped.
+    pub async fn know(&self, symbol: Symbol) -> Option<AssetId> {
+        let mut plans = self.plan.clone();
+        if let Some(id) = plans.borrow_and_update().directory.find(&symbol) {
+            return Some(id);
+        }
+        let symbol = resolve_alias(symbol);
+        self.wishes.send_if_modified(|wishes| {
+            let is_news = wishes.known.len() < KNOWN_MAX && !wishes.known.contains(&symbol);
+            if is_news {
+                wishes.known.push(symbol);
+            }
+            is_news
+        });
+        if !self.wishes.borrow().known.contains(&symbol) {
+            return None;
+        }
+        let is_settled =
+            |plan: &Arc<Plan>| plan.directory.find(&symbol).is_some() || plan.directory.len() == ASSETS_MAX;
+        plans.wait_for(is_settled).await.ok()?.directory.find(&symbol)
+    }
+
+    /// The markets in which venues trade the asset, in the order of `Venue::ALL`, whether subscribed or not.
     #[must_use]
     pub fn offers(&self, symbol: &Symbol) -> Vec<Offer> {
-        self.plan.borrow().offers(symbol)
+        self.plan.borrow().offers.of(symbol).to_vec()
     }
 
     /// The venue's REST interface, if the venue is used. Everybody who asks the venue shares its pace.

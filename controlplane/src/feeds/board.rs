@@ -93,17 +93,17 @@ impl Board {
 }
 
 impl BoardState {
-    /// Makes the board one of `markets`, whose assets are in `directory`. What is known of markets that stay is kept, and
-    /// refused ones get another try.
-    pub fn change_markets(&mut self, markets: &[Market], directory: &AssetDirectory, now: Moment) {
+    /// Makes the board one of `markets`, whose assets are in `directory`. What is known of markets that stay is kept;
+    /// where the lists are new (`renewed`), refused ones get another try.
+    pub fn change_markets(&mut self, markets: &[Market], directory: &AssetDirectory, renewed: bool, now: Moment) {
         let mut before = std::mem::take(&mut self.heard);
         for market in markets {
             let known = before.remove(&market.asset).filter(|heard| heard.market == *market);
             let mut heard = known.unwrap_or_else(|| Heard::new(market.clone(), now));
-            heard.rest_refused_ns = 0;
             heard.sources = directory.entry(market.asset).map_or(1, |entry| entry.venues.len());
-            if let Some(refusal) = &mut heard.refused {
-                refusal.again_ns = 0;
+            if renewed {
+                heard.rest_refused_ns = 0;
+                heard.refused.iter_mut().for_each(|refusal| refusal.again_ns = 0);
             }
             self.heard.insert(market.asset, heard);
         }

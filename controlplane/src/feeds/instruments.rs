@@ -9,7 +9,7 @@ pub mod refresh;
 use self::copy::{Copies, Fetched, INSTRUMENTS_MAX};
 use super::connect::Trust;
 use super::endpoint::{Endpoint, EndpointOverrides};
-use super::plan::{Listing, Plan, Wanted};
+use super::plan::{Listing, Offers, Plan, Wanted, Wishes};
 use super::rest::{RestClient, http_client};
 use super::timing::{LIST_BYTES_MAX, Timing, duration_ms};
 use shared::asset::{AssetDirectory, Symbol};
@@ -162,7 +162,8 @@ pub async fn load(sources: &Sources) -> Result<Catalogue, String> {
     for read in reads.collect::<Vec<_>>() {
         readers.push(read.await.map_err(|fault| format!("reading an instrument list failed: {fault}"))?);
     }
-    let plan = plan(&sources.wanted, &readers.iter().collect::<Vec<_>>(), &AssetDirectory::new());
+    let wishes = Wishes { wanted: sources.wanted.clone(), ..Wishes::default() };
+    let plan = Plan::new(&wishes, &Arc::new(Offers::new(&listings(&readers))), &Arc::default(), 0);
     Ok(Catalogue { plan, readers, trust })
 }
 
@@ -181,13 +182,13 @@ fn endpoints(sources: &Sources) -> Result<Vec<(Venue, Endpoint)>, String> {
     if faults.is_empty() { Ok(endpoints) } else { Err(faults.join("; ")) }
 }
 
-/// The plan that `readers` give now.
-fn plan(wanted: &[Wanted], readers: &[&ListReader], before: &AssetDirectory) -> Plan {
+/// The lists that `readers` have now.
+fn listings(readers: &[ListReader]) -> [Listing; VENUE_COUNT] {
     let mut listings: [Listing; VENUE_COUNT] = Default::default();
     for reader in readers {
         listings[reader.venue.index()] = reader.listing();
     }
-    Plan::new(wanted, &listings, before)
+    listings
 }
 
 impl ListReader {

@@ -31,7 +31,7 @@ use dataplane_core::access::Keys;
 use dataplane_core::command::ShardCommand;
 use dataplane_core::feed::FeedInput;
 use dataplane_engine::{CONNECTIONS_MAX, DataPlane, DataPlaneSetup, Engine, EngineChoice};
-use shared::asset::AssetDirectory;
+use shared::asset::{AssetDirectory, AssetId};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -398,12 +398,13 @@ pub async fn forward_directories(orders: Arc<dyn Orders>, mut directories: watch
     }
 }
 
-/// Waits until every asset that a venue lists has a price, but not for long.
+/// Waits until every prewarmed asset that a venue lists has a price, but not for long.
 pub async fn await_prices(state: &ApiState) {
     let directory = state.assets.borrow().clone();
-    let listed = directory.iter().filter(|(_, entry)| !entry.venues.is_empty()).count();
+    let awaited = directory.iter().filter(|(_, entry)| entry.prewarmed && !entry.venues.is_empty());
+    let awaited: Vec<AssetId> = awaited.map(|(id, _)| id).collect();
     let deadline = Instant::now() + FIRST_PRICES_WAIT;
-    while state.prices.state().priced < listed && Instant::now() < deadline {
+    while awaited.iter().any(|id| state.prices.price(*id).is_none()) && Instant::now() < deadline {
         sleep(LOOK).await;
     }
 }

@@ -1,11 +1,12 @@
 //! What is subscribed, refused, silent, wanted later.
 
-use super::world::{Plan, World, hasty, wanted};
+use super::world::{Plan, World, hasty, symbol, wanted};
 use crate::feeds::simulator::fault::Fault;
 use crate::feeds::timing::Timing;
 use dataplane_core::feed::FeedInput;
 use shared::quote::Route;
 use shared::venue::Venue;
+use std::collections::BTreeSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_venue_delivers_every_asset_it_lists() {
@@ -152,7 +153,7 @@ async fn assets_come_and_go_without_a_new_connection() {
     directory.changed().await.expect("the feeds run");
     world
         .until("the new asset delivers, the old one is ended", || {
-            let sol = world.feeds.directory().borrow().find(&super::world::symbol("SOL"));
+            let sol = world.feeds.directory().borrow().find(&symbol("SOL"));
             let delivers =
                 sol.is_some_and(|sol| world.ear.is_live(Venue::Okx, sol) && world.ear.is_live(Venue::Kraken, sol));
             delivers && !world.ear.is_live(Venue::Okx, btc)
@@ -162,6 +163,41 @@ async fn assets_come_and_go_without_a_new_connection() {
     assert_eq!(world.feeds.status().unlisted, ["NOSUCHCOIN"]);
     let status = world.status(Venue::Okx);
     assert_eq!((status.counters.connects, status.subscribed), (1, 2), "{status:#?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_for_is_subscribed_while_it_is_and_nothing_else_is_touched() {
+    let world = World::live(Plan { assets: "BTC", ..Plan::of(&[Venue::Okx, Venue::Kraken]) }).await;
+    let (eth, directory) = (world.asset("ETH"), world.feeds.directory());
+    assert_eq!(world.feeds.offers(&symbol("ETH")).len(), 2, "listed, though not subscribed");
+    world.feeds.keep(vec![symbol("ETH"), symbol("NOSUCHCOIN")]);
+    let delivers = || world.ear.is_live(Venue::Okx, eth) && world.ear.is_live(Venue::Kraken, eth);
+    world.until("it delivers", delivers).await;
+    // Other parameters do not end it; that nobody asks for it any more does.
+    world.feeds.want(wanted("BTC SOL"));
+    world.until("the wanted one delivers as well", || world.ear.is_live(Venue::Okx, world.asset("SOL"))).await;
+    assert!(delivers());
+    world.feeds.keep(Vec::new());
+    world.until("it is ended", || !world.ear.is_live(Venue::Okx, eth) && !world.ear.is_live(Venue::Kraken, eth)).await;
+    let status = world.status(Venue::Okx);
+    assert_eq!((status.counters.connects, status.subscribed, world.asset("ETH")), (1, 2, eth), "{status:#?}");
+    assert!(!directory.borrow().entry(eth).expect("known").prewarmed);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_another_node_knows_gets_an_id_for_good() {
+    let world = World::live(Plan { assets: "BTC", ..Plan::of(&[Venue::Okx]) }).await;
+    assert_eq!(world.feeds.know(symbol("BTC")).await, Some(world.asset("BTC")), "known already");
+    let count = world.feeds.directory().borrow().len();
+    let (one, other) = tokio::join!(world.feeds.know(symbol("FAR")), world.feeds.know(symbol("AWAY")));
+    let ids: BTreeSet<usize> = [one, other].into_iter().flatten().map(|id| id.index()).collect();
+    assert_eq!(ids, BTreeSet::from([count, count + 1]));
+    world.feeds.want(wanted("ETH"));
+    world.until("another plan is in force", || world.ear.is_live(Venue::Okx, world.asset("ETH"))).await;
+    assert_eq!((Some(world.asset("FAR")), Some(world.asset("AWAY"))), (one, other));
+    assert_eq!(world.feeds.know(symbol("FAR")).await, one);
     world.stop().await;
 }
 

@@ -39,7 +39,7 @@ struct Talk {
 fn talk(venue: Venue, names: &str) -> Talk {
     let board = Arc::new(Board::new(venue, Arc::new(Deaf)));
     let markets = markets(names);
-    board.lock().change_markets(&markets, &AssetDirectory::new(), START);
+    board.lock().change_markets(&markets, &AssetDirectory::new(), true, START);
     board.lock().opened(1, START);
     let protocol = venues::protocol(venue, VenueSettings::default());
     let conversation = Conversation::new(protocol, 1, &markets, Arc::clone(&board), Timing::default(), START);
