@@ -4,7 +4,8 @@
 //! TCP is not starved by a flood: what was received beyond that stays where it is until the next turn. Datagrams that come together in a train are taken
 //! apart in `inbox`, replies to one peer are put together in `outbox`; in between each is served by itself, and what a
 //! datagram says is the shard's business. Nothing here waits: what the kernel will not take at once is dropped and
-//! counted, as a network would.
+//! counted, as a network would. A datagram that has to wait for a lookup leaves nothing here but whom to answer; when the
+//! shard names it again it is answered like one that has just come, in a turn's worth of its own.
 //!
 //! A socket that is bound to one address answers from it. One that is bound to all of them answers from the address
 //! that was asked, which the kernel tells beside each datagram; see `crate::sockets`.
@@ -13,17 +14,20 @@ mod control;
 mod inbox;
 mod outbox;
 mod peer;
+mod waiting;
 
 use crate::lag::LagHistogram;
 use crate::stats::LoopCounters;
 use crate::wiring;
-use dataplane_core::shard::{DatagramStep, ReadyList, Shard};
+use dataplane_core::shard::{DatagramStep, DatagramTicket, ReadyList, Shard};
 use inbox::{Inbox, MESSAGES_MAX, Message};
 use outbox::{Outbox, Recipient, SendCounts};
+use peer::Addresses;
 use shared::moment::Moment;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use waiting::Waiting;
 
 /// Datagrams after which a turn ends; of the message that reaches it the rest is served, 127 more at most. At 100 ns for a
 /// binary one and 1 µs for JSON a turn is 50 to 600 µs long; 512 datagrams in trains are as much work as the 64 that come
@@ -37,6 +41,7 @@ const TRAINS_MIN: usize = 4;
 pub(crate) struct Datagrams {
     inbox: Inbox,
     outbox: Outbox,
+    waiting: Waiting,
     /// Messages to receive at a time: as many as a turn serves, going by the last one's, so that few wait for the next and
     /// what is read is still in the cache.
     take: usize,
@@ -48,9 +53,17 @@ pub(crate) struct Datagrams {
 }
 
 impl Datagrams {
-    /// Allocates all that serving will need: 4 MiB for what comes in, most of it never touched, and 110 KiB for replies.
+    /// Allocates all that serving will need: 4 MiB for what comes in and 1.3 MiB for who waits, most of it never touched,
+    /// and 110 KiB for replies.
     pub(crate) fn new() -> Self {
-        Self { inbox: Inbox::new(), outbox: Outbox::new(), take: MESSAGES_MAX, held: 0..0, more_waits: false }
+        Self {
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+            waiting: Waiting::new(),
+            take: MESSAGES_MAX,
+            held: 0..0,
+            more_waits: false,
+        }
     }
 
     /// Tells what became of replies since start.
@@ -91,7 +104,7 @@ impl Datagrams {
         {
             let message = self.inbox.take(slot);
             let mut turn = Turn { socket, shard, feed_lag, ready, now };
-            served += answer(&self.inbox, message, &mut self.outbox, &mut turn);
+            served += answer(&self.inbox, message, &mut self.waiting, &mut self.outbox, &mut turn);
         }
         self.outbox.send(&self.inbox, socket);
         let messages = self.held.start - first;
@@ -100,6 +113,36 @@ impl Datagrams {
         }
         self.more_waits |= self.holds();
         Ok(self.more_waits)
+    }
+
+    /// Answers a turn's worth of those that `ready` names, in that order. Nothing tells of what is left there: whoever
+    /// finds any must come back without sleeping.
+    pub(crate) fn serve_waiting(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        shard: &mut Shard,
+        feed_lag: &mut LagHistogram,
+        ready: &mut ReadyList,
+        now: Moment,
+    ) {
+        // Taken out first: one that has to wait on may be named again meanwhile, and the list must not outgrow its room.
+        let mut tickets = [DatagramTicket(0); TURN_DATAGRAMS];
+        let count = ready.datagrams.len().min(TURN_DATAGRAMS);
+        for (place, ticket) in tickets.iter_mut().zip(ready.datagrams.drain(..count)) {
+            *place = ticket;
+        }
+        let mut turn = Turn { socket, shard, feed_lag, ready, now };
+        for ticket in &tickets[..count] {
+            turn.make_way(&self.waiting, &mut self.outbox);
+            let mut recipient = Recipient::new(&self.waiting, usize::from(ticket.0));
+            match turn.shard.serve_waiting(now, *ticket, self.outbox.room()) {
+                DatagramStep::Reply(length) => self.outbox.add(&mut recipient, length),
+                // One that waits on keeps its ticket, so whom to answer stands there already.
+                DatagramStep::Silent | DatagramStep::Wait(_) => {}
+            }
+        }
+        // Before any other datagram comes: that one may be given a ticket of these.
+        self.outbox.send(&self.waiting, socket);
     }
 }
 
@@ -112,23 +155,36 @@ struct Turn<'a> {
     now: Moment,
 }
 
+impl Turn<'_> {
+    /// What goes before each datagram: prices that came during the batch show in the answers after them, and there is
+    /// room for a reply. Answers whether replies had to be sent for that.
+    #[inline]
+    fn make_way(&mut self, addresses: &impl Addresses, outbox: &mut Outbox) -> bool {
+        if !self.shard.feed_is_empty() {
+            wiring::drain(self.shard, self.feed_lag, self.now, self.ready);
+        }
+        let is_full = outbox.is_full();
+        if is_full {
+            outbox.send(addresses, self.socket);
+        }
+        is_full
+    }
+}
+
 /// Lets the shard answer each datagram of a message; how many there were.
 #[inline]
-fn answer(inbox: &Inbox, message: Message, outbox: &mut Outbox, turn: &mut Turn<'_>) -> usize {
+fn answer(inbox: &Inbox, message: Message, waiting: &mut Waiting, outbox: &mut Outbox, turn: &mut Turn<'_>) -> usize {
     let Some(from) = inbox.peer(message.slot).address() else { return 0 };
     let mut recipient = Recipient::new(inbox, message.slot);
     let mut served = 0;
     for datagram in inbox.datagrams(message) {
-        // A tick that came during the batch shows in the answers after it.
-        if !turn.shard.feed_is_empty() {
-            wiring::drain(turn.shard, turn.feed_lag, turn.now, turn.ready);
-        }
-        if outbox.is_full() {
-            outbox.send(inbox, turn.socket);
+        if turn.make_way(inbox, outbox) {
             recipient.forget_group();
         }
-        if let DatagramStep::Reply(length) = turn.shard.serve_datagram(turn.now, from, datagram, outbox.room()) {
-            outbox.add(&mut recipient, length);
+        match turn.shard.serve_datagram(turn.now, from, datagram, outbox.room()) {
+            DatagramStep::Reply(length) => outbox.add(&mut recipient, length),
+            DatagramStep::Wait(ticket) => waiting.remember(ticket, inbox, message.slot),
+            DatagramStep::Silent => {}
         }
         served += 1;
     }

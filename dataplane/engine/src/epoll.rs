@@ -69,9 +69,9 @@ struct EpollLoop {
     accepting: Accepting,
     /// Connections whose replies are written and not yet sent.
     served: Vec<StreamToken>,
-    /// Connections whose waiting request can be answered.
+    /// Connections and datagrams whose waiting request can be answered.
     ready: ReadyList,
-    /// The list above while it is worked off; kept for its memory.
+    /// The list of connections while it is worked off; kept for its memory.
     serving: Vec<StreamToken>,
     /// Tokens of a sweep; kept for its memory.
     overdue: Vec<StreamToken>,
@@ -129,6 +129,7 @@ impl EpollLoop {
     fn turn(&mut self) -> io::Result<bool> {
         // Work that is left over from the last turn must not be slept on.
         let idle = self.ready.streams.is_empty()
+            && self.ready.datagrams.is_empty()
             && !self.datagrams.holds()
             && !matches!(self.accepting, Accepting::Draining { .. });
         let sleep = idle && self.setup.park();
@@ -156,6 +157,7 @@ impl EpollLoop {
             self.serve_datagrams(now)?;
         }
         self.serve_ready(now);
+        self.serve_waiting_datagrams(now);
         self.call_line(now);
         if orders.stop_accepting {
             self.stop_accepting();
@@ -185,6 +187,14 @@ impl EpollLoop {
         // What is left in the socket is told again.
         let _more = self.datagrams.serve(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now)?;
         Ok(())
+    }
+
+    /// Answers datagrams that waited; what is left of them after a turn's worth is for the next.
+    fn serve_waiting_datagrams(&mut self, now: Moment) {
+        if !self.ready.datagrams.is_empty() {
+            let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+            self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now);
+        }
     }
 
     /// Accepts what waits, up to the turn's bound; whether more may wait.

@@ -59,7 +59,7 @@ pub(crate) struct RivalLoop {
     accepting: Accepting,
     /// The task that accepts, while that is paused.
     accepts_later: Option<Waker>,
-    /// Connections whose waiting request can be answered.
+    /// Connections and datagrams whose waiting request can be answered.
     ready: ReadyList,
     /// Tokens of a sweep; kept for its memory.
     overdue: Vec<StreamToken>,
@@ -205,7 +205,12 @@ impl RivalLoop {
     /// Sets the parked flag and looks once more: whether the eventfd may be awaited.
     pub(crate) fn park(&mut self) -> bool {
         let idle = self.setup.park();
-        self.counters.parks += u64::from(idle);
+        if self.ready.datagrams.is_empty() {
+            self.counters.parks += u64::from(idle);
+        } else {
+            // Work that is left over. It is come back to through the kernel, so that other tasks run in between.
+            self.setup.wake.notify();
+        }
         idle
     }
 
@@ -215,6 +220,7 @@ impl RivalLoop {
         let now = clock::now();
         let orders = self.setup.take_commands();
         self.setup.drain_feed(now, &mut self.ready);
+        self.serve_waiting_datagrams(now);
         self.settle(now);
         let newcomers = if orders.stop_accepting { self.stop_accepting() } else { Vec::new() };
         if orders.stop {
@@ -275,6 +281,14 @@ impl RivalLoop {
         }
         self.settle(now);
         !self.stopping
+    }
+
+    /// Answers a turn's worth of datagrams that waited. Called by the task that waits for news alone: see `settle`.
+    fn serve_waiting_datagrams(&mut self, now: Moment) {
+        if !self.ready.datagrams.is_empty() {
+            let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+            self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now);
+        }
     }
 
     /// Twenty times a second: what is due in the shard, connections past their deadline, counters for others to see.

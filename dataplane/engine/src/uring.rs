@@ -66,9 +66,9 @@ struct UringLoop<'ring> {
     dirty: Vec<StreamToken>,
     /// Whether receives are held to one buffer each: see `Buffers::is_pressed`.
     pressed: bool,
-    /// Connections whose waiting request can be answered.
+    /// Connections and datagrams whose waiting request can be answered.
     ready: ReadyList,
-    /// The list above while it is worked off; kept for its memory.
+    /// The list of connections while it is worked off; kept for its memory.
     serving: Vec<StreamToken>,
     swept_mono_ms: u64,
     now: Moment,
@@ -178,6 +178,7 @@ impl<'ring> UringLoop<'ring> {
             self.serve_datagrams();
         }
         self.serve_ready();
+        self.serve_waiting_datagrams();
         if orders.stop_accepting {
             self.stop_accepting();
         }
@@ -195,6 +196,7 @@ impl<'ring> UringLoop<'ring> {
     fn sleep(&mut self) -> io::Result<()> {
         let work = self.datagrams_waiting
             || !self.ready.streams.is_empty()
+            || !self.ready.datagrams.is_empty()
             || self.ring.taken() > 0
             || matches!(self.accepting, Accepting::Draining { .. })
             || self.stop;
@@ -241,6 +243,14 @@ impl<'ring> UringLoop<'ring> {
         let more = self.datagrams.serve(socket, shard, feed_lag, &mut self.ready, self.now);
         // What the kernel says about the socket itself passes or comes again with the next datagram.
         self.datagrams_waiting = more.unwrap_or(false);
+    }
+
+    /// Answers datagrams that waited; what is left of them after a turn's worth is for the next.
+    fn serve_waiting_datagrams(&mut self) {
+        if !self.ready.datagrams.is_empty() {
+            let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+            self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, self.now);
+        }
     }
 
     fn accepted(&mut self, completion: Completion) {

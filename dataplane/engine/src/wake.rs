@@ -1,4 +1,4 @@
-//! How a thread that sleeps in the kernel is woken by another: a shard through an eventfd, the feed thread by a futex.
+//! How a thread that sleeps in the kernel is woken by another: a shard through an eventfd, other threads by a futex.
 //!
 //! The sleeper sets a flag, looks once more for work, and sleeps. Whoever makes work for it reads the flag afterwards
 //! and goes into the kernel only when it is set: a busy sleeper costs its producers one load.
@@ -93,8 +93,8 @@ impl ShardWake {
     }
 }
 
-/// The feed thread's parked flag. It waits for nothing but its channel, so it needs no descriptor. The channel's own
-/// blocking receive is no choice: it spins and yields before it sleeps, which doubles the CPU time of a quote at 20,000
+/// The parked flag of a thread that waits for nothing but its channel or rings, so that it needs no descriptor: the feed
+/// thread, and the one that takes what shards ask. A channel's own blocking receive is no choice: it spins and yields before it sleeps, which doubles the CPU time of a quote at 20,000
 /// a second, and on a busy CPU a yield gives away the whole time slice.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadWake {

@@ -5,7 +5,7 @@
 //! than a single one. This file knows how messages arrive and where; nothing of what they say.
 
 use super::control::{Beside, CONTROL_BYTES, CONTROL_WORDS, Control, Origin};
-use super::peer::{PEER_BYTES, Peer};
+use super::peer::{Addresses, PEER_BYTES, Peer};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
@@ -112,24 +112,6 @@ impl Inbox {
         Message { slot, length, cut }
     }
 
-    /// Who sent what is in `slot`.
-    #[inline]
-    pub(super) fn peer(&self, slot: usize) -> &Peer {
-        &self.peers[slot]
-    }
-
-    /// Where replies to what is in `slot` leave from.
-    #[inline]
-    pub(super) fn origin(&self, slot: usize) -> &Origin {
-        &self.origins[slot]
-    }
-
-    /// Where the sender's address stands, for a reply's header. It stays until the next receive.
-    #[inline]
-    pub(super) fn name(&self, slot: usize) -> *mut libc::c_void {
-        self.headers[slot].msg_hdr.msg_name
-    }
-
     /// The datagrams of a message, in the order in which they were sent: at least one, which may be empty.
     #[inline]
     pub(super) fn datagrams(&self, message: Message) -> impl Iterator<Item = &[u8]> {
@@ -138,5 +120,19 @@ impl Inbox {
         let cut = if message.cut == 0 { message.length.max(1) } else { message.cut };
         let (first, rest) = all.split_at(cut.min(message.length));
         std::iter::once(first).chain(rest.chunks(cut))
+    }
+}
+
+impl Addresses for Inbox {
+    /// Who sent what is in this slot. It stays until the next receive.
+    #[inline]
+    fn peer(&self, place: usize) -> &Peer {
+        &self.peers[place]
+    }
+
+    /// Where replies to it leave from.
+    #[inline]
+    fn origin(&self, place: usize) -> &Origin {
+        &self.origins[place]
     }
 }

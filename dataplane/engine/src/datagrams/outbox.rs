@@ -6,7 +6,7 @@
 //! there is none.
 
 use super::control::Told;
-use super::inbox::Inbox;
+use super::peer::Addresses;
 use shared::limits::DATAGRAM_OUT_MAX;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -37,8 +37,8 @@ const _: () = assert!(BYTES_MAX >= GROUPS_MAX * DATAGRAM_OUT_MAX && PLACES.is_po
 /// Replies that leave as one send.
 #[derive(Clone, Copy)]
 struct Group {
-    /// The slot of the message that the first of them answers: it tells to whom and from where.
-    slot: usize,
+    /// The number of whom the first of them answers: it tells to whom and from where.
+    asker: usize,
     /// Length of every reply but the last, which may be shorter.
     segment: usize,
     replies: usize,
@@ -70,18 +70,18 @@ pub(super) struct SendCounts {
 }
 
 /// Where the replies to one message go.
-pub(super) struct Recipient<'a> {
-    inbox: &'a Inbox,
-    slot: usize,
+pub(super) struct Recipient<'a, A> {
+    addresses: &'a A,
+    asker: usize,
     /// The group that the last of them joined.
     group: Option<usize>,
 }
 
-impl<'a> Recipient<'a> {
-    /// Whoever sent what is in `slot`.
+impl<'a, A: Addresses> Recipient<'a, A> {
+    /// Whoever has this number.
     #[inline]
-    pub(super) const fn new(inbox: &'a Inbox, slot: usize) -> Self {
-        Self { inbox, slot, group: None }
+    pub(super) const fn new(addresses: &'a A, asker: usize) -> Self {
+        Self { addresses, asker, group: None }
     }
 
     /// After a send, when no group is left.
@@ -148,7 +148,7 @@ impl Outbox {
 
     /// Adds the reply of `length` bytes that was written there.
     #[inline]
-    pub(super) fn add(&mut self, to: &mut Recipient<'_>, length: usize) {
+    pub(super) fn add(&mut self, to: &mut Recipient<'_, impl Addresses>, length: usize) {
         let length = length.min(DATAGRAM_OUT_MAX);
         let index = match to.group {
             Some(group) if self.groups[group].takes(length) => group,
@@ -175,7 +175,7 @@ impl Outbox {
 
     /// The recipient's last group, if a reply of this length may join it; else a new one.
     #[inline]
-    fn join(&mut self, to: &Recipient<'_>, length: usize) -> usize {
+    fn join(&mut self, to: &Recipient<'_, impl Addresses>, length: usize) -> usize {
         let place = self.place(to);
         if let Some(group) = usize::from(self.places[place]).checked_sub(1)
             && self.groups[group].takes(length)
@@ -184,7 +184,7 @@ impl Outbox {
         }
         // Where replies leave one by one none may follow.
         let is_closed = !self.may_group();
-        self.groups.push(Group { slot: to.slot, segment: length, replies: 0, bytes: 0, pieces: 0, is_closed });
+        self.groups.push(Group { asker: to.asker, segment: length, replies: 0, bytes: 0, pieces: 0, is_closed });
         self.places[place] = self.groups.len() as u8;
         self.groups.len() - 1
     }
@@ -196,12 +196,12 @@ impl Outbox {
 
     /// The place of whoever sent the same to the same address of ours, or the free one where he would be.
     #[inline]
-    fn place(&self, to: &Recipient<'_>) -> usize {
-        let (inbox, peer) = (to.inbox, to.inbox.peer(to.slot));
+    fn place(&self, to: &Recipient<'_, impl Addresses>) -> usize {
+        let (addresses, peer) = (to.addresses, to.addresses.peer(to.asker));
         let mut place = (peer.hash() >> PLACE_SHIFT) as usize;
         while let Some(group) = usize::from(self.places[place]).checked_sub(1) {
-            let other = self.groups[group].slot;
-            if inbox.peer(other) == peer && inbox.origin(other) == inbox.origin(to.slot) {
+            let other = self.groups[group].asker;
+            if addresses.peer(other) == peer && addresses.origin(other) == addresses.origin(to.asker) {
                 break;
             }
             place = (place + 1) % PLACES;
@@ -209,8 +209,8 @@ impl Outbox {
         place
     }
 
-    /// Sends everything. A reply the kernel refuses is passed over; when it has no room, the rest goes.
-    pub(super) fn send(&mut self, inbox: &Inbox, socket: BorrowedFd<'_>) {
+    /// Sends everything, all of it to these. A reply the kernel refuses is passed over; when it has no room, the rest goes.
+    pub(super) fn send(&mut self, addresses: &impl Addresses, socket: BorrowedFd<'_>) {
         if self.groups.is_empty() {
             return;
         }
@@ -218,10 +218,10 @@ impl Outbox {
             // An older kernel would not refuse the control message but overlook it, and send one long datagram.
             self.is_known = Some(tuning::sockets::cuts_trains(socket));
         }
-        self.link(inbox);
+        self.link(addresses);
         let mut sent = 0;
         while sent < self.groups.len() {
-            sent += match self.send_from(sent, inbox, socket) {
+            sent += match self.send_from(sent, addresses, socket) {
                 Some(groups) => groups,
                 None => {
                     self.counts.unsent += self.groups[sent..].iter().map(|group| group.replies as u64).sum::<u64>();
@@ -241,7 +241,7 @@ impl Outbox {
     }
 
     /// Points each group's header at its pieces.
-    fn link(&mut self, inbox: &Inbox) {
+    fn link(&mut self, addresses: &impl Addresses) {
         let mut vectors = if self.pieces.len() == self.groups.len() {
             // One piece each, in the same order.
             self.pieces.as_mut_ptr()
@@ -251,12 +251,14 @@ impl Outbox {
         };
         for ((group, header), told) in self.groups.iter().zip(&mut self.headers).zip(&mut self.told) {
             let header = &mut header.msg_hdr;
-            header.msg_name = inbox.name(group.slot);
-            header.msg_namelen = inbox.peer(group.slot).length();
+            let peer = addresses.peer(group.asker);
+            // Only ever read: it is where a reply goes.
+            header.msg_name = std::ptr::from_ref(peer).cast_mut().cast();
+            header.msg_namelen = peer.length();
             header.msg_iov = vectors;
             header.msg_iovlen = group.pieces;
             let cut = u16::try_from(group.segment).ok().filter(|_| group.replies > 1);
-            told.tell(header, inbox.origin(group.slot), cut);
+            told.tell(header, addresses.origin(group.asker), cut);
             // All pieces of all groups together are in one of the two vectors.
             vectors = vectors.wrapping_add(group.pieces);
         }
@@ -278,17 +280,17 @@ impl Outbox {
     }
 
     /// Sends groups from `first` on with one system call; how many are dealt with, `None` when there is no room.
-    fn send_from(&mut self, first: usize, inbox: &Inbox, socket: BorrowedFd<'_>) -> Option<usize> {
+    fn send_from(&mut self, first: usize, addresses: &impl Addresses, socket: BorrowedFd<'_>) -> Option<usize> {
         let is_plain = |group: &Group| group.replies == 1;
         let mut count = self.groups.len() - first;
         if !self.may_group() {
             count = self.groups[first..].iter().take_while(|group| is_plain(group)).count();
             if count == 0 {
-                return self.send_singly(first, inbox, socket).then_some(1);
+                return self.send_singly(first, addresses, socket).then_some(1);
             }
         }
-        // SAFETY: `first + count` headers were linked; they and all they point at live in `self` and in the inbox that
-        // the names are from, and nothing else accesses them during the call.
+        // SAFETY: `first + count` headers were linked; they and all they point at live in `self` and in the addresses that
+        // the names are from, and nothing else writes to them during the call.
         let result = unsafe {
             let headers = self.headers[first..first + count].as_mut_ptr();
             libc::sendmmsg(socket.as_raw_fd(), headers, count as libc::c_uint, libc::MSG_DONTWAIT)
@@ -309,7 +311,7 @@ impl Outbox {
                 // The route to this peer (a tunnel, a very small MTU): no reason to send to others one by one. Nor is it
                 // remembered, since it may change, and a refused call costs less than one of those that follow it.
                 self.counts.groups_refused += 1;
-                self.send_singly(first, inbox, socket).then_some(1)
+                self.send_singly(first, addresses, socket).then_some(1)
             }
             // No route to that peer, or a packet filter.
             _ => {
@@ -320,10 +322,10 @@ impl Outbox {
     }
 
     /// Sends the replies of one group one by one; `false` when there is no room.
-    fn send_singly(&mut self, group: usize, inbox: &Inbox, socket: BorrowedFd<'_>) -> bool {
+    fn send_singly(&mut self, group: usize, addresses: &impl Addresses, socket: BorrowedFd<'_>) -> bool {
         let header = &mut self.headers[group].msg_hdr;
         let (group, told) = (&mut self.groups[group], &mut self.told[group]);
-        told.tell(header, inbox.origin(group.slot), None);
+        told.tell(header, addresses.origin(group.asker), None);
         let segment = group.segment;
         for piece in 0..group.pieces {
             // SAFETY: the header was linked to so many pieces.

@@ -2,6 +2,7 @@
 //!
 //! It goes back to the kernel untouched; only the shard is shown a readable form of it.
 
+use super::control::Origin;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// A `sockaddr_in` or `sockaddr_in6`, and zeros behind it. A socket has peers of one family only, so what a shorter
@@ -58,6 +59,15 @@ impl Peer {
             _ => None,
         }
     }
+}
+
+/// Who is answered, by number: the senders of a batch, or of what waited. Nothing of it changes, nor moves, between a
+/// reply to one of them and the send.
+pub(super) trait Addresses {
+    /// To whom.
+    fn peer(&self, place: usize) -> &Peer;
+    /// From where.
+    fn origin(&self, place: usize) -> &Origin;
 }
 
 #[cfg(test)]

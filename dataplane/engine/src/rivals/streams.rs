@@ -276,6 +276,10 @@ impl RivalLoop {
                 connection.io.tell();
             }
         }
+        if !self.ready.datagrams.is_empty() {
+            // Whoever waits for news sleeps, or looks before it does.
+            self.setup.wake.notify();
+        }
         self.setup.end_turn(now);
     }
 
