@@ -24,3 +24,4 @@ pub mod secrets;
 pub mod store;
 pub mod supervisor;
 pub mod usage;
+pub mod warm;

@@ -13,6 +13,7 @@ pub mod last_good;
 use crate::cache::CacheTimeouts;
 use shared::asset::Symbol;
 use shared::venue::VENUE_COUNT;
+use std::time::Duration;
 use tracing::Level;
 
 /// A profile: `system_mode`.
@@ -69,6 +70,17 @@ pub struct QueueBounds {
     pub timeout_ms: u64,
 }
 
+/// When assets kept warm are looked up that have no fresh price. See `crate::warm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrewarmTurns {
+    /// `prewarm_interval`: 1 min to a day.
+    pub every: Duration,
+    /// `kraken_prewarm_interval_minutes`: the same with Kraken.
+    pub kraken_every: Duration,
+    /// `kraken_prewarm_offset_seconds`: how much later Kraken's turn is, up to an hour.
+    pub kraken_later: Duration,
+}
+
 /// Every parameter in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
@@ -100,6 +112,8 @@ pub struct Parameters {
     pub log_level: Level,
     /// `*_prewarm_assets` or the venue's rows in `exchange_asset_map`, by venue; `None`: the built-in list.
     pub prewarm: [Option<Vec<Symbol>>; VENUE_COUNT],
+    /// `prewarm_interval`, `kraken_prewarm_*`.
+    pub prewarm_turns: PrewarmTurns,
     /// SHA-256 of a second administrator's key, from the parameter `ADMIN_KEY`: for changing keys without a restart.
     pub admin_key_hash: Option<[u8; 32]>,
 }

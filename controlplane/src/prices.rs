@@ -50,6 +50,12 @@ impl PriceBoard {
         self.fresh().rows.get(asset.index()).copied().flatten()
     }
 
+    /// The newest tick of every asset that has one, stale ones included, by their ids: `ASSETS_MAX` at most.
+    #[must_use]
+    pub fn ticks(&self) -> Vec<Tick> {
+        self.fresh().rows.iter().flatten().copied().collect()
+    }
+
     /// The board in numbers.
     #[must_use]
     pub fn state(&self) -> BoardState {
@@ -104,6 +110,7 @@ mod tests {
             producer.push(Tick { sequence, asset, flags, ..Tick::zeroed() }).expect("room");
         }
         assert_eq!(board.price(asset(3)).map(|tick| tick.sequence), Some(12));
+        assert_eq!(board.ticks().iter().map(|tick| tick.sequence).collect::<Vec<_>>(), [11, 12]);
         assert_eq!(board.state(), BoardState { priced: 2, fresh: 1, generation: 12, ticks: 3 });
     }
 }

@@ -141,8 +141,7 @@ impl Parameter {
 const NO_LOOKUPS: &str = "an asset that this node does not price is not looked up elsewhere in this version";
 const ONE_CONNECTION: &str = "requests to the cache share few connections, whatever their number: there is no pool";
 const QUEUE: &str = "with the next delivery, where SQS_USAGE_LOG_QUEUE_URL is set; without effect elsewhere";
-const NO_INTERVAL: &str =
-    "exchanges send prices by themselves; REST is asked as soon as one falls silent, not at intervals";
+const INTERVAL: &str = "at once: for the wait that has begun, too; nodes take turns within the interval";
 const POOL: &str = "at once with PostgreSQL; without effect on SQLite, which has one writer";
 const WAITS: &str = "for every connection's next wait; connections stay open";
 
@@ -309,19 +308,24 @@ pub static PREWARM_ASSETS: Parameter = Parameter::assets(
     "the assets kept warm: the list of Coinbase and of Gemini, for whichever has none of its own",
 );
 /// The interval of prewarming.
-pub static PREWARM_INTERVAL: Parameter =
-    Parameter::whole("prewarm_interval", (1, 1_440), "3", "min", "time between two fetches of the assets kept warm")
-        .idle(NO_INTERVAL)
-        .apart();
+pub static PREWARM_INTERVAL: Parameter = Parameter::whole(
+    "prewarm_interval",
+    (1, 1_440),
+    "3",
+    "min",
+    "time between two lookups of assets kept warm that have no fresh price",
+)
+.from(INTERVAL)
+.apart();
 /// Kraken's interval.
 pub static KRAKEN_PREWARM_INTERVAL_MINUTES: Parameter = Parameter::whole(
     "kraken_prewarm_interval_minutes",
     (1, 1_440),
     "3",
     "min",
-    "time between two fetches of Kraken's assets",
+    "the same for Kraken's assets with Kraken",
 )
-.idle(NO_INTERVAL)
+.from(INTERVAL)
 .apart();
 /// Kraken's offset.
 pub static KRAKEN_PREWARM_OFFSET_SECONDS: Parameter = Parameter::whole(
@@ -329,9 +333,9 @@ pub static KRAKEN_PREWARM_OFFSET_SECONDS: Parameter = Parameter::whole(
     (0, 3_600),
     "15",
     "s",
-    "how much later than the others Kraken's assets are fetched",
+    "how much later than the others' Kraken's turn is",
 )
-.idle(NO_INTERVAL)
+.from(INTERVAL)
 .apart();
 /// Another administrator's key.
 pub static ADMIN_KEY: Parameter = Parameter::word(

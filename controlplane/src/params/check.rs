@@ -5,7 +5,7 @@
 //! else the venue's enabled rows in `exchange_asset_map`, else its setting, else the list built in.
 
 use super::catalogue::{self as name, Kind, Parameter};
-use super::{Adaptive, Parameters, QueueBounds, SystemMode};
+use super::{Adaptive, Parameters, PrewarmTurns, QueueBounds, SystemMode};
 use crate::cache::CacheTimeouts;
 use crate::config::{ADMIN_KEY_LENGTH, PREWARM_ASSETS_MAX, Settings, log_level, symbols};
 use crate::keys::{from_hex, to_hex};
@@ -17,6 +17,7 @@ use shared::limits::PREWARMED_MAX;
 use shared::venue::Venue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 use tracing::Level;
 
 /// Longest value that a fault repeats, in characters: enough to recognise it.
@@ -194,6 +195,11 @@ pub fn check(rows: &Rows, base: &Base) -> Result<Checked, Vec<ParameterFault>> {
         cache_ttl_s: take.whole(&name::CACHE_TTL_SECONDS),
         log_level: take.read(&name::LOG_LEVEL, level).0,
         prewarm: take.lists(),
+        prewarm_turns: PrewarmTurns {
+            every: minutes(take.whole(&name::PREWARM_INTERVAL)),
+            kraken_every: minutes(take.whole(&name::KRAKEN_PREWARM_INTERVAL_MINUTES)),
+            kraken_later: Duration::from_secs(take.whole(&name::KRAKEN_PREWARM_OFFSET_SECONDS).into()),
+        },
         admin_key_hash: take.read(&name::ADMIN_KEY, admin_key),
     };
     let (pool, kept) = (take.whole(&name::CACHE_POOL_SIZE), take.whole(&name::CACHE_MIN_IDLE_CONNS));
@@ -208,6 +214,10 @@ pub fn check(rows: &Rows, base: &Base) -> Result<Checked, Vec<ParameterFault>> {
     let Reader { mut faults, standing, .. } = take;
     faults.truncate(FAULTS_MAX);
     if faults.is_empty() { Ok(Checked { parameters, standing }) } else { Err(faults) }
+}
+
+fn minutes(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count) * 60)
 }
 
 /// The form in which a text is stored: trimmed, and of a key only its SHA-256. A text that will not do stays as it is, for

@@ -1,0 +1,171 @@
+//! Prices of what is kept warm, looked up before anybody asks.
+//!
+//! Exchanges send by themselves what is subscribed, so a round asks for nothing but what has no fresh price all the same:
+//! everything when the node has just started, and later what no socket delivers. Kraken's REST interface has its own
+//! interval, as in the system being replaced. How a price is looked up is not known here.
+
+use super::turns::Turn;
+use crate::params::PrewarmTurns;
+use crate::prices::PriceBoard;
+use async_trait::async_trait;
+use shared::asset::{AssetDirectory, AssetEntry, AssetId, Symbol};
+use shared::venue::{Venue, VenueSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Longest that one round may take: as long as the shortest interval.
+const ROUND_MAX: Duration = Duration::from_secs(60);
+
+/// What became of some assets that were looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Warmed {
+    /// Found with another node, in the cache.
+    pub from_cache: usize,
+    /// Found with a venue, over REST.
+    pub from_rest: usize,
+    /// Not found.
+    pub missing: usize,
+}
+
+/// Who looks prices up that nobody waits for.
+#[async_trait]
+pub trait Prewarms: Send + Sync {
+    /// Looks for fresh prices of `assets`: in the cache, in one call, and then, over REST and within their limits, with
+    /// those of `venues` that trade them. What is found goes to the feed thread. May be dropped midway.
+    async fn prewarm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed;
+}
+
+/// Whose interval it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Every venue's but Kraken's.
+    Most,
+    /// Kraken's.
+    Kraken,
+}
+
+impl Part {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Most, Self::Kraken];
+
+    fn venues(self) -> VenueSet {
+        let of = |venue: &Venue| (*venue == Venue::Kraken) == (self == Self::Kraken);
+        Venue::ALL.into_iter().filter(of).fold(VenueSet::EMPTY, VenueSet::with)
+    }
+
+    fn has(self, asset: &AssetEntry) -> bool {
+        self == Self::Most || asset.venues.contains(Venue::Kraken)
+    }
+
+    /// When it is.
+    pub fn turn(self, turns: &PrewarmTurns) -> Turn {
+        match self {
+            Self::Most => Turn { every: turns.every, later: Duration::ZERO },
+            Self::Kraken => Turn { every: turns.kraken_every, later: turns.kraken_later },
+        }
+    }
+}
+
+/// What was looked up since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrewarmCounters {
+    /// Rounds that ended, the one at start included.
+    pub rounds: u64,
+    /// Prices found with other nodes.
+    pub from_cache: u64,
+    /// Prices found with venues.
+    pub from_rest: u64,
+    /// Assets for which nothing was found.
+    pub missing: u64,
+    /// Rounds that were given up after a minute.
+    pub unfinished: u64,
+}
+
+/// What is kept warm, and how it went.
+pub struct Prewarm {
+    prices: Arc<PriceBoard>,
+    assets: watch::Receiver<Arc<AssetDirectory>>,
+    lookups: Arc<dyn Prewarms>,
+    rounds: AtomicU64,
+    from_cache: AtomicU64,
+    from_rest: AtomicU64,
+    missing: AtomicU64,
+    unfinished: AtomicU64,
+}
+
+impl Prewarm {
+    /// Nothing is warm yet.
+    pub fn new(
+        prices: Arc<PriceBoard>,
+        assets: watch::Receiver<Arc<AssetDirectory>>,
+        lookups: Arc<dyn Prewarms>,
+    ) -> Self {
+        let none = AtomicU64::default;
+        let (rounds, from_cache, from_rest, missing, unfinished) = (none(), none(), none(), none(), none());
+        Self { prices, assets, lookups, rounds, from_cache, from_rest, missing, unfinished }
+    }
+
+    /// How it went so far.
+    pub fn counters(&self) -> PrewarmCounters {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        PrewarmCounters {
+            rounds: read(&self.rounds),
+            from_cache: read(&self.from_cache),
+            from_rest: read(&self.from_rest),
+            missing: read(&self.missing),
+            unfinished: read(&self.unfinished),
+        }
+    }
+
+    /// Takes what other nodes know of everything that is kept warm, and asks no venue.
+    pub async fn take_others(&self) {
+        if let Some(warmed) = self.look_up(|_| true, VenueSet::EMPTY).await {
+            tracing::info!(prices = warmed.from_cache, missing = warmed.missing, "took the other nodes' prices");
+        }
+    }
+
+    /// Looks up what has no fresh price, with this part's venues.
+    pub async fn round(&self, part: Part) {
+        if let Some(Warmed { from_cache, from_rest, missing }) =
+            self.look_up(|asset| part.has(asset), part.venues()).await
+        {
+            tracing::debug!(?part, from_cache, from_rest, missing, "looked up what had no fresh price");
+        }
+    }
+
+    /// What became of it; `None` when it took too long.
+    async fn look_up(&self, is_wanted: impl Fn(&AssetEntry) -> bool, venues: VenueSet) -> Option<Warmed> {
+        let cold = self.cold(is_wanted);
+        let found = match cold.len() {
+            0 => Ok(Warmed::default()),
+            _ => timeout(ROUND_MAX, self.lookups.prewarm(&cold, venues)).await,
+        };
+        let Ok(warmed) = found else {
+            self.unfinished.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        let add = |count: &AtomicU64, more: usize| count.fetch_add(more as u64, Ordering::Relaxed);
+        add(&self.from_cache, warmed.from_cache);
+        add(&self.from_rest, warmed.from_rest);
+        add(&self.missing, warmed.missing);
+        add(&self.rounds, 1);
+        Some(warmed)
+    }
+
+    /// What is kept warm and has no fresh price.
+    fn cold(&self, is_wanted: impl Fn(&AssetEntry) -> bool) -> Vec<Symbol> {
+        let fresh: Vec<AssetId> = {
+            let ticks = self.prices.ticks();
+            ticks.iter().filter(|tick| !tick.is_stale()).filter_map(|tick| tick.asset_id()).collect()
+        };
+        let assets = Arc::clone(&self.assets.borrow());
+        // Ticks come by their ids.
+        let is_cold = |(id, asset): &(AssetId, &AssetEntry)| {
+            asset.prewarmed && is_wanted(asset) && fresh.binary_search(id).is_err()
+        };
+        assets.iter().filter(is_cold).map(|(_, asset)| asset.symbol).collect()
+    }
+}

@@ -1,0 +1,278 @@
+//! What a node writes for the others on a real server, when it says that it cannot, and what it looks up unasked.
+
+use super::flush::writes;
+use super::*;
+use crate::cache::in_process::InProcessCache;
+use crate::cache::names::CacheKey;
+use crate::cache::{self, CacheTimeouts, Write};
+use crate::keys::Secret;
+use crate::lookup::entry::PriceEntry;
+use crate::params::check::{Base, Rows, check};
+use async_trait::async_trait;
+use bytemuck::Zeroable;
+use harness::proxy::{Fault, Proxy};
+use harness::redis::Redis;
+use rtrb::Producer;
+use shared::asset::Symbol;
+use shared::moment::Moment;
+use shared::quote::Currency;
+use shared::tick::{Source, TICK_STALE, Tick, Tier};
+use shared::venue::{Venue, VenueSet};
+use std::sync::Mutex;
+
+const FRESH_MS: u64 = 9_000;
+
+fn symbol(text: &str) -> Symbol {
+    Symbol::new(text.as_bytes()).expect("a good symbol")
+}
+
+fn directory(names: &[(&str, bool, &[Venue])]) -> Arc<AssetDirectory> {
+    let mut directory = AssetDirectory::new();
+    for (name, prewarmed, venues) in names {
+        let venues = venues.iter().copied().fold(VenueSet::EMPTY, VenueSet::with);
+        directory.add(symbol(name), *prewarmed, venues).expect("room");
+    }
+    Arc::new(directory)
+}
+
+/// A tick of the asset with this number that arrived `age_ms` ago.
+fn tick(asset: u16, now: Moment, age_ms: u64) -> Tick {
+    Tick {
+        mantissa: 12_345,
+        exponent: -2,
+        sequence: u64::from(asset) + 1,
+        asset,
+        currency: Currency::Usd as u8,
+        source: Source::Ws(Venue::Okx).number(),
+        venues: VenueSet::EMPTY.with(Venue::Okx).bits(),
+        tier: Tier::Local as u8,
+        received_time_ms: now.wall_ms.saturating_sub(age_ms),
+        received_mono_ns: now.mono_ns.saturating_sub(age_ms * 1_000_000),
+        ..Tick::zeroed()
+    }
+}
+
+#[test]
+fn a_price_is_told_with_what_is_known_of_its_freshness_and_no_more() {
+    let now = Moment { mono_ns: 1_000_000_000_000, wall_ms: 1_793_500_000_000 };
+    let assets = directory(&[("AAA", true, &[])]);
+    let check = |what: &str, tick: Tick, proven_age_ms: Option<u64>| {
+        let written = writes(&[tick], &assets, "n1", now, FRESH_MS);
+        let proven = written.first().map(|write| {
+            let Write::Put(key, value) = write else { panic!("{what}: {write:?}") };
+            assert_eq!(key.name(), "price:AAA");
+            let entry = PriceEntry::read(value, &symbol("AAA"), false, now.wall_ms).expect("a good entry");
+            assert_eq!((entry.node.as_str(), entry.received_time_ms), ("n1", tick.received_time_ms));
+            now.wall_ms - entry.proven_time_ms
+        });
+        assert_eq!(proven, proven_age_ms, "{what}");
+    };
+    check("just come", tick(0, now, 10), Some(10));
+    check("young, whatever its feed does", tick(0, now, FRESH_MS), Some(FRESH_MS));
+    check("old, but the feed shard may not have looked yet", tick(0, now, FRESH_MS + 1_000), None);
+    check("quiet for an hour on a live feed", tick(0, now, 3_600_000), Some(0));
+    check("stale", Tick { flags: TICK_STALE, ..tick(0, now, 10) }, None);
+    check("over REST", Tick { tier: Tier::Rest as u8, ..tick(0, now, 10) }, None);
+    let remote = Tick { tier: Tier::Valkey as u8, source: Source::Valkey.number(), ..tick(0, now, 10) };
+    check("another node's", remote, None);
+    check("of an asset that nobody knows", tick(7, now, 10), None);
+}
+
+/// A node's board and what it is told.
+struct Node {
+    ticks: Producer<Tick>,
+    prices: Arc<PriceBoard>,
+    assets: watch::Sender<Arc<AssetDirectory>>,
+    parameters: watch::Sender<Arc<Parameters>>,
+    cluster: watch::Sender<ClusterView>,
+}
+
+fn parameters(rows: &[(&str, &str)]) -> Arc<Parameters> {
+    let parameters = rows.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let rows = Rows { parameters, ..Rows::default() };
+    Arc::new(check(&rows, &Base::default()).expect("good").parameters)
+}
+
+impl Node {
+    fn new(assets: Arc<AssetDirectory>) -> Self {
+        let (ticks, consumer) = rtrb::RingBuffer::new(4_096);
+        let view = ClusterView { nodes: vec!["n1".to_owned()], connected: true };
+        Self {
+            ticks,
+            prices: Arc::new(PriceBoard::new(Some(consumer))),
+            assets: watch::Sender::new(assets),
+            parameters: watch::Sender::new(parameters(&[])),
+            cluster: watch::Sender::new(view),
+        }
+    }
+
+    fn has(&mut self, tick: Tick) {
+        self.ticks.push(tick).expect("room");
+    }
+
+    fn flush(&self, cache: Arc<dyn Cache>) -> Flush {
+        let (assets, parameters) = (self.assets.subscribe(), self.parameters.subscribe());
+        Flush::new("n1".to_owned(), cache, Arc::clone(&self.prices), assets, parameters)
+    }
+
+    fn setup(&self, cache: Arc<dyn Cache>, lookups: Arc<dyn Prewarms>) -> WarmSetup {
+        WarmSetup {
+            node: "n1".to_owned(),
+            cache,
+            cluster: self.cluster.subscribe(),
+            prices: Arc::clone(&self.prices),
+            assets: self.assets.subscribe(),
+            parameters: self.parameters.subscribe(),
+            lookups,
+        }
+    }
+}
+
+fn open(url: &str) -> Arc<dyn Cache> {
+    cache::open(Some(&Secret::new(url.to_owned())), CacheTimeouts::default()).expect("a good address")
+}
+
+async fn until(what: &str, mut probe: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + harness::PATIENCE;
+    while !probe().await {
+        assert!(Instant::now() < deadline, "waited for: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn more_prices_than_one_call_takes_are_all_written_and_live_for_a_minute() {
+    let redis = Redis::start();
+    let names: Vec<String> = (0..1_500).map(|number| format!("A{number}")).collect();
+    let assets: Vec<(&str, bool, &[Venue])> = names.iter().map(|name| (name.as_str(), true, &[][..])).collect();
+    let mut node = Node::new(directory(&assets));
+    let cache = open(&redis.url());
+    until("the cache", async || cache.ping().await.is_ok()).await;
+    for asset in 0..1_500 {
+        node.has(tick(asset, clock::now(), 0));
+    }
+    let flush = node.flush(Arc::clone(&cache));
+    flush.round().await;
+    let counters = flush.counters();
+    assert_eq!((counters.rounds, counters.failures, counters.prices), (1, 0, 1_500));
+    assert!(counters.last_ms >= clock::now().wall_ms - 60_000);
+    assert_eq!(redis.ask(&["DBSIZE"]), "1500");
+    let key = CacheKey::parse("price:A1499").expect("a name");
+    let (value, left_ms) = cache.get(&key).await.expect("an answer").expect("a price");
+    assert!((1..=60_000).contains(&left_ms.expect("it ends")));
+    let entry = PriceEntry::read(&value, &symbol("A1499"), false, clock::now().wall_ms).expect("a good entry");
+    assert!(entry.is_fresh(clock::now().wall_ms, 60_000));
+}
+
+#[tokio::test]
+async fn a_cache_that_is_away_is_told_once_and_gets_everything_when_it_is_back() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut node = Node::new(directory(&[("AAA", true, &[]), ("BBB", true, &[])]));
+    node.has(tick(0, clock::now(), 0));
+    let cache = open(&redis.url_at(proxy.address()));
+    until("the cache", async || cache.ping().await.is_ok()).await;
+    let flush = node.flush(cache);
+    flush.round().await;
+    proxy.set(Fault::Refuse);
+    flush.round().await;
+    assert!(flush.is_failing());
+    flush.round().await;
+    let counters = flush.counters();
+    assert_eq!((counters.rounds, counters.failures, counters.prices), (1, 2, 1));
+    node.has(tick(1, clock::now(), 0));
+    proxy.set(Fault::None);
+    until("the cache to be back", async || {
+        flush.round().await;
+        !flush.is_failing()
+    })
+    .await;
+    assert_eq!(redis.ask(&["EXISTS", "price:AAA", "price:BBB"]), "2");
+    redis.flush_all();
+    flush.round().await;
+    assert_eq!(redis.ask(&["EXISTS", "price:AAA", "price:BBB"]), "2", "what was flushed away is written anew");
+}
+
+/// What was asked for, with how many venues.
+#[derive(Default)]
+struct Asked(Mutex<Vec<(String, VenueSet, Instant)>>);
+
+#[async_trait]
+impl Prewarms for Asked {
+    async fn prewarm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed {
+        let names: Vec<&str> = assets.iter().map(Symbol::as_str).collect();
+        self.0.lock().expect("whole").push((names.join(" "), venues, Instant::now()));
+        Warmed { from_cache: 1, from_rest: 0, missing: assets.len() - 1 }
+    }
+}
+
+impl Asked {
+    /// What, whether of Kraken alone, and how many seconds after `began`.
+    fn since(&self, began: Instant) -> Vec<(String, usize, u64)> {
+        let asked = self.0.lock().expect("whole");
+        let count = |venues: &VenueSet| venues.iter().count();
+        asked.iter().map(|(what, venues, when)| (what.clone(), count(venues), (*when - began).as_secs())).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_fresh_price_is_looked_up_at_start_and_at_intervals() {
+    let mut node = Node::new(directory(&[
+        ("COLD", true, &[Venue::Okx]),
+        ("WARM", true, &[Venue::Kraken]),
+        ("STALE", true, &[Venue::Kraken]),
+        ("UNASKED", false, &[Venue::Kraken]),
+    ]));
+    node.parameters.send_replace(parameters(&[("prewarm_interval", "2"), ("kraken_prewarm_offset_seconds", "15")]));
+    node.cluster.send_modify(|view| view.nodes = vec!["n0".to_owned(), "n1".to_owned()]);
+    let asked = Arc::new(Asked::default());
+    node.has(tick(1, clock::now(), 0));
+    node.has(Tick { flags: TICK_STALE, ..tick(2, clock::now(), 0) });
+    let began = Instant::now();
+    let warm = Warm::start(node.setup(Arc::new(InProcessCache::new()), Arc::clone(&asked) as Arc<dyn Prewarms>));
+    assert_eq!(warm.counters().flush, None, "nobody else reads a cache of this process' own");
+    sleep(Duration::from_secs(60)).await;
+    let first = [
+        // The others' prices at once; then, second of two, five seconds after the first would.
+        ("COLD STALE".to_owned(), 0, 0),
+        ("COLD STALE".to_owned(), 6, 10),
+        ("STALE".to_owned(), 1, 25),
+    ];
+    assert_eq!(asked.since(began)[..3], first);
+    sleep(Duration::from_secs(600)).await;
+    let later = asked.since(began);
+    let times = |venues: usize| -> Vec<u64> {
+        later.iter().skip(1).filter(|(_, count, _)| *count == venues).map(|(_, _, at)| *at).collect()
+    };
+    // The wall clock stands still while time is paused, so that each turn comes after the same wait.
+    let (most, kraken) = (times(6), times(1));
+    assert!(most.len() >= 4 && most.windows(2).all(|pair| (60..=180).contains(&(pair[1] - pair[0]))), "{most:?}");
+    assert!(kraken.len() >= 3 && kraken.windows(2).all(|pair| (90..=270).contains(&(pair[1] - pair[0]))), "{kraken:?}");
+    let counters = warm.counters().prewarm;
+    assert_eq!((counters.rounds, counters.from_cache), (later.len() as u64, later.len() as u64));
+    // A new parameter is in force at once, not after the wait that the old one had begun.
+    node.parameters.send_replace(parameters(&[("prewarm_interval", "1")]));
+    let of_most = || asked.since(began).iter().filter(|(_, venues, _)| *venues == 6).count();
+    let before = of_most();
+    sleep(Duration::from_secs(91)).await;
+    assert!(of_most() > before);
+}
+
+/// One that never comes to an end.
+struct Stuck;
+
+#[async_trait]
+impl Prewarms for Stuck {
+    async fn prewarm(&self, _: &[Symbol], _: VenueSet) -> Warmed {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_does_not_end_is_given_up() {
+    let node = Node::new(directory(&[("COLD", true, &[Venue::Kraken])]));
+    let warm = Warm::start(node.setup(Arc::new(InProcessCache::new()), Arc::new(Stuck)));
+    sleep(Duration::from_secs(600)).await;
+    let counters = warm.counters().prewarm;
+    assert!(counters.unfinished >= 3 && counters.rounds == 0, "{counters:?}");
+}
