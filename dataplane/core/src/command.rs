@@ -43,7 +43,7 @@ pub enum ShardCommand {
     NotFound(Arc<[NotFound]>),
     /// Answer with `Connection: close` from now on.
     Drain,
-    /// Accept no new TCP connections from now on (carried out by the engine), and let no request wait for a newer price:
+    /// Accept no new TCP connections from now on (carried out by the engine), and let no request wait any longer:
     /// those that do are answered at the next idle tick. UDP is answered to the end.
     StopAccepting,
     /// Leave the loop. Carried out by the engine.

@@ -22,8 +22,22 @@ pub struct ShardCounters {
     pub ticks: u64,
     /// Connections handed to the control plane.
     pub hand_overs: u64,
-    /// Gauge: requests waiting for a tick.
+    /// Gauge: requests waiting, for a newer price or for a lookup, datagrams among them.
     pub waiting: u64,
+    /// Gauge: datagrams waiting for a lookup.
+    pub datagrams_waiting: u64,
+    /// Lookups begun: each was asked of the control plane once.
+    pub lookups_begun: u64,
+    /// Lookups that ended with a price.
+    pub lookups_found: u64,
+    /// Lookups of which it was told that there is nothing.
+    pub lookups_fruitless: u64,
+    /// Lookups that nobody answered in time.
+    pub lookups_expired: u64,
+    /// Requests for a lookup that was not begun, because a bound was reached: the table's, the key's, or the ring's.
+    pub lookups_refused: u64,
+    /// Gauge: lookups under way.
+    pub lookups_under_way: u64,
     /// Gauge: highest sequence in the table.
     pub generation: u64,
     /// Usage records that waited because the ring was full.
@@ -55,6 +69,13 @@ impl Default for ShardCounters {
             ticks: 0,
             hand_overs: 0,
             waiting: 0,
+            datagrams_waiting: 0,
+            lookups_begun: 0,
+            lookups_found: 0,
+            lookups_fruitless: 0,
+            lookups_expired: 0,
+            lookups_refused: 0,
+            lookups_under_way: 0,
             generation: 0,
             usage_ring_full: 0,
             usage_coarser: 0,

@@ -8,11 +8,16 @@ mod json;
 mod json_reader;
 mod known;
 mod mac;
+mod waiting;
 
 pub(crate) use known::KnownKeys;
+pub(crate) use waiting::WaitingDatagrams;
 
 use crate::access::Caller;
-use crate::shard::{Answered, DatagramStep, Shard};
+use crate::limits::LOOKUP_WAIT_MS;
+use crate::lookups::LookupPlace;
+use crate::shard::{Answered, DatagramStep, DatagramTicket, Shard};
+use crate::waiters::{Awaited, Who};
 use core::net::SocketAddr;
 use shared::asset::AssetId;
 use shared::code::Code;
@@ -20,6 +25,7 @@ use shared::limits::DATAGRAM_IN_MAX;
 use shared::moment::Moment;
 use shared::usage::{Endpoint, PROTOCOL_UDP};
 use shared::wire::{REPLY_MAGIC, REQUEST_MAGIC};
+use waiting::Waited;
 
 /// Source ports of services that answer anything: an answer to them would come back as a request.
 const REFLECTOR_PORTS: [u16; 9] = [0, 7, 13, 17, 19, 53, 123, 1_900, 11_211];
@@ -38,12 +44,59 @@ impl Shard {
             return self.stay_silent(Code::RequestMalformed);
         }
         if request.starts_with(&REQUEST_MAGIC.to_le_bytes()) {
-            return self.answer_binary(now, request, reply);
+            return self.answer_binary(now, request, None, reply);
         }
         match request.first() {
-            Some(b'{') => self.answer_json(now, request, reply),
+            Some(b'{') => self.answer_json(now, request, None, reply),
             _ => self.stay_silent(Code::RequestMalformed),
         }
+    }
+
+    /// Takes a datagram up that has waited.
+    pub(crate) fn answer_waiting(&mut self, now: Moment, ticket: DatagramTicket, reply: &mut [u8]) -> DatagramStep {
+        let Some((kept, waited, wait)) = self.waiting_datagrams.find(ticket) else { return DatagramStep::Silent };
+        if self.waiters.is_waiting(wait) {
+            return DatagramStep::Wait(ticket);
+        }
+        self.waiters.end(wait);
+        let request = kept.request();
+        let step = match request.first() {
+            Some(b'{') => self.answer_json(now, request, Some(waited), reply),
+            _ => self.answer_binary(now, request, Some(waited), reply),
+        };
+        if !matches!(step, DatagramStep::Wait(_)) {
+            self.waiting_datagrams.release(ticket);
+        }
+        self.gauge_waiting();
+        step
+    }
+
+    /// Lets a datagram wait for a lookup.
+    ///
+    /// # Errors
+    /// `overloaded` when as many wait as may.
+    fn wait_datagram(
+        &mut self,
+        now: Moment,
+        request: &[u8],
+        waited: Option<Waited>,
+        place: LookupPlace,
+    ) -> Result<DatagramTicket, Code> {
+        let mono_ms = now.mono_ms();
+        let kept = waited.map(|waited| waited.ticket).or_else(|| self.waiting_datagrams.keep(request, mono_ms));
+        let ticket = kept.ok_or(Code::Overloaded)?;
+        let deadline_mono_ms = waited.map_or(mono_ms, |waited| waited.since_mono_ms) + LOOKUP_WAIT_MS;
+        match self.waiters.begin(Who::Datagram(ticket), Awaited::Lookup(place), deadline_mono_ms) {
+            Some(wait) => self.waiting_datagrams.set_wait(ticket, wait),
+            // It cannot be: there are as many places as tickets.
+            None if waited.is_none() => {
+                self.waiting_datagrams.release(ticket);
+                return Err(Code::Overloaded);
+            }
+            None => return Err(Code::Overloaded),
+        }
+        self.gauge_waiting();
+        Ok(ticket)
     }
 
     /// Says nothing, and counts why.

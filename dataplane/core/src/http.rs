@@ -13,6 +13,7 @@ pub(crate) mod long;
 pub(crate) mod prices;
 pub(crate) mod request;
 pub(crate) mod route;
+mod wait;
 
 use crate::access::{Admitted, Caller};
 use crate::limits::SMALL_REPLY_MAX;
@@ -41,7 +42,7 @@ pub(crate) enum Progress {
     Partial,
     /// Its answer, or the rest of it, needs an emptier output.
     NoRoom,
-    /// It waits for a tick, at the longest until this time.
+    /// It waits for a tick or a lookup, at the longest until this time.
     Waiting { deadline_mono_ms: u64 },
     /// It is not a price read.
     HandOver,
@@ -96,7 +97,7 @@ impl Shard {
         match connection.pending {
             Pending::Wait { place, .. } => {
                 self.waiters.end(place);
-                self.counters.waiting = self.waiters.waiting() as u64;
+                self.gauge_waiting();
             }
             Pending::Long { place, .. } => self.long.release(place),
             Pending::Nothing | Pending::Closed => {}
@@ -140,7 +141,7 @@ impl Shard {
                 output,
             );
         }
-        self.read_request(now, connection, rest, false, output)
+        self.read_request(now, connection, rest, None, output)
     }
 
     /// Goes on with the request that the connection is in the middle of.
@@ -154,26 +155,27 @@ impl Shard {
         match connection.pending {
             Pending::Closed => Progress::Closing,
             Pending::Long { .. } => self.send_long(connection, output),
-            Pending::Wait { place, deadline_mono_ms } if self.waiters.is_waiting(place) => {
+            Pending::Wait { place, deadline_mono_ms, .. } if self.waiters.is_waiting(place) => {
                 Progress::Waiting { deadline_mono_ms }
             }
-            Pending::Wait { .. } if output.room() < SMALL_REPLY_MAX => Progress::NoRoom,
-            Pending::Wait { .. } => {
+            // Once it is taken up it is answered or waits on: no answer may need more room than there is.
+            Pending::Wait { .. } if !output.is_empty() => Progress::NoRoom,
+            Pending::Wait { since_mono_ms, .. } => {
                 self.abandon(connection);
                 connection.begin_anew();
-                self.read_request(now, connection, rest, true, output)
+                self.read_request(now, connection, rest, Some(since_mono_ms), output)
             }
             Pending::Nothing => Progress::Partial,
         }
     }
 
-    /// Reads the foremost request from its first byte. `has_waited`: it was admitted before, and has waited.
+    /// Reads the foremost request from its first byte. `since_mono_ms`: it was admitted then, and has waited.
     fn read_request(
         &mut self,
         now: Moment,
         connection: &mut HttpConnection,
         rest: &[u8],
-        has_waited: bool,
+        since_mono_ms: Option<u64>,
         output: &mut ReplyBuffer,
     ) -> Progress {
         // An empty line before a request is a leftover of the one before it.
@@ -184,7 +186,7 @@ impl Shard {
             && self.gate.is_current(&mut connection.memory.memo)
             && let Some(block) = connection.memory.recognise(&rest[length..])
         {
-            return self.judge(now, connection, &request, &rest[..length + block], has_waited, output);
+            return self.judge(now, connection, &request, &rest[..length + block], since_mono_ms, output);
         }
         let length = match connection.scan.advance(rest) {
             Scanned::Partial => return Progress::Partial,
@@ -194,7 +196,7 @@ impl Shard {
         connection.scan = request::HeadScan::default();
         let mut space: FieldSpace<'_> = [const { MaybeUninit::uninit() }; _];
         match Request::parse(&rest[..length], &mut space) {
-            Ok(request) => self.judge(now, connection, &request, &rest[..length], has_waited, output),
+            Ok(request) => self.judge(now, connection, &request, &rest[..length], since_mono_ms, output),
             Err(problem) => self.refuse_framing(now, problem, output),
         }
     }
@@ -206,7 +208,7 @@ impl Shard {
         connection: &mut HttpConnection,
         request: &Request<'_, '_>,
         head: &[u8],
-        has_waited: bool,
+        since_mono_ms: Option<u64>,
         output: &mut ReplyBuffer,
     ) -> Progress {
         let asked = Asked {
@@ -217,7 +219,7 @@ impl Shard {
                 () if !request.is_version_11 => ConnectionField::KeepAlive,
                 () => ConnectionField::None,
             },
-            has_waited,
+            since_mono_ms,
             length: head.len(),
         };
         match Route::of(request.target) {
@@ -264,7 +266,7 @@ impl Shard {
             KeyText::Remembered => {}
             KeyText::Given(text) => self.identify(connection, request, text, head).ok_or(Some(Code::KeyInvalid))?,
         }
-        Ok(if asked.has_waited {
+        Ok(if asked.since_mono_ms.is_some() {
             self.gate.check(&connection.memory.memo, now)
         } else {
             self.admit_one(now, connection)

@@ -19,6 +19,7 @@ mod datagram;
 mod http;
 pub mod limits;
 pub mod lookup;
+mod lookups;
 pub mod render;
 mod table;
 mod usage;

@@ -27,8 +27,8 @@ pub const PRICE_REPLY_MAX: usize = 370;
 /// bytes; a browser's is longer and is parsed each time. With it, idle connections cost about 500 bytes each.
 pub const HEADER_MEMORY_MAX: usize = 384;
 
-/// Requests of one shard that may wait for a newer price at a time. A connection has at most one, and a shard at most
-/// 16,384 connections. 16,384 × 40 bytes = 640 KiB a shard.
+/// HTTP requests of one shard that may wait, for a newer price or for a lookup, at a time. A connection has at most one,
+/// and a shard at most 16,384 connections. With as many datagrams, 32,768 × 48 bytes = 1.5 MiB a shard, untouched until used.
 pub const WAITERS_MAX: usize = 16_384;
 
 /// Ticks taken from the ring in one go. 512 row writes are about 30 µs, so requests never wait longer for them.
@@ -84,12 +84,49 @@ pub const LONG_BODIES_MIN: usize = 4;
 
 /// Longest `/prices` body there can be, for the record: 1.5 MiB.
 const _: () = assert!(prices_body_max(PREWARMED_MAX) < 1_600 * 1_024);
-const _: () = assert!(LEASE_SETS.is_power_of_two());
+const _: () = assert!(LEASE_SETS.is_power_of_two() && NOTHING_SETS.is_power_of_two());
+const _: () = assert!(LOOKUPS_MAX < u16::MAX as usize && DATAGRAMS_WAITING_MAX < u16::MAX as usize);
 const _: () = assert!(METER_ENTRIES_RESERVED < METER_ENTRIES_MAX && METER_ENTRIES_MAX < u16::MAX as usize);
 const _: () = assert!(SMALL_REPLY_MAX > PRICE_REPLY_MAX + 256 && crate::reply::OUTPUT_MAX > REQUEST_HEAD_MAX);
 
 /// How long a request waits for a lookup at the longest, ms; then it is answered 503 `price_unavailable`.
 pub const LOOKUP_WAIT_MS: u64 = 1_500;
+
+/// Assets one shard has looked up at a time: 1,024 × 48 bytes = 48 KiB. At 60 ms a lookup that is 17,000 a second; with one
+/// more the answer is `overloaded`.
+pub const LOOKUPS_MAX: usize = 1_024;
+
+/// How many of them one key can have begun: it takes eight keys to fill the table, and one request of `/prices` with 64
+/// assets nobody has asked for is half of one key's part.
+pub const LOOKUPS_PER_KEY_MAX: u16 = 128;
+
+/// Lookups of one key that may come to nothing in one second, on one shard. Beyond them the answer to what the shard does
+/// not know is `overloaded`, so what a flood of made-up symbols costs is bounded, whatever the key's limit is.
+pub const FRUITLESS_PER_KEY_MAX: u16 = 256;
+
+/// Keys whose lookups a shard counts: 256 sets of 8, of 12 bytes each = 24 KiB. Those with a lookup under way are at most
+/// `LOOKUPS_MAX`, and are not forgotten for others.
+pub const LOOKING_KEY_SETS: usize = 256;
+
+/// Symbols for which nothing was found that a shard remembers: 4,096 sets of 4, of 32 bytes each = 512 KiB. It takes 12 keys
+/// at `FRUITLESS_PER_KEY_MAX` to push a symbol out before its 5 s are over, and that costs no more than another lookup.
+pub const NOTHING_SETS: usize = 4_096;
+
+/// How long it is remembered that nobody knows an asset, ms.
+pub const UNKNOWN_MS: u64 = 5_000;
+
+/// How long it is remembered that no tier has a fresh price of an asset, ms: the shortest time in which a person would try
+/// again, and what `Retry-After` tells.
+pub const UNAVAILABLE_MS: u64 = 1_000;
+
+/// How long it is remembered that there was no time to look, ms: long enough that all who wait are told so.
+pub const NO_TIME_TO_LOOK_MS: u64 = 200;
+
+/// How often each asset is looked at for whether it was answered for, ms.
+pub const IN_USE_MS: u64 = 1_000;
+
+/// Idle ticks, of 50 ms, over which that is spread: of 8,192 assets 410 at a time, each a line of memory that may be cold.
+pub const IN_USE_TURNS: usize = 20;
 
 /// Datagrams of one shard that may wait for a lookup at a time: 16,384 × (512 bytes of request and 64 beside it) = 9 MiB,
 /// untouched until they are used.

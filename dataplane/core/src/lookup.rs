@@ -10,7 +10,7 @@ use shared::key::KeyId;
 /// A word from a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// The asset, aliases not resolved when it is not in the directory.
+    /// The asset, aliases resolved, whether it is in the directory or not.
     pub symbol: Symbol,
     /// Which shard.
     pub shard: u16,

@@ -6,11 +6,12 @@
 use crate::access::{Gate, KeyDirectory};
 use crate::command::{ShardCommand, ShardParameters};
 use crate::counters::ShardCounters;
-use crate::datagram::KnownKeys;
+use crate::datagram::{KnownKeys, WaitingDatagrams};
 use crate::governor::Governor;
 use crate::http::long::LongBodies;
 use crate::limits::{DATAGRAMS_WAITING_MAX, TICKS_PER_DRAIN_MAX, WAITERS_MAX};
 use crate::lookup::Ask;
+use crate::lookups::Lookups;
 use crate::render::date::DateText;
 use crate::render::problem::Problem;
 use crate::render::ready::CommonHead;
@@ -128,17 +129,21 @@ impl Default for ReadyList {
 
 /// One core's serving state: table, access, waiters, usage.
 pub struct Shard {
-    index: u16,
+    pub(crate) index: u16,
+    /// How many shards there are.
+    shards: u16,
     pub(crate) assets: Arc<AssetDirectory>,
     pub(crate) gate: Gate,
     pub(crate) governor: Governor,
     pub(crate) known_keys: KnownKeys,
     pub(crate) table: PriceTable,
     pub(crate) waiters: Waiters,
+    pub(crate) lookups: Lookups,
+    pub(crate) waiting_datagrams: WaitingDatagrams,
     pub(crate) long: LongBodies,
     pub(crate) parameters: ShardParameters,
     pub(crate) is_draining: bool,
-    /// Nobody waits for a newer price any longer: the node will be gone before one comes.
+    /// Nobody waits any longer: the node will be gone before anything comes.
     pub(crate) is_waiting_over: bool,
     pub(crate) counters: ShardCounters,
     meter: UsageMeter,
@@ -149,7 +154,7 @@ pub struct Shard {
     usage: Producer<UsageRecord>,
     pub(crate) asks: Producer<Ask>,
     /// Something was put into `asks` since the engine looked.
-    has_asked: bool,
+    pub(crate) has_asked: bool,
     counts_usage: bool,
 }
 
@@ -173,11 +178,14 @@ impl Shard {
     pub fn new(setup: ShardSetup) -> Self {
         Self {
             index: setup.index,
+            shards: setup.shards,
             governor: Governor::new(),
             gate: Gate::new(setup.keys, setup.shards),
             known_keys: KnownKeys::new(),
             table: PriceTable::new(),
             waiters: Waiters::new(),
+            lookups: Lookups::new(setup.hash_seed),
+            waiting_datagrams: WaitingDatagrams::new(setup.parameters.datagrams_waiting, setup.shards),
             long: LongBodies::new(count_prewarmed(&setup.assets)),
             assets: setup.assets,
             parameters: setup.parameters,
@@ -223,19 +231,25 @@ impl Shard {
     pub fn serve_datagram(&mut self, now: Moment, from: SocketAddr, request: &[u8], reply: &mut [u8]) -> DatagramStep {
         self.counters.datagrams += 1;
         let step = self.answer_datagram(now, from, request, reply);
-        match step {
-            DatagramStep::Silent => self.counters.datagrams_silent += 1,
-            DatagramStep::Reply(_) => self.counters.datagram_replies += 1,
-            DatagramStep::Wait(_) => {}
-        }
+        self.count_datagram(step);
         step
     }
 
     /// Answers a datagram that waited and was named in a ready list; its ticket is free then, unless it has to wait on.
     /// `reply` has at least `DATAGRAM_OUT_MAX` bytes.
     pub fn serve_waiting(&mut self, now: Moment, ticket: DatagramTicket, reply: &mut [u8]) -> DatagramStep {
-        let _ = (now, ticket, reply);
-        DatagramStep::Silent
+        let step = self.answer_waiting(now, ticket, reply);
+        self.count_datagram(step);
+        step
+    }
+
+    #[inline]
+    fn count_datagram(&mut self, step: DatagramStep) {
+        match step {
+            DatagramStep::Silent => self.counters.datagrams_silent += 1,
+            DatagramStep::Reply(_) => self.counters.datagram_replies += 1,
+            DatagramStep::Wait(_) => {}
+        }
     }
 
     /// Whether anything was asked of the control plane since the last call: then it is to be woken.
@@ -244,9 +258,10 @@ impl Shard {
         core::mem::take(&mut self.has_asked)
     }
 
-    /// Takes ticks from the ring (bounded) and names the connections that can now be answered. Answers how many
-    /// ticks were taken; when the bound was hit, call again before parking.
-    pub fn drain_feed(&mut self, _now: Moment, ready: &mut ReadyList) -> usize {
+    /// Takes ticks from the ring (bounded) and names who can now be answered, those whose lookups came to nothing among
+    /// them. Answers how many ticks were taken; when the bound was hit, call again before parking.
+    pub fn drain_feed(&mut self, now: Moment, ready: &mut ReadyList) -> usize {
+        self.lookups.tell_time(now.mono_ms());
         let mut taken = 0;
         self.frames_taken.clear();
         while taken < TICKS_PER_DRAIN_MAX
@@ -258,13 +273,17 @@ impl Shard {
             }
             if let Some(asset) = self.table.take(&tick) {
                 self.waiters.release(asset, tick.sequence, ready);
+                if !tick.is_stale() && self.lookups.found(asset) {
+                    self.counters.lookups_found += 1;
+                }
             }
         }
+        self.name_sought(ready);
         if taken > 0 {
             self.counters.ticks += taken as u64;
             self.counters.generation = self.table.generation();
-            self.counters.waiting = self.waiters.waiting() as u64;
         }
+        self.gauge_waiting();
         taken
     }
 
@@ -275,10 +294,11 @@ impl Shard {
         &self.frames_taken
     }
 
-    /// Whether ticks are waiting: asked after the parked flag is set, so that none is slept through.
+    /// Whether `drain_feed` has nothing to do, neither ticks nor lookups that came to nothing: asked after the parked flag
+    /// is set, so that none is slept through.
     #[must_use]
     pub fn feed_is_empty(&self) -> bool {
-        self.ticks.is_empty()
+        self.ticks.is_empty() && !self.lookups.has_settled()
     }
 
     /// What a turn of the engine ends with, whatever it did: usage that was counted leaves now unless much left lately.
@@ -290,11 +310,13 @@ impl Shard {
     }
 
     /// Housekeeping, on a long-period timer (50 ms), and once more before the loop is left for good: waiting requests
-    /// past their time, usage that turns left behind, the governor's window.
+    /// past their time, usage that turns left behind, the governor's window, which assets are in use.
     pub fn idle_tick(&mut self, now: Moment, ready: &mut ReadyList) {
+        self.keep_lookups(now);
+        self.name_sought(ready);
         let until_ms = if self.is_waiting_over { u64::MAX } else { now.mono_ms() };
         self.waiters.expire(until_ms, ready);
-        self.counters.waiting = self.waiters.waiting() as u64;
+        self.gauge_waiting();
         self.governor.turn(now.mono_ms());
         self.governor.publish(&mut self.counters);
         self.flush_usage(now);
@@ -314,12 +336,16 @@ impl Shard {
             ShardCommand::Assets(assets) => {
                 self.long.resize(count_prewarmed(&assets));
                 self.assets = assets;
+                self.bind_lookups();
             }
-            ShardCommand::Parameters(parameters) => self.parameters = parameters,
+            ShardCommand::Parameters(parameters) => {
+                self.waiting_datagrams.set_most(parameters.datagrams_waiting, self.shards);
+                self.parameters = parameters;
+            }
             ShardCommand::Governor(bounds) => self.governor.set(self.index, &bounds),
             ShardCommand::Drain => self.is_draining = true,
             ShardCommand::StopAccepting => self.is_waiting_over = true,
-            ShardCommand::NotFound(_) => {}
+            ShardCommand::NotFound(not_found) => self.take_not_found(&not_found),
             // What is left in the meter leaves at the idle tick behind the loop.
             ShardCommand::Stop => {}
         }
@@ -331,6 +357,13 @@ impl Shard {
         &self.counters
     }
 
+    /// Shows how many wait, and for how many lookups.
+    pub(crate) fn gauge_waiting(&mut self) {
+        self.counters.waiting = self.waiters.waiting() as u64;
+        self.counters.datagrams_waiting = self.waiting_datagrams.held() as u64;
+        self.counters.lookups_under_way = self.lookups.under_way() as u64;
+    }
+
     /// The `Date` field's text.
     pub(crate) fn date(&mut self, now: Moment) -> DateText {
         self.head.keep_current(now.wall_ms);
@@ -339,7 +372,7 @@ impl Shard {
 
     /// See [`find_price`].
     #[inline]
-    pub(crate) fn find_price(&self, symbol: &Symbol, allow_stale: bool) -> Result<AssetId, (Code, Option<AssetId>)> {
+    pub(crate) fn find_price(&self, symbol: &Symbol, allow_stale: bool) -> Result<AssetId, Missing> {
         find_price(&self.assets, &self.table, symbol, allow_stale)
     }
 
@@ -367,7 +400,7 @@ impl Shard {
             endpoint: answered.endpoint as u8,
         };
         let mut nowhere = u16::MAX;
-        let hint = answered.asset.and_then(|asset| self.table.sum_hint(asset)).unwrap_or(&mut nowhere);
+        let hint = answered.asset.and_then(|asset| self.table.note_use(asset)).unwrap_or(&mut nowhere);
         if !self.meter.count_hinted(outcome, now.wall_ms, *hint) {
             if self.meter.is_pressed(&self.usage) {
                 self.meter.flush(now, &mut self.usage, &self.assets);
@@ -382,6 +415,9 @@ impl Shard {
     }
 }
 
+/// Why there is no price to give, and the asset where it is known.
+pub(crate) type Missing = (Code, Option<AssetId>);
+
 /// The asset called `symbol`, if it has a price that may be given out.
 ///
 /// # Errors
@@ -392,7 +428,7 @@ pub(crate) fn find_price(
     table: &PriceTable,
     symbol: &Symbol,
     allow_stale: bool,
-) -> Result<AssetId, (Code, Option<AssetId>)> {
+) -> Result<AssetId, Missing> {
     let asset = assets.find(symbol).ok_or((Code::AssetUnknown, None))?;
     let row = table.row(asset).ok_or((Code::PriceUnavailable, Some(asset)))?;
     let is_refused = row.tick().is_stale() && !allow_stale;

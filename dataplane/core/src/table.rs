@@ -18,6 +18,8 @@ pub(crate) struct Row {
     tick: Tick,
     /// Where the meter found the sum of the last request for it; may be anything.
     sum_hint: u16,
+    /// It was answered for since somebody looked.
+    is_in_use: bool,
     reply: ReadyReply,
 }
 
@@ -44,6 +46,7 @@ impl Row {
             reserved: 0,
         },
         sum_hint: 0,
+        is_in_use: false,
         reply: ReadyReply::EMPTY,
     };
 
@@ -105,10 +108,23 @@ impl PriceTable {
         self.rows.get(asset.index()).filter(|row| row.tick.sequence != 0)
     }
 
-    /// Where the meter may write down a place that has to do with this asset, if it has had a price.
+    /// The asset is answered for: where the meter may write down a place that has to do with it, if it has had a price.
     #[inline]
-    pub(crate) fn sum_hint(&mut self, asset: AssetId) -> Option<&mut u16> {
-        self.rows.get_mut(asset.index()).map(|row| &mut row.sum_hint)
+    pub(crate) fn note_use(&mut self, asset: AssetId) -> Option<&mut u16> {
+        let row = self.rows.get_mut(asset.index())?;
+        row.is_in_use = true;
+        Some(&mut row.sum_hint)
+    }
+
+    /// The asset in this place, if it was answered for since this was asked.
+    pub(crate) fn take_in_use(&mut self, index: usize) -> Option<AssetId> {
+        let row = self.rows.get_mut(index)?;
+        core::mem::take(&mut row.is_in_use).then(|| AssetId::new(index)).flatten()
+    }
+
+    /// How many places there are: one more than the highest number of an asset that has had a price.
+    pub(crate) const fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// The asset's row with its reply written; `None` while it has no price. `assets` knows what it is called.

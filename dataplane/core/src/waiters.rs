@@ -1,10 +1,12 @@
-//! Requests that wait for a newer price: in a queue for each asset, until a tick comes or their time is over.
+//! Requests that wait for a newer price or for a lookup: in a queue for each asset and for each lookup, until a tick
+//! comes, the lookup is over, or their time is.
 //!
-//! A place is held from the moment a request begins to wait until its connection comes to fetch the outcome (or is
-//! gone), so the number of places bounds everything here. What is answered then is not this file's business.
+//! A place is held from the moment a request begins to wait until its outcome is fetched (or its connection is gone), so
+//! the number of places bounds everything here. What is answered then is not this file's business.
 
-use crate::limits::WAITERS_MAX;
-use crate::shard::{ReadyList, StreamToken};
+use crate::limits::{DATAGRAMS_WAITING_MAX, LOOKUPS_MAX, WAITERS_MAX};
+use crate::lookups::LookupPlace;
+use crate::shard::{DatagramTicket, ReadyList, StreamToken};
 use alloc::vec;
 use alloc::vec::Vec;
 use shared::asset::AssetId;
@@ -21,17 +23,47 @@ enum State {
     Over,
 }
 
+/// Who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The foremost request of a connection.
+    Stream(StreamToken),
+    /// A datagram; there are never more than `DATAGRAMS_WAITING_MAX`.
+    Datagram(DatagramTicket),
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// A tick of the asset with a higher sequence.
+    Newer(AssetId, u64),
+    /// The end of the lookup.
+    Lookup(LookupPlace),
+}
+
+impl Awaited {
+    /// Its queue, and the sequence that the tick must be above.
+    const fn queue(self) -> (usize, u64) {
+        match self {
+            Self::Newer(asset, newer_than) => (asset.index(), newer_than),
+            Self::Lookup(place) => (ASSETS_MAX + place.index(), 0),
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Waiter {
-    token: StreamToken,
+    who: Who,
     newer_than: u64,
     deadline_mono_ms: u64,
-    /// Neighbours in the asset's queue while waiting; `next` is the next free place while free.
+    /// Neighbours in the queue while waiting; `next` is the next free place while free.
     next: u32,
     previous: u32,
-    asset: u16,
+    queue: u16,
     state: State,
 }
+
+const _: () = assert!(size_of::<Waiter>() == 48 && ASSETS_MAX + LOOKUPS_MAX < u16::MAX as usize);
 
 #[derive(Clone, Copy)]
 struct Queue {
@@ -55,17 +87,19 @@ pub(crate) struct Waiters {
     queues: Vec<Queue>,
     waiting: usize,
     held: usize,
+    streams_held: usize,
 }
 
 impl Waiters {
     /// Nobody waits. Reserves all it will ever need; untouched, it is not resident.
     pub(crate) fn new() -> Self {
         Self {
-            places: Vec::with_capacity(WAITERS_MAX),
+            places: Vec::with_capacity(WAITERS_MAX + DATAGRAMS_WAITING_MAX),
             free: NONE,
-            queues: vec![Queue::EMPTY; ASSETS_MAX],
+            queues: vec![Queue::EMPTY; ASSETS_MAX + LOOKUPS_MAX],
             waiting: 0,
             held: 0,
+            streams_held: 0,
         }
     }
 
@@ -75,25 +109,22 @@ impl Waiters {
     }
 
     /// Begins to wait; `None` when every place is held.
-    pub(crate) fn begin(
-        &mut self,
-        token: StreamToken,
-        asset: AssetId,
-        newer_than: u64,
-        deadline_mono_ms: u64,
-    ) -> Option<WaitPlace> {
-        let queue = self.queues[asset.index()];
-        let waiter = Waiter {
-            token,
-            newer_than,
-            deadline_mono_ms,
-            next: NONE,
-            previous: queue.last,
-            asset: asset.number(),
-            state: State::Waiting,
+    pub(crate) fn begin(&mut self, who: Who, awaited: Awaited, deadline_mono_ms: u64) -> Option<WaitPlace> {
+        let is_stream = matches!(who, Who::Stream(_));
+        let is_full = if is_stream {
+            self.streams_held == WAITERS_MAX
+        } else {
+            self.held - self.streams_held == DATAGRAMS_WAITING_MAX
         };
+        if is_full {
+            return None;
+        }
+        let (index, newer_than) = awaited.queue();
+        let queue = &mut self.queues[index];
+        let previous = queue.last;
+        let state = State::Waiting;
+        let waiter = Waiter { who, newer_than, deadline_mono_ms, next: NONE, previous, queue: index as u16, state };
         let place = match self.free {
-            NONE if self.places.len() == WAITERS_MAX => return None,
             NONE => {
                 self.places.push(waiter);
                 self.places.len() as u32 - 1
@@ -104,13 +135,14 @@ impl Waiters {
                 free
             }
         };
-        match queue.last {
-            NONE => self.queues[asset.index()].first = place,
+        match previous {
+            NONE => queue.first = place,
             last => self.places[last as usize].next = place,
         }
-        self.queues[asset.index()].last = place;
+        queue.last = place;
         self.waiting += 1;
         self.held += 1;
+        self.streams_held += usize::from(is_stream);
         Some(WaitPlace(place))
     }
 
@@ -119,7 +151,7 @@ impl Waiters {
         self.places.get(place.0 as usize).is_some_and(|waiter| waiter.state == State::Waiting)
     }
 
-    /// The connection came for the outcome, or is gone: the place is free.
+    /// The outcome is fetched, or nobody wants it any more: the place is free.
     pub(crate) fn end(&mut self, place: WaitPlace) {
         if self.is_waiting(place) {
             self.unlink(place.0);
@@ -130,6 +162,7 @@ impl Waiters {
             waiter.next = free;
             self.free = place.0;
             self.held -= 1;
+            self.streams_held -= usize::from(matches!(waiter.who, Who::Stream(_)));
         }
         // With nobody left the search for deadlines has nothing to look at.
         if self.held == 0 {
@@ -140,8 +173,8 @@ impl Waiters {
 
     /// Takes a waiting request out of its queue.
     fn unlink(&mut self, place: u32) {
-        let Waiter { previous, next, asset, .. } = self.places[place as usize];
-        let queue = &mut self.queues[usize::from(asset)];
+        let Waiter { previous, next, queue, .. } = self.places[place as usize];
+        let queue = &mut self.queues[usize::from(queue)];
         if queue.first == place {
             queue.first = next;
         }
@@ -161,27 +194,46 @@ impl Waiters {
     /// A tick with `sequence` came for `asset`: names those who waited for one like it.
     #[inline]
     pub(crate) fn release(&mut self, asset: AssetId, sequence: u64, ready: &mut ReadyList) {
-        let mut place = self.queues[asset.index()].first;
+        self.release_queue(asset.index(), sequence, ready);
+    }
+
+    /// A lookup is over: names all who waited for it.
+    pub(crate) fn release_lookup(&mut self, lookup: LookupPlace, ready: &mut ReadyList) {
+        self.release_queue(Awaited::Lookup(lookup).queue().0, u64::MAX, ready);
+    }
+
+    #[inline]
+    fn release_queue(&mut self, queue: usize, sequence: u64, ready: &mut ReadyList) {
+        let mut place = self.queues[queue].first;
         while let Some(waiter) = self.places.get(place as usize).copied() {
             if waiter.newer_than < sequence {
                 self.unlink(place);
-                ready.streams.push(waiter.token);
+                waiter.who.name_in(ready);
             }
             place = waiter.next;
         }
     }
 
-    /// Names those whose time is over. Looks at every held place: 16,384 of them are about 20 µs, twenty times a second.
+    /// Names those whose time is over. Looks at every held place: 32,768 of them are about 40 µs, twenty times a second.
     pub(crate) fn expire(&mut self, mono_ms: u64, ready: &mut ReadyList) {
         if self.waiting == 0 {
             return;
         }
         for place in 0..self.places.len() as u32 {
-            let waiter = &self.places[place as usize];
+            let waiter = self.places[place as usize];
             if waiter.state == State::Waiting && waiter.deadline_mono_ms <= mono_ms {
-                ready.streams.push(waiter.token);
+                waiter.who.name_in(ready);
                 self.unlink(place);
             }
+        }
+    }
+}
+
+impl Who {
+    fn name_in(self, ready: &mut ReadyList) {
+        match self {
+            Self::Stream(token) => ready.streams.push(token),
+            Self::Datagram(ticket) => ready.datagrams.push(ticket),
         }
     }
 }
@@ -194,6 +246,10 @@ mod tests {
         AssetId::new(index).expect("a small index")
     }
 
+    fn begin(waiters: &mut Waiters, token: u64, of: usize, newer_than: u64, deadline: u64) -> Option<WaitPlace> {
+        waiters.begin(Who::Stream(StreamToken(token)), Awaited::Newer(asset(of), newer_than), deadline)
+    }
+
     fn tokens(ready: &mut ReadyList) -> Vec<u64> {
         ready.streams.drain(..).map(|token| token.0).collect()
     }
@@ -203,7 +259,7 @@ mod tests {
         let (mut waiters, mut ready) = (Waiters::new(), ReadyList::default());
         let places: Vec<_> = [(1, 0, 10), (2, 0, 20), (3, 1, 10), (4, 0, 10)]
             .into_iter()
-            .map(|(token, of, newer_than)| waiters.begin(StreamToken(token), asset(of), newer_than, 1_000))
+            .map(|(token, of, newer_than)| begin(&mut waiters, token, of, newer_than, 1_000))
             .map(|place| place.expect("room"))
             .collect();
         waiters.release(asset(0), 10, &mut ready);
@@ -225,16 +281,16 @@ mod tests {
     fn deadlines_end_waiting_and_places_run_out() {
         let (mut waiters, mut ready) = (Waiters::new(), ReadyList::default());
         let places: Vec<_> = (0..WAITERS_MAX as u64)
-            .map(|token| waiters.begin(StreamToken(token), asset(0), 1, 100 + token % 2).expect("room"))
+            .map(|token| begin(&mut waiters, token, 0, 1, 100 + token % 2).expect("room"))
             .collect();
-        assert_eq!(waiters.begin(StreamToken(0), asset(0), 1, 100), None);
+        assert_eq!(begin(&mut waiters, 0, 0, 1, 100), None);
         waiters.expire(99, &mut ready);
         assert_eq!(tokens(&mut ready).len(), 0);
         waiters.expire(100, &mut ready);
         assert_eq!(tokens(&mut ready).len(), WAITERS_MAX / 2);
-        assert_eq!(waiters.begin(StreamToken(0), asset(0), 1, 100), None, "not yet fetched");
+        assert_eq!(begin(&mut waiters, 0, 0, 1, 100), None, "not yet fetched");
         waiters.end(places[0]);
-        assert!(waiters.begin(StreamToken(7), asset(0), 1, 500).is_some());
+        assert!(begin(&mut waiters, 7, 0, 1, 500).is_some());
         waiters.release(asset(0), 2, &mut ready);
         assert_eq!(tokens(&mut ready).last(), Some(&7));
     }

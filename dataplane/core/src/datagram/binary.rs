@@ -4,8 +4,10 @@
 //! a replayed datagram older than the permitted skew costs its key nothing.
 
 use super::known::{Known, KnownKeys};
+use super::waiting::Waited;
 use crate::access::Caller;
-use crate::shard::{DatagramStep, Shard};
+use crate::lookups::Sought;
+use crate::shard::{DatagramStep, DatagramTicket, Missing, Shard};
 use shared::asset::{AssetId, Symbol};
 use shared::code::Code;
 use shared::key::KeyId;
@@ -45,22 +47,37 @@ struct Outcome {
 
 impl Shard {
     /// Answers a datagram with the request magic.
-    pub(crate) fn answer_binary(&mut self, now: Moment, bytes: &[u8], reply: &mut [u8]) -> DatagramStep {
+    pub(super) fn answer_binary(
+        &mut self,
+        now: Moment,
+        bytes: &[u8],
+        waited: Option<Waited>,
+        reply: &mut [u8],
+    ) -> DatagramStep {
         let Some(request) = Request::read(bytes) else { return self.stay_silent(Code::RequestMalformed) };
         let Some(place) = self.prove(&request) else { return self.stay_silent(Code::KeyInvalid) };
         let known = self.known_keys.at(place);
         let mac = known.mac;
-        let fault = request.fault(now);
+        // One that has waited was good when it came, and is charged.
+        let fault = if waited.is_some() { None } else { request.fault(now) };
         let admitted = match fault {
-            Some(_) => self.gate.check(&known.memo, now),
-            None => self.gate.admit(&mut known.memo, now),
+            None if waited.is_none() => self.gate.admit(&mut known.memo, now),
+            _ => self.gate.check(&known.memo, now),
         };
         if admitted.refused == Some(Code::KeyInvalid) {
             return self.stay_silent(Code::KeyInvalid);
         }
         let (asset, given) = match fault.or(admitted.refused) {
             Some(code) => (None, Err(code)),
-            None => self.find_words(&request),
+            None => match self.find_words(&request) {
+                (asset, Err(code @ (Code::AssetUnknown | Code::PriceUnavailable | Code::PriceStale))) => {
+                    match self.seek_binary(now, admitted.caller, &request, (code, asset), bytes, waited) {
+                        Ok(ticket) => return DatagramStep::Wait(ticket),
+                        Err(code) => (asset, Err(code)),
+                    }
+                }
+                found => found,
+            },
         };
         let outcome = Outcome { caller: admitted.caller, asset, given };
         let Some(target) = reply.first_chunk_mut::<FRAME_SIZE>() else { return self.stay_silent(Code::Overloaded) };
@@ -71,6 +88,28 @@ impl Shard {
         write(target, &words, mac.half(&words));
         self.book_datagram(now, outcome.caller, outcome.asset, outcome.given.err(), Endpoint::DatagramBinary);
         DatagramStep::Reply(FRAME_SIZE)
+    }
+
+    /// Has the asset looked up, and lets the request wait for it.
+    ///
+    /// # Errors
+    /// What to answer when nothing comes of waiting.
+    #[cold]
+    fn seek_binary(
+        &mut self,
+        now: Moment,
+        caller: Caller,
+        request: &Request,
+        missing: Missing,
+        bytes: &[u8],
+        waited: Option<Waited>,
+    ) -> Result<DatagramTicket, Code> {
+        let symbol = Symbol::from_padded(request.asset()).ok_or(Code::AssetInvalid)?;
+        let since_mono_ms = waited.map(|waited| waited.since_mono_ms);
+        match self.seek(now, caller.key, &symbol, missing, since_mono_ms) {
+            Sought::UnderWay(place) => self.wait_datagram(now, bytes, waited, place),
+            Sought::Over(code) => Err(code),
+        }
     }
 
     /// The place where the key of this request is remembered from now on; `None` for an unknown number or a wrong MAC,

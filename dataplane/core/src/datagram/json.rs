@@ -4,10 +4,11 @@
 //! `reply_too_long`, or silence. Several assets are answered as far as they can be: the others are `missing`.
 
 use super::json_reader::{AssetSpace, JsonRequest, RawText, decode};
+use super::waiting::Waited;
 use crate::access::Caller;
 use crate::render::problem::push_datagram_error;
 use crate::render::{Writer, push_short_form};
-use crate::shard::{DatagramStep, Shard};
+use crate::shard::{DatagramStep, DatagramTicket, Missing, Shard};
 use shared::asset::{AssetId, Symbol};
 use shared::code::Code;
 use shared::limits::{ASSETS_PER_DATAGRAM_MAX, DATAGRAM_OUT_MAX, KEY_TEXT_MAX, SYMBOL_MAX};
@@ -18,11 +19,26 @@ use shared::usage::Endpoint;
 const REPLY_FACTOR_MAX: usize = 3;
 
 /// Why there is no answer, and about which asset.
-type Refused = (Code, Option<AssetId>);
+type Refused = Missing;
+
+/// An answer that was written.
+struct Written {
+    /// The asset, if it is about a single one.
+    asset: Option<AssetId>,
+    length: usize,
+    /// How many of the assets have no price to give.
+    missing: usize,
+}
 
 impl Shard {
     /// Answers a datagram that begins with a brace.
-    pub(crate) fn answer_json(&mut self, now: Moment, bytes: &[u8], reply: &mut [u8]) -> DatagramStep {
+    pub(super) fn answer_json(
+        &mut self,
+        now: Moment,
+        bytes: &[u8],
+        waited: Option<Waited>,
+        reply: &mut [u8],
+    ) -> DatagramStep {
         let mut space: AssetSpace<'_> = [&[]; ASSETS_PER_DATAGRAM_MAX];
         let Some(request) = JsonRequest::read(bytes, &mut space) else {
             return self.stay_silent(Code::RequestMalformed);
@@ -34,13 +50,22 @@ impl Shard {
             Some(Some(memo)) => memo,
         };
         let mut memo = memo;
-        let admitted = self.gate.admit(&mut memo, now);
+        let admitted = match waited {
+            Some(_) => self.gate.check(&memo, now),
+            None => self.gate.admit(&mut memo, now),
+        };
         let refused = admitted.refused.or(request.fault);
         let room = (bytes.len() * REPLY_FACTOR_MAX).min(DATAGRAM_OUT_MAX).min(reply.len());
         let outcome = match refused {
             Some(Code::KeyInvalid) => return self.stay_silent(Code::KeyInvalid),
             Some(code) => Err((code, None)),
-            None => self.write_prices(now, &request, &mut reply[..room]),
+            None => match self.write_prices(now, &request, &mut reply[..room]) {
+                written if is_whole(&written) => written.map(|written| (written.asset, written.length)),
+                written => match self.seek_json(now, admitted.caller, &request, written, bytes, waited) {
+                    Ok(ticket) => return DatagramStep::Wait(ticket),
+                    Err(outcome) => outcome,
+                },
+            },
         };
         match outcome {
             Ok((asset, length)) => {
@@ -51,13 +76,37 @@ impl Shard {
         }
     }
 
-    /// Writes the answer. Answers its length, and the asset if it is about a single one.
-    fn write_prices(
-        &self,
+    /// Has what is missing looked up, and lets the request wait for it.
+    ///
+    /// # Errors
+    /// What to answer when nothing comes of waiting.
+    #[cold]
+    fn seek_json(
+        &mut self,
         now: Moment,
+        caller: Caller,
         request: &JsonRequest<'_>,
-        reply: &mut [u8],
-    ) -> Result<(Option<AssetId>, usize), Refused> {
+        written: Result<Written, Refused>,
+        bytes: &[u8],
+        waited: Option<Waited>,
+    ) -> Result<DatagramTicket, Result<(Option<AssetId>, usize), Refused>> {
+        let since_mono_ms = waited.map(|waited| waited.since_mono_ms);
+        let outcome = written.map(|written| (written.asset, written.length));
+        let single = request.asset.as_ref().map(core::slice::from_ref);
+        let raws = single.or(request.assets).unwrap_or_default();
+        let symbols = raws.iter().filter_map(|raw| symbol(raw).ok());
+        match self.seek_each(now, caller.key, symbols, request.allow_stale, since_mono_ms, single.is_some()) {
+            Ok(Some(place)) => {
+                let asset = outcome.map_or_else(|(_, asset)| asset, |(asset, _)| asset);
+                self.wait_datagram(now, bytes, waited, place).map_err(|code| Err((code, asset)))
+            }
+            Ok(None) => Err(outcome),
+            Err((_, refused)) => Err(Err(refused)),
+        }
+    }
+
+    /// Writes the answer.
+    fn write_prices(&mut self, now: Moment, request: &JsonRequest<'_>, reply: &mut [u8]) -> Result<Written, Refused> {
         let mut writer = Writer::new(reply);
         writer.push(b"{");
         if let Some(id) = request.id {
@@ -65,16 +114,13 @@ impl Shard {
             writer.push_number(id);
             writer.push(b",");
         }
-        let asset = match (request.asset, request.assets) {
-            (Some(raw), _) => Some(self.write_one(now, raw, request.allow_stale, &mut writer)?),
+        let (asset, missing) = match (request.asset, request.assets) {
+            (Some(raw), _) => (Some(self.write_one(now, raw, request.allow_stale, &mut writer)?), 0),
             (None, Some([])) | (None, None) => return Err((Code::AssetMissing, None)),
-            (None, Some(several)) => {
-                self.write_several(now, several, request.allow_stale, &mut writer)?;
-                None
-            }
+            (None, Some(several)) => (None, self.write_several(now, several, request.allow_stale, &mut writer)?),
         };
         let length = writer.finish().ok_or((Code::ReplyTooLong, asset))?;
-        Ok((asset, length))
+        Ok(Written { asset, length, missing })
     }
 
     fn write_one(
@@ -96,13 +142,14 @@ impl Shard {
         }
     }
 
+    /// Answers how many are missing.
     fn write_several(
-        &self,
+        &mut self,
         now: Moment,
         several: &[RawText<'_>],
         allow_stale: bool,
         writer: &mut Writer<'_>,
-    ) -> Result<(), Refused> {
+    ) -> Result<usize, Refused> {
         writer.push(b"\"generation\":");
         writer.push_number(self.table.generation());
         writer.push(b",\"prices\":[");
@@ -111,6 +158,7 @@ impl Shard {
             if let Ok(asset) = self.find_price(&symbol(raw)?, allow_stale) {
                 writer.push(if given == 0 { b"{" } else { b",{" });
                 self.push_price(now, asset, writer);
+                let _hint = self.table.note_use(asset);
                 given += 1;
             }
         }
@@ -126,7 +174,7 @@ impl Shard {
             }
         }
         writer.push(b"]}");
-        Ok(())
+        Ok(missing)
     }
 
     /// Answers with an error, if that is not longer than the request.
@@ -149,6 +197,14 @@ impl Shard {
             }
             None => self.stay_silent(code),
         }
+    }
+}
+
+/// Whether nothing is left to look up: all prices are there, or what is wrong would be so with any price.
+const fn is_whole(written: &Result<Written, Refused>) -> bool {
+    match written {
+        Ok(written) => written.missing == 0,
+        Err((code, _)) => !matches!(code, Code::AssetUnknown | Code::PriceUnavailable | Code::PriceStale),
     }
 }
 

@@ -2,7 +2,7 @@
 //! here, together with its bytes, so that what was answered and what was counted are the same.
 
 use super::Progress;
-use super::connection::{HttpConnection, Pending};
+use super::connection::HttpConnection;
 use super::request::Request;
 use super::route::PriceQuery;
 use crate::access::{Admitted, Caller};
@@ -28,8 +28,8 @@ pub(crate) struct Asked<'a> {
     /// The head of the answer is wanted, its body is not.
     pub(crate) is_head: bool,
     pub(crate) connection: ConnectionField,
-    /// It has waited for a newer price, and will not wait again.
-    pub(crate) has_waited: bool,
+    /// When it began to wait, if it has waited: it was charged then, and how long it may wait on counts from then.
+    pub(crate) since_mono_ms: Option<u64>,
     /// Bytes of its head.
     pub(crate) length: usize,
 }
@@ -39,7 +39,7 @@ impl Asked<'_> {
     #[inline]
     pub(crate) const fn plainly(closes: bool, length: usize) -> Self {
         let connection = if closes { ConnectionField::Close } else { ConnectionField::None };
-        Self { request: None, is_head: false, connection, has_waited: false, length }
+        Self { request: None, is_head: false, connection, since_mono_ms: None, length }
     }
 
     fn has_etag(&self, sequence: u64) -> bool {
@@ -85,7 +85,10 @@ impl Shard {
             (None, Ok(PriceQuery { asset: Some(symbol), newer_than: None, allow_stale, .. })) => {
                 match self.find_price(symbol, *allow_stale) {
                     Ok(asset) => return self.give_price(now, asked, caller, asset, output),
-                    Err((code, asset)) => (Problem::of(code).about(*symbol), asset),
+                    Err(missing) => match self.wait_for_price(now, connection, asked, caller, symbol, missing) {
+                        Ok(waiting) => return waiting,
+                        Err(refusal) => refusal,
+                    },
                 }
             }
             (None, Ok(query)) => match self.answer_newer(now, connection, asked, caller, query, output) {
@@ -94,41 +97,6 @@ impl Shard {
             },
         };
         self.refuse(now, asked, caller, refusal.0, refusal.1, Endpoint::Price, output)
-    }
-
-    /// Answers a request that takes only a price with a higher sequence, or lets it wait.
-    ///
-    /// # Errors
-    /// The refusal to answer with.
-    fn answer_newer(
-        &mut self,
-        now: Moment,
-        connection: &mut HttpConnection,
-        asked: &Asked<'_>,
-        caller: Caller,
-        query: &PriceQuery,
-        output: &mut ReplyBuffer,
-    ) -> Result<Progress, (Problem, Option<AssetId>)> {
-        let (Some(symbol), Some(newer_than)) = (query.asset, query.newer_than) else {
-            return Err((Problem::of(Code::AssetMissing), None));
-        };
-        let refusal = |code, asset| (Problem::of(code).about(symbol), asset);
-        let asset = self.assets.find(&symbol).ok_or(refusal(Code::AssetUnknown, None))?;
-        let sequence = self.table.row(asset).map(|row| row.tick().sequence);
-        if sequence.is_some_and(|sequence| sequence > newer_than) {
-            let asset = self.find_price(&symbol, query.allow_stale).map_err(|(code, asset)| refusal(code, asset))?;
-            return Ok(self.give_price(now, asked, caller, asset, output));
-        }
-        if query.wait_ms > 0 && !asked.has_waited && !self.is_waiting_over {
-            let deadline_mono_ms = now.mono_ms() + query.wait_ms;
-            let place = self.waiters.begin(connection.token(), asset, newer_than, deadline_mono_ms);
-            let place = place.ok_or(refusal(Code::Overloaded, Some(asset)))?;
-            self.counters.waiting = self.waiters.waiting() as u64;
-            connection.pending = Pending::Wait { place, deadline_mono_ms };
-            return Ok(Progress::Waiting { deadline_mono_ms });
-        }
-        let sequence = sequence.ok_or(refusal(Code::PriceUnavailable, Some(asset)))?;
-        Ok(self.answer_unchanged(now, asked, caller, Some(asset), sequence, Endpoint::Price, output))
     }
 
     /// Answers `GET /price?asset=SYMBOL` of a caller who is admitted, if there is nothing special about any of it.
@@ -152,7 +120,7 @@ impl Shard {
     }
 
     /// Answers with the price of an asset that has one.
-    fn give_price(
+    pub(super) fn give_price(
         &mut self,
         now: Moment,
         asked: &Asked<'_>,

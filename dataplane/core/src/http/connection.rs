@@ -26,9 +26,11 @@ pub struct HttpConnection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pending {
     Nothing,
-    /// The request waits for a tick until `deadline_mono_ms`.
+    /// The request waits for a tick or a lookup until `deadline_mono_ms`. It began to wait, for this or something else, at
+    /// `since_mono_ms`.
     Wait {
         place: WaitPlace,
+        since_mono_ms: u64,
         deadline_mono_ms: u64,
     },
     /// A long body is on its way: `sent` bytes of it are out; `head` bytes of input are its request.

@@ -7,6 +7,7 @@ use super::Progress;
 use super::answer::{Asked, append_head, rate_fields};
 use super::connection::{HttpConnection, Pending};
 use super::route::PricesQuery;
+use super::wait::Refusal;
 use crate::access::{Admitted, Caller};
 use crate::render::head::{Head, JSON};
 use crate::render::problem::Problem;
@@ -17,6 +18,14 @@ use shared::code::Code;
 use shared::moment::Moment;
 use shared::tick::Tier;
 use shared::usage::Endpoint;
+
+/// A body that was written.
+struct Drafted {
+    /// The asset, if it is about a single one that is known.
+    asset: Option<AssetId>,
+    /// How many have no price to give.
+    missing: usize,
+}
 
 impl Shard {
     /// Answers `/prices`.
@@ -33,7 +42,16 @@ impl Shard {
         let drafted = match (admitted.refused, query) {
             (Some(code), _) => Err((self.governor.problem(code), None)),
             (None, Err(problem)) => Err((*problem, None)),
-            (None, Ok(query)) => self.draft(now, query),
+            (None, Ok(query)) => match self.draft(now, query) {
+                Drafted { missing: 0, asset } => Ok(asset),
+                // All there are is what there is now.
+                Drafted { asset, .. } if query.all => Ok(asset),
+                Drafted { asset, .. } => match self.wait_for_prices(now, connection, asked, caller, query) {
+                    Ok(Some(waiting)) => return waiting,
+                    Ok(None) => Ok(asset),
+                    Err(refusal) => Err(refusal),
+                },
+            },
         };
         match drafted {
             Ok(asset) => self.give_prices(now, connection, asked, caller, asset, output),
@@ -41,12 +59,31 @@ impl Shard {
         }
     }
 
-    /// Writes the body. Answers the asset, if it is about a single one.
+    /// Has the assets looked up whose prices are missing, and lets the request wait for one of them. Answers nothing if
+    /// there is nothing to wait for, and what is missing may be.
     ///
     /// # Errors
     /// What is wrong with the first asset that fails the call.
-    fn draft(&mut self, now: Moment, query: &PricesQuery) -> Result<Option<AssetId>, (Problem, Option<AssetId>)> {
-        let is_lenient = query.ignore_unknown || query.all;
+    fn wait_for_prices(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        caller: Caller,
+        query: &PricesQuery,
+    ) -> Result<Option<Progress>, Refusal> {
+        let symbols = query.assets.symbols().iter().copied();
+        let (stale, since) = (query.allow_stale, asked.since_mono_ms);
+        let sought = self.seek_each(now, caller.key, symbols, stale, since, !query.ignore_unknown);
+        let Some(place) = sought.map_err(|(symbol, (code, asset))| (Problem::of(code).about(symbol), asset))? else {
+            return Ok(None);
+        };
+        let waiting = self.wait_for_lookup(now, connection, asked, place);
+        waiting.map(Some).ok_or((Problem::of(Code::Overloaded), None))
+    }
+
+    /// Writes the body.
+    fn draft(&mut self, now: Moment, query: &PricesQuery) -> Drafted {
         let Self { assets, table, long, .. } = self;
         let body = long.begin();
         body.extend_from_slice(b"{\"generation\":");
@@ -55,13 +92,15 @@ impl Shard {
         let (mut given, mut missing) = (0, 0);
         for symbol in wanted(assets, query) {
             let found = find_price(assets, table, &symbol, query.allow_stale);
+            if let Ok(asset) = found {
+                let _hint = table.note_use(asset);
+            }
             match found.map(|asset| table.ready_row(asset, assets)) {
                 Ok(Some(row)) => {
                     body.extend_from_slice(if given == 0 { b"" } else { b"," });
                     row.reply().extend_body(body, row.age_ms(now));
                     given += 1;
                 }
-                Err((code, asset)) if !is_lenient => return Err((Problem::of(code).about(symbol), asset)),
                 Ok(None) | Err(_) => missing += 1,
             }
         }
@@ -75,10 +114,11 @@ impl Shard {
             }
         }
         body.extend_from_slice(b"]}");
-        match query.assets.symbols() {
-            [single] if !query.all => Ok(assets.find(single)),
-            _ => Ok(None),
-        }
+        let asset = match query.assets.symbols() {
+            [single] if !query.all => assets.find(single),
+            _ => None,
+        };
+        Drafted { asset, missing }
     }
 
     /// Sends the drafted body, in pieces if it must be.
@@ -116,7 +156,8 @@ impl Shard {
             let closes = matches!(asked.done(), Progress::Closing);
             connection.pending = Pending::Long { place, sent: 0, head: asked.length as u16, closes };
         }
-        self.close_books(now, caller, asset, 200, None, Tier::Local as u8, Endpoint::Prices);
+        let tier = asset.and_then(|asset| self.table.row(asset)).map_or(Tier::Local as u8, |row| row.tick().tier);
+        self.close_books(now, caller, asset, 200, None, tier, Endpoint::Prices);
         if connection.pending == Pending::Nothing { asked.done() } else { self.send_long(connection, output) }
     }
 

@@ -1,0 +1,123 @@
+//! Datagrams that wait for a lookup: their bytes, from the first look at them until they are answered.
+//!
+//! Whom to answer is known to the engine, under the ticket; what is waited for, to `waiters`.
+
+use crate::limits::DATAGRAMS_WAITING_MAX;
+use crate::shard::DatagramTicket;
+use crate::waiters::WaitPlace;
+use alloc::vec::Vec;
+use shared::limits::DATAGRAM_IN_MAX;
+
+/// No place.
+const NONE: u16 = u16::MAX;
+
+/// A datagram as it came.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept {
+    bytes: [u8; DATAGRAM_IN_MAX],
+    length: u16,
+}
+
+impl Kept {
+    /// A request of at most `DATAGRAM_IN_MAX` bytes; what is longer is cut.
+    fn new(request: &[u8]) -> Self {
+        let mut bytes = [0; DATAGRAM_IN_MAX];
+        let length = request.len().min(DATAGRAM_IN_MAX);
+        bytes[..length].copy_from_slice(&request[..length]);
+        Self { bytes, length: length as u16 }
+    }
+
+    /// The request.
+    pub(crate) fn request(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+/// A datagram that has waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waited {
+    pub(crate) ticket: DatagramTicket,
+    pub(crate) since_mono_ms: u64,
+}
+
+struct Place {
+    kept: Kept,
+    /// The next free place, while it is free.
+    next_free: u16,
+    since_mono_ms: u64,
+    /// `None` while it is free.
+    wait: Option<WaitPlace>,
+}
+
+/// All waiting datagrams of one shard.
+pub(crate) struct WaitingDatagrams {
+    places: Vec<Place>,
+    free: u16,
+    held: usize,
+    /// How many may be held.
+    most: usize,
+}
+
+impl WaitingDatagrams {
+    /// Nothing waits. Reserves all it will ever need; untouched, it is not resident.
+    pub(crate) fn new(most_of_node: u32, shards: u16) -> Self {
+        let mut waiting = Self { places: Vec::with_capacity(DATAGRAMS_WAITING_MAX), free: NONE, held: 0, most: 0 };
+        waiting.set_most(most_of_node, shards);
+        waiting
+    }
+
+    /// Lets this shard's even part of so many wait.
+    pub(crate) fn set_most(&mut self, most_of_node: u32, shards: u16) {
+        self.most = (most_of_node.div_ceil(u32::from(shards).max(1)) as usize).min(DATAGRAMS_WAITING_MAX);
+    }
+
+    /// How many wait, or are about to be answered.
+    pub(crate) const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Keeps a datagram; `None` when so many are held that no more may be.
+    pub(crate) fn keep(&mut self, request: &[u8], since_mono_ms: u64) -> Option<DatagramTicket> {
+        if self.held >= self.most {
+            return None;
+        }
+        let place = Place { kept: Kept::new(request), next_free: NONE, since_mono_ms, wait: None };
+        let index = match self.free {
+            NONE => {
+                self.places.push(place);
+                (self.places.len() - 1) as u16
+            }
+            free => {
+                self.free = self.places[usize::from(free)].next_free;
+                self.places[usize::from(free)] = place;
+                free
+            }
+        };
+        self.held += 1;
+        Some(DatagramTicket(index))
+    }
+
+    /// It waits at this place from now on.
+    pub(crate) fn set_wait(&mut self, ticket: DatagramTicket, wait: WaitPlace) {
+        if let Some(place) = self.places.get_mut(usize::from(ticket.0)) {
+            place.wait = Some(wait);
+        }
+    }
+
+    /// A datagram that waits: its bytes, since when, and where. `None` when nothing is held under this ticket.
+    pub(crate) fn find(&self, ticket: DatagramTicket) -> Option<(Kept, Waited, WaitPlace)> {
+        let place = self.places.get(usize::from(ticket.0))?;
+        Some((place.kept, Waited { ticket, since_mono_ms: place.since_mono_ms }, place.wait?))
+    }
+
+    /// It was dealt with: the ticket is free.
+    pub(crate) fn release(&mut self, ticket: DatagramTicket) {
+        let free = self.free;
+        if let Some(place) = self.places.get_mut(usize::from(ticket.0)) {
+            place.wait = None;
+            place.next_free = free;
+            self.free = ticket.0;
+            self.held -= 1;
+        }
+    }
+}

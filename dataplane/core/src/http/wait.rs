@@ -1,0 +1,128 @@
+//! Requests that wait: for a lookup of what the shard has no price of, or for a price newer than one they know.
+//!
+//! A request that waits is charged already. It is judged again whenever what it waits for may have come, and may wait on,
+//! for another of its assets too, but all of that counts from when it began to wait.
+
+use super::Progress;
+use super::answer::Asked;
+use super::connection::{HttpConnection, Pending};
+use super::route::PriceQuery;
+use crate::access::Caller;
+use crate::limits::LOOKUP_WAIT_MS;
+use crate::lookups::{LookupPlace, Sought};
+use crate::render::problem::Problem;
+use crate::reply::ReplyBuffer;
+use crate::shard::{Missing, Shard};
+use crate::waiters::{Awaited, Who};
+use shared::asset::{AssetId, Symbol};
+use shared::code::Code;
+use shared::moment::Moment;
+use shared::usage::Endpoint;
+
+/// What to answer instead of a price, and the asset where it is known.
+pub(super) type Refusal = (Problem, Option<AssetId>);
+
+impl Shard {
+    /// Lets a request wait for the lookup of the one asset that it is about.
+    ///
+    /// # Errors
+    /// The refusal to answer with, when nothing comes of waiting.
+    pub(super) fn wait_for_price(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        caller: Caller,
+        symbol: &Symbol,
+        missing: Missing,
+    ) -> Result<Progress, Refusal> {
+        let code = match self.seek(now, caller.key, symbol, missing, asked.since_mono_ms) {
+            Sought::UnderWay(place) => match self.wait_for_lookup(now, connection, asked, place) {
+                Some(waiting) => return Ok(waiting),
+                None => Code::Overloaded,
+            },
+            Sought::Over(code) => code,
+        };
+        Err((Problem::of(code).about(*symbol), missing.1))
+    }
+
+    /// Lets a request wait for a lookup; `None` when every place is held.
+    pub(super) fn wait_for_lookup(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        place: LookupPlace,
+    ) -> Option<Progress> {
+        self.wait(now, connection, asked, Awaited::Lookup(place), LOOKUP_WAIT_MS)
+    }
+
+    fn wait(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        awaited: Awaited,
+        most_ms: u64,
+    ) -> Option<Progress> {
+        let since_mono_ms = asked.since_mono_ms.unwrap_or(now.mono_ms());
+        let deadline_mono_ms = since_mono_ms + most_ms;
+        let place = self.waiters.begin(Who::Stream(connection.token()), awaited, deadline_mono_ms)?;
+        self.gauge_waiting();
+        connection.pending = Pending::Wait { place, since_mono_ms, deadline_mono_ms };
+        Some(Progress::Waiting { deadline_mono_ms })
+    }
+
+    /// Answers a request that takes only a price with a higher sequence, or lets it wait. An asset without a price, or
+    /// with a stale one, is looked up meanwhile: nothing newer would come of it by itself.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub(super) fn answer_newer(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        caller: Caller,
+        query: &PriceQuery,
+        output: &mut ReplyBuffer,
+    ) -> Result<Progress, Refusal> {
+        let (Some(symbol), Some(newer_than)) = (query.asset, query.newer_than) else {
+            return Err((Problem::of(Code::AssetMissing), None));
+        };
+        let found = self.find_price(&symbol, query.allow_stale);
+        let known = found.map_or_else(|missing| missing.1, Some);
+        let sequence = known.and_then(|asset| self.table.row(asset)).map(|row| row.tick().sequence);
+        let asset = match (known, found) {
+            (Some(asset), Ok(_)) if sequence.is_some_and(|sequence| sequence > newer_than) => {
+                return Ok(self.give_price(now, asked, caller, asset, output));
+            }
+            (Some(asset), _) if sequence.is_none_or(|sequence| sequence <= newer_than) => asset,
+            (_, Err(missing)) => return self.wait_for_price(now, connection, asked, caller, &symbol, missing),
+            (_, Ok(_)) => return Err((Problem::of(Code::PriceUnavailable).about(symbol), known)),
+        };
+        let refusal = |code| (Problem::of(code).about(symbol), Some(asset));
+        let since_mono_ms = asked.since_mono_ms.unwrap_or(now.mono_ms());
+        let waits = now.mono_ms() < since_mono_ms + query.wait_ms && !self.is_waiting_over;
+        let mut code = Code::PriceUnavailable;
+        if let Err(missing) = found
+            && (waits || query.wait_ms == 0)
+        {
+            match self.seek(now, caller.key, &symbol, missing, asked.since_mono_ms) {
+                Sought::UnderWay(place) if !waits => {
+                    let waiting = self.wait_for_lookup(now, connection, asked, place);
+                    return waiting.ok_or(refusal(Code::Overloaded));
+                }
+                Sought::UnderWay(_) => {}
+                Sought::Over(why) => code = why,
+            }
+        }
+        if waits {
+            let awaited = Awaited::Newer(asset, newer_than);
+            let waiting = self.wait(now, connection, asked, awaited, query.wait_ms);
+            return waiting.ok_or(refusal(Code::Overloaded));
+        }
+        let sequence = sequence.ok_or(refusal(code))?;
+        Ok(self.answer_unchanged(now, asked, caller, Some(asset), sequence, Endpoint::Price, output))
+    }
+}

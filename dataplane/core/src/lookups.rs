@@ -1,0 +1,236 @@
+//! What a shard is having looked up: which assets, begun for whom, and what came to nothing lately.
+//!
+//! A lookup is under way from the moment it is asked for until a fresh tick of its asset comes, it is told that there is
+//! nothing, or its time is over; it is settled until those who wait for it have been named. Everything is bounded, and
+//! reserved at the start. Who waits is known to `waiters`, who looks and where to nobody here; which requests need a
+//! lookup is decided in `seek`.
+
+mod budget;
+mod nothing;
+mod seek;
+
+pub(crate) use seek::Sought;
+
+use crate::limits::{
+    IN_USE_MS, IN_USE_TURNS, LOOKUP_WAIT_MS, LOOKUPS_MAX, NO_TIME_TO_LOOK_MS, UNAVAILABLE_MS, UNKNOWN_MS,
+};
+use alloc::vec;
+use alloc::vec::Vec;
+use budget::Budget;
+use core::ops::Range;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use nothing::Nothing;
+use shared::asset::{AssetDirectory, AssetId, Symbol};
+use shared::code::Code;
+use shared::key::KeyId;
+use shared::limits::ASSETS_MAX;
+
+/// No place, no asset.
+const NONE: u16 = u16::MAX;
+
+/// Place of a lookup in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LookupPlace(u16);
+
+impl LookupPlace {
+    /// Below `LOOKUPS_MAX`.
+    #[inline]
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A lookup that is under way, or was.
+#[derive(Clone, Copy)]
+struct Lookup {
+    symbol: Symbol,
+    deadline_mono_ms: u64,
+    /// Who asked first.
+    key: KeyId,
+    /// The asset's number, if it is in the directory.
+    asset: u16,
+}
+
+/// How a lookup ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Found,
+    Nothing,
+}
+
+/// All lookups of one shard.
+pub(crate) struct Lookups {
+    places: Vec<Lookup>,
+    free: Vec<u16>,
+    /// Those under way.
+    by_symbol: HashMap<Symbol, u16, FixedState>,
+    /// The same, by the number of their asset where it has one.
+    by_asset: Vec<u16>,
+    /// Those that are over, whose waiting requests are still to be named.
+    settled: Vec<u16>,
+    nothing: Nothing,
+    budget: Budget,
+    /// The time as it was told last.
+    mono_ms: u64,
+    /// The next asset to be looked at for whether it is in use, and when the first was, monotonic ms.
+    next_looked_at: usize,
+    looks_began_mono_ms: u64,
+}
+
+impl Lookups {
+    /// No lookups. Allocates all it will ever need: with room for twice as many, the index never grows.
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        Self {
+            places: Vec::with_capacity(LOOKUPS_MAX),
+            free: Vec::with_capacity(LOOKUPS_MAX),
+            by_symbol: HashMap::with_capacity_and_hasher(2 * LOOKUPS_MAX, FixedState::with_seed(hash_seed)),
+            by_asset: vec![NONE; ASSETS_MAX],
+            settled: Vec::with_capacity(LOOKUPS_MAX),
+            nothing: Nothing::new(hash_seed),
+            budget: Budget::new(),
+            mono_ms: 0,
+            next_looked_at: 0,
+            looks_began_mono_ms: 0,
+        }
+    }
+
+    /// Tells the time, which never goes back.
+    #[inline]
+    pub(crate) const fn tell_time(&mut self, mono_ms: u64) {
+        self.mono_ms = mono_ms;
+    }
+
+    /// How many are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.by_symbol.len()
+    }
+
+    /// The lookup of this asset that is under way.
+    fn find(&self, symbol: &Symbol) -> Option<LookupPlace> {
+        self.by_symbol.get(symbol).copied().map(LookupPlace)
+    }
+
+    /// Begins one for `key`; `None` when the table is full, or this key's part of it, or too many of its lookups came to
+    /// nothing in this second. There must be none of this symbol.
+    fn begin(&mut self, symbol: Symbol, asset: Option<AssetId>, key: KeyId) -> Option<LookupPlace> {
+        if (self.free.is_empty() && self.places.len() == LOOKUPS_MAX) || !self.budget.begin(key, self.mono_ms) {
+            return None;
+        }
+        let deadline_mono_ms = self.mono_ms + LOOKUP_WAIT_MS;
+        let lookup = Lookup { symbol, deadline_mono_ms, key, asset: asset.map_or(NONE, AssetId::number) };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.places[usize::from(place)] = lookup;
+                place
+            }
+            None => {
+                self.places.push(lookup);
+                (self.places.len() - 1) as u16
+            }
+        };
+        self.by_symbol.insert(symbol, place);
+        if let Some(asset) = asset {
+            self.by_asset[asset.index()] = place;
+        }
+        Some(LookupPlace(place))
+    }
+
+    /// A tick of this asset came that is not stale. Whether it was being looked up.
+    #[inline]
+    pub(crate) fn found(&mut self, asset: AssetId) -> bool {
+        let place = self.by_asset[asset.index()];
+        if place != NONE {
+            self.settle(place, End::Found);
+        }
+        place != NONE
+    }
+
+    /// Nothing was found. Whether it was being looked up: if not, the answer came too late, and something is known that
+    /// is newer.
+    pub(crate) fn came_to_nothing(&mut self, symbol: &Symbol, code: Code) -> bool {
+        let Some(place) = self.by_symbol.get(symbol).copied() else { return false };
+        // An asset of the directory is known to somebody, even if not to whoever looked.
+        let is_known = self.places[usize::from(place)].asset != NONE;
+        let (code, ms) = match code {
+            Code::Overloaded => (code, NO_TIME_TO_LOOK_MS),
+            Code::AssetUnknown if !is_known => (code, UNKNOWN_MS),
+            _ => (Code::PriceUnavailable, UNAVAILABLE_MS),
+        };
+        self.nothing.remember(*symbol, code, self.mono_ms + ms, self.mono_ms);
+        self.settle(place, End::Nothing);
+        true
+    }
+
+    /// Ends those whose time is over, as if no tier had a price: answers how many. Looks at every place, 20 times a second.
+    pub(crate) fn expire(&mut self) -> usize {
+        let mut expired = 0;
+        for place in 0..self.places.len() {
+            let Lookup { symbol, deadline_mono_ms, .. } = self.places[place];
+            let is_under_way = self.find(&symbol).is_some_and(|found| found.index() == place);
+            if deadline_mono_ms <= self.mono_ms && is_under_way {
+                self.came_to_nothing(&symbol, Code::PriceUnavailable);
+                expired += 1;
+            }
+        }
+        expired
+    }
+
+    /// There is another directory: lookups whose symbols it has are of its assets from now on. Those of which a fresh
+    /// price is there already are over; answers how many.
+    pub(crate) fn bind(&mut self, assets: &AssetDirectory, is_fresh: impl Fn(AssetId) -> bool) -> usize {
+        let mut found = 0;
+        for place in 0..self.places.len() {
+            let Lookup { symbol, asset, .. } = self.places[place];
+            let is_under_way = self.find(&symbol).is_some_and(|found| found.index() == place);
+            if asset == NONE
+                && is_under_way
+                && let Some(asset) = assets.find(&symbol)
+            {
+                self.places[place].asset = asset.number();
+                self.by_asset[asset.index()] = place as u16;
+                if is_fresh(asset) {
+                    self.settle(place as u16, End::Found);
+                    found += 1;
+                }
+            }
+        }
+        found
+    }
+
+    fn settle(&mut self, place: u16, end: End) {
+        let Lookup { symbol, key, asset, .. } = self.places[usize::from(place)];
+        self.by_symbol.remove(&symbol);
+        if let Some(number) = self.by_asset.get_mut(usize::from(asset)) {
+            *number = NONE;
+        }
+        self.budget.end(key, self.mono_ms, end == End::Nothing);
+        self.settled.push(place);
+    }
+
+    /// Which of so many assets are now to be looked at for whether they are in use: each once a second at most, a part of
+    /// them in each idle tick.
+    fn next_looked_at(&mut self, assets: usize) -> Range<usize> {
+        if self.next_looked_at >= assets && self.looks_began_mono_ms + IN_USE_MS <= self.mono_ms {
+            self.next_looked_at = 0;
+            self.looks_began_mono_ms = self.mono_ms;
+        }
+        let begin = self.next_looked_at.min(assets);
+        self.next_looked_at = (begin + assets.div_ceil(IN_USE_TURNS)).min(assets);
+        begin..self.next_looked_at
+    }
+
+    /// Whether there are any whose waiting requests are still to be named.
+    #[inline]
+    pub(crate) const fn has_settled(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
+    /// One of these; its place is free from now on.
+    #[inline]
+    pub(crate) fn next_settled(&mut self) -> Option<LookupPlace> {
+        let place = self.settled.pop()?;
+        self.free.push(place);
+        Some(LookupPlace(place))
+    }
+}
