@@ -15,6 +15,7 @@ mod guard;
 mod history;
 mod listing;
 mod quarantine;
+mod remote;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,12 +24,13 @@ use bytemuck::Zeroable;
 use consolidator::{AssetState, Consolidator, NEVER, Outcome};
 use fanout::Fanout;
 use guard::{Refusal, Walls};
+use remote::{Remotes, Taking};
 use rtrb::Producer;
 use shared::asset::{AssetDirectory, AssetId, Symbol};
 use shared::moment::Moment;
 use shared::price::Price;
 use shared::quote::{Currency, Quote, Route};
-use shared::tick::{TICK_STALE, Tick};
+use shared::tick::{TICK_STALE, Tick, Tier};
 use shared::venue::{VENUE_COUNT, Venue, VenueSet};
 
 /// Assets that one sweep looks at, at under a microsecond each: less than half a millisecond that quotes wait. With
@@ -179,11 +181,30 @@ pub struct VenueCounters {
     pub quarantined: u64,
 }
 
+/// Counters of other nodes' prices. All only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteCounters {
+    /// Taken. Whether one is published depends on our own venues.
+    pub taken: u64,
+    /// Refused: zero, negative or absurd, of USDT in USDT, or with no venue behind it.
+    pub refused_price: u64,
+    /// Refused: a time more than 5 s ahead of ours.
+    pub refused_time: u64,
+    /// Refused: not fresh.
+    pub refused_stale: u64,
+    /// Refused: not newer than what we have.
+    pub refused_older: u64,
+    /// Refused: more than 20 % from our own last price of the last 10 minutes.
+    pub refused_apart: u64,
+}
+
 /// Counters of the feed shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounters {
     /// Per venue.
     pub venues: [VenueCounters; VENUE_COUNT],
+    /// Other nodes' prices.
+    pub remote: RemoteCounters,
     /// Ticks published.
     pub ticks: u64,
     /// Ticks replaced by a newer one of the same asset before a shard took them, over all shards.
@@ -196,6 +217,7 @@ pub struct FeedShard {
     tether: Option<AssetId>,
     walls: Walls,
     market: Consolidator,
+    remotes: Remotes,
     /// By asset index: what was published last; `sequence` 0 where nothing was.
     newest: Vec<Tick>,
     /// By asset index: when to look at it again at the latest, monotonic ns.
@@ -221,6 +243,7 @@ impl FeedShard {
             tether: None,
             walls: Walls::default(),
             market: Consolidator::new(setup.parameters, setup.simulated),
+            remotes: Remotes::default(),
             newest: Vec::new(),
             due_mono_ns: Vec::new(),
             sweep_from: 0,
@@ -244,7 +267,7 @@ impl FeedShard {
                 self.market.lose(venue);
                 self.look_soon_at(|state| state.listings[venue.index()].is_some());
             }
-            FeedInput::Remote(_) => {}
+            FeedInput::Remote(remote) => self.take_remote(now, &remote),
             FeedInput::Assets(assets) => self.use_assets(assets),
             FeedInput::Parameters(parameters) => {
                 self.market.parameters = parameters;
@@ -256,6 +279,7 @@ impl FeedShard {
 
     /// Housekeeping, to be called at least every 100 ms: staleness, quarantines that end, ticks that waited for room.
     pub fn sweep(&mut self, now: Moment) {
+        self.walls.begin(now);
         self.fanout.retry(&self.newest);
         if core::mem::take(&mut self.rate_changed) {
             self.look_soon_at(|state| state.follows_usdt);
@@ -336,6 +360,17 @@ impl FeedShard {
         self.look_at(now, asset.index(), None);
     }
 
+    fn take_remote(&mut self, now: Moment, remote: &RemotePrice) {
+        let index = remote.asset.index();
+        self.make_room(index + 1);
+        let (newest, is_tether) = (&self.newest[index], self.tether == Some(remote.asset));
+        let (parameters, simulated) = (&self.market.parameters, self.market.simulated);
+        let taking = Taking { now, remote, newest, is_tether, simulated, parameters };
+        if self.remotes.take(&taking, &mut self.walls, &mut self.counters.remote) {
+            self.look_at(now, index, None);
+        }
+    }
+
     /// A sign of life from a venue. One that had been silent for too long proves its quiet assets again.
     fn hear(&mut self, mono_ns: u64, venue: Venue, heard_mono_ns: u64) {
         if self.market.hear(mono_ns, venue, heard_mono_ns) {
@@ -376,6 +411,18 @@ impl FeedShard {
         let venue = spoke.map(|quote| quote.venue);
         let (outcome, mut due_mono_ns) = self.market.weigh(now.mono_ns, index, venue, &mut self.counters.venues);
         let before = self.newest[index];
+        let remote = self.remotes.fresh(now.mono_ns, index, &self.market.parameters);
+        let outcome = match (outcome, remote) {
+            (Outcome::Price(tick), _) => {
+                self.remotes.forget(index);
+                Outcome::Price(tick)
+            }
+            (Outcome::Stale, Some((tick, until_mono_ns))) => {
+                due_mono_ns = due_mono_ns.min(until_mono_ns.saturating_add(1));
+                Outcome::Price(tick)
+            }
+            (outcome, _) => outcome,
+        };
         let stale = Tick { flags: before.flags | TICK_STALE, ..before };
         let can_go_stale = before.sequence != 0 && !before.is_stale();
         match outcome {
@@ -391,7 +438,10 @@ impl FeedShard {
                 }
             }
             Outcome::Hold if can_go_stale => {
-                let proven_until_mono_ns = self.market.proven_until_mono_ns(&before);
+                let is_remote = before.tier == Tier::Valkey as u8;
+                let remote_until_mono_ns = remote.map_or(0, |(_, until_mono_ns)| until_mono_ns);
+                let proven_until_mono_ns =
+                    if is_remote { remote_until_mono_ns } else { self.market.proven_until_mono_ns(&before) };
                 if now.mono_ns > proven_until_mono_ns {
                     self.publish(now, stale, None);
                 } else {
@@ -430,7 +480,8 @@ impl FeedShard {
 
 /// Whether readers would see another price, from others, or another state of it.
 fn is_changed(before: &Tick, tick: &Tick) -> bool {
-    let seen = |tick: &Tick| (tick.mantissa, tick.exponent, tick.currency, tick.flags, tick.venues, tick.source);
+    let seen =
+        |tick: &Tick| (tick.mantissa, tick.exponent, tick.currency, tick.flags, tick.venues, tick.source, tick.tier);
     seen(before) != seen(tick)
 }
 

@@ -10,5 +10,7 @@ mod freshness;
 mod pricing;
 #[path = "feed/refusing.rs"]
 mod refusing;
+#[path = "feed/tiers.rs"]
+mod tiers;
 #[path = "feed/world.rs"]
 mod world;

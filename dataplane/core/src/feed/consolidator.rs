@@ -234,7 +234,12 @@ impl Consolidator {
         let mut spreads = [0_u32; VENUE_COUNT];
         let (mut amount_count, mut spread_count) = (0, 0);
         let mut finest = i8::MAX;
-        let mut tick = Tick { flags: if self.simulated { TICK_SIMULATED } else { 0 }, ..bytemuck::Zeroable::zeroed() };
+        let mut tick = Tick {
+            flags: if self.simulated { TICK_SIMULATED } else { 0 },
+            // Until somebody contributes who was heard over a WebSocket.
+            tier: Tier::Rest as u8,
+            ..bytemuck::Zeroable::zeroed()
+        };
         for venue in Venue::ALL {
             let (Some(view), Some(listing)) = (&views[venue.index()], &self.states[index].listings[venue.index()])
             else {
@@ -261,7 +266,6 @@ impl Consolidator {
         tick.mantissa = price.mantissa();
         tick.exponent = price.exponent();
         tick.asset = index as u16;
-        tick.tier = Tier::Local as u8;
         if amount_count > 1 {
             tick.source = Source::Median.number();
         }
@@ -284,6 +288,9 @@ fn contribute(tick: &mut Tick, venue: Venue, view: &View, listing: &Listing) {
         Route::Rest => Source::Rest(venue),
     };
     tick.source = source.number();
+    if listing.route == Route::Ws {
+        tick.tier = Tier::Local as u8;
+    }
 }
 
 /// Why each venue does not count; `None` for those that do.

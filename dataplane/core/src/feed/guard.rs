@@ -187,6 +187,17 @@ impl Walls {
         now.wall_ms.min(steady_ms).saturating_sub(time_ms)
     }
 
+    /// Sets the second clock by the wall, unless it runs already.
+    pub(super) fn begin(&mut self, now: Moment) {
+        self.anchor.get_or_insert(now);
+    }
+
+    /// The earlier and the later of the two clocks, Unix ms: for whom neither may be kind.
+    pub(super) fn both_ms(&mut self, now: Moment) -> (u64, u64) {
+        let steady_ms = self.steady_ms(now);
+        (now.wall_ms.min(steady_ms), now.wall_ms.max(steady_ms))
+    }
+
     fn steady_ms(&mut self, now: Moment) -> u64 {
         let anchor = *self.anchor.get_or_insert(now);
         anchor.wall_ms.saturating_add(now.ms_since(anchor.mono_ns))

@@ -1,17 +1,19 @@
 //! What must be true after every step, told without the shard's own reasoning: order, range of prices, freshness.
 
 use crate::world::{ASSETS, TETHER, asset};
-use dataplane_core::feed::{FeedParameters, FeedShard};
+use dataplane_core::feed::{Exclusion, FeedParameters, FeedShard, RemotePrice};
 use shared::moment::Moment;
 use shared::price::{EXPONENT_MIN, Price};
 use shared::quote::{Currency, Quote, Route};
-use shared::tick::{TICK_CONVERTED, TICK_SIMULATED, Tick};
+use shared::tick::{Source, TICK_CONVERTED, TICK_SIMULATED, Tick, Tier};
 use shared::venue::{VENUE_COUNT, Venue, VenueSet};
 
 /// Time that may pass until a sweep tells of what has changed, ms.
 const SWEEP_MS: u64 = 100;
 /// Longest that a price may stand while the only ones who are fresh are not believed, ms.
 const QUARANTINE_MS: u64 = 5_000;
+/// How long our own last price tells which remote ones are too far, ms.
+const OWN_MS: u64 = 600_000;
 
 #[derive(Default)]
 pub struct Oracle {
@@ -24,6 +26,16 @@ pub struct Oracle {
     said_mono_ns: [[u64; ASSETS]; VENUE_COUNT],
     heard_mono_ns: [u64; VENUE_COUNT],
     live: [VenueSet; ASSETS],
+    /// By which way the last quote of each listing came that was taken.
+    routes: [[Option<Route>; ASSETS]; VENUE_COUNT],
+    /// A quote on its way, and how many of its venue's had been taken before.
+    saying: Option<(Quote, u64)>,
+    /// What other nodes said, each with when it was known to be true, by a clock that never jumps.
+    remotes: [Vec<(RemotePrice, u64)>; ASSETS],
+    /// By asset: the newest tick that was no other node's price.
+    own: [Option<Tick>; ASSETS],
+    /// Ticks by tier.
+    pub tiers: [u64; 3],
 }
 
 impl Oracle {
@@ -31,12 +43,18 @@ impl Oracle {
         Self::default()
     }
 
-    pub fn said(&mut self, quote: &Quote) {
+    pub fn said(&mut self, quote: &Quote, taken_before: u64) {
+        self.saying = Some((*quote, taken_before));
         let said = &mut self.said_mono_ns[quote.venue.index()][quote.asset.index()];
         *said = (*said).max(quote.received_mono_ns);
         if quote.route == Route::Ws {
             self.heard(quote.venue, quote.received_mono_ns);
         }
+    }
+
+    /// Another node's price is about to come, said to be true as of `known_mono_ns`.
+    pub fn offered(&mut self, remote: &RemotePrice, known_mono_ns: u64) {
+        self.remotes[remote.asset.index()].push((*remote, known_mono_ns));
     }
 
     pub fn heard(&mut self, venue: Venue, mono_ns: u64) {
@@ -64,20 +82,33 @@ impl Oracle {
 
     /// Checks what the fast reader got in one step.
     pub fn check(&mut self, now: Moment, shard: &FeedShard, ticks: &[Tick]) {
+        if let Some((quote, taken_before)) = self.saying.take()
+            && shard.counters().venues[quote.venue.index()].quotes > taken_before
+        {
+            self.routes[quote.venue.index()][quote.asset.index()] = Some(quote.route);
+        }
         let is_rate_new = ticks.iter().any(|tick| usize::from(tick.asset) == TETHER);
         for tick in ticks {
             assert!(tick.sequence > self.sequence, "{} after {}", tick.sequence, self.sequence);
             self.sequence = tick.sequence;
-            assert!(tick.flags & TICK_SIMULATED != 0 && tick.reserved == 0 && tick.tier == 0);
+            assert!(tick.flags & TICK_SIMULATED != 0 && tick.reserved == 0);
+            let is_remote = tick.tier == Tier::Valkey as u8;
+            assert_eq!(is_remote, tick.source == Source::Valkey.number(), "{tick:?}");
             assert!(tick.published_mono_ns == now.mono_ns && tick.received_mono_ns <= now.mono_ns);
             let index = usize::from(tick.asset);
             if tick.is_stale() {
                 self.stale_ticks += 1;
                 self.check_stale(tick, index);
+            } else if is_remote {
+                self.check_remote(now, shard, tick);
             } else {
                 self.check_contributors(now, shard, tick, is_rate_new);
             }
+            self.tiers[usize::from(tick.tier)] += 1;
             self.newest[index] = Some(*tick);
+            if !is_remote {
+                self.own[index] = Some(*tick);
+            }
         }
     }
 
@@ -85,8 +116,33 @@ impl Oracle {
     fn check_stale(&self, tick: &Tick, index: usize) {
         let before = self.newest[index].expect("nothing goes stale before it was published");
         assert!(!before.is_stale() && !tick.is_prompt(), "told twice, or for a frame: {tick:?}");
-        let told = |tick: &Tick| (tick.price(), tick.received_mono_ns, tick.received_time_ms, tick.venues);
+        let told = |tick: &Tick| (tick.price(), tick.received_mono_ns, tick.received_time_ms, tick.venues, tick.tier);
         assert_eq!(told(tick), told(&before));
+    }
+
+    /// Another node's price stands only where none of ours is fresh, as that node said it, not after its time, and not far
+    /// from our own last one.
+    fn check_remote(&self, now: Moment, shard: &FeedShard, tick: &Tick) {
+        let index = usize::from(tick.asset);
+        let silent = [Some(Exclusion::Stale), Some(Exclusion::NoPrice)];
+        let details = shard.detail(now, asset(index));
+        assert!(details.iter().all(|detail| silent.contains(&detail.excluded)), "{tick:?} {details:?}");
+        let known_mono_ns = self.known_mono_ns(tick).expect("somebody said it");
+        assert!(now.ms_since(known_mono_ns) <= FeedParameters::default().fresh_ms, "{tick:?} is not fresh");
+        let one = Price::new(1, 0);
+        let own = self.own[index].filter(|own| now.ms_since(own.received_mono_ns) < OWN_MS);
+        if let Some((own, price)) = own.map(|own| (units(own.price(), one), units(tick.price(), one))) {
+            assert!((own - price).abs() * 5 <= own, "{tick:?} is far from {own}");
+        }
+    }
+
+    /// When the price of a tick that another node's was made of was last known to be true.
+    fn known_mono_ns(&self, tick: &Tick) -> Option<u64> {
+        let is_it = |remote: &RemotePrice| {
+            (remote.price, remote.received_time_ms, remote.venues.bits())
+                == (tick.price(), tick.received_time_ms, tick.venues)
+        };
+        self.remotes[usize::from(tick.asset)].iter().filter(|(remote, _)| is_it(remote)).map(|(_, known)| *known).max()
     }
 
     /// A price lies between those of its contributors, who are the ones that the details do not exclude.
@@ -100,6 +156,8 @@ impl Oracle {
         }
         let venues = counting.iter().fold(VenueSet::EMPTY, |set, detail| set.with(detail.venue));
         assert_eq!(tick.venue_set(), venues, "{tick:?} {details:?}");
+        let is_local = venues.iter().any(|venue| self.routes[venue.index()][index] == Some(Route::Ws));
+        assert_eq!(tick.tier, if is_local { Tier::Local } else { Tier::Rest } as u8, "{tick:?}");
         let converted = tick.flags & TICK_CONVERTED != 0;
         let has_usdt = counting.iter().any(|detail| detail.currency == Currency::Usdt);
         assert_eq!(has_usdt, converted || tick.currency() == Currency::Usdt, "{tick:?}");
@@ -131,6 +189,11 @@ impl Oracle {
             let Some(tick) = tick.filter(|tick| !tick.is_stale()) else {
                 continue;
             };
+            if tick.tier == Tier::Valkey as u8 {
+                let age_ms = now.ms_since(self.known_mono_ns(&tick).expect("somebody said it"));
+                assert!(age_ms <= FeedParameters::default().fresh_ms + SWEEP_MS, "{tick:?} is older than its bound");
+                continue;
+            }
             let proven = tick.venue_set().iter().any(|venue| self.can_be_fresh(now, venue, index, SWEEP_MS));
             assert!(proven, "{tick:?} is older than its bound");
             let anyone_live = Venue::ALL.into_iter().any(|venue| self.live[index].contains(venue));

@@ -1,13 +1,13 @@
 //! The venues, clocks and readers around one feed shard, moved by a seed.
 
 use crate::oracle::Oracle;
-use dataplane_core::feed::{FeedInput, FeedParameters, FeedSetup, FeedShard};
+use dataplane_core::feed::{FeedInput, FeedParameters, FeedSetup, FeedShard, RemotePrice};
 use rtrb::{Consumer, RingBuffer};
 use shared::asset::{AssetDirectory, AssetId, Symbol};
 use shared::moment::Moment;
 use shared::price::Price;
 use shared::quote::{Currency, Field, Quote, Route};
-use shared::tick::Tick;
+use shared::tick::{Tick, Tier};
 use shared::venue::{VENUE_COUNT, Venue, VenueSet};
 use std::sync::Arc;
 
@@ -41,6 +41,8 @@ pub struct Seen {
     quarantines: u64,
     refused: [u64; 3],
     replays: u64,
+    tiers: [u64; 3],
+    remote: [u64; 6],
 }
 
 impl Seen {
@@ -49,6 +51,11 @@ impl Seen {
         self.conflated += counters.conflated;
         self.stale_ticks += world.oracle.stale_ticks;
         self.replays += world.seen.replays;
+        self.tiers.iter_mut().zip(world.oracle.tiers).for_each(|(sum, count)| *sum += count);
+        let remote = &counters.remote;
+        let refused = [remote.refused_price, remote.refused_time, remote.refused_stale, remote.refused_older];
+        let counts = refused.into_iter().chain([remote.refused_apart, remote.taken]);
+        self.remote.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         for venue in &counters.venues {
             self.quarantines += venue.quarantines;
             let refused = [venue.refused_price, venue.refused_order, venue.refused_time];
@@ -61,6 +68,8 @@ impl Seen {
         assert!(self.refused.iter().all(|count| *count > 1_000), "{:?}", self.refused);
         let others = [self.stale_ticks, self.conflated, self.quarantines, self.replays];
         assert!(others.iter().all(|count| *count > 1_000), "{others:?}");
+        let remote = self.tiers.iter().chain(&self.remote);
+        assert!(remote.into_iter().all(|count| *count > 100), "{:?} {:?}", self.tiers, self.remote);
     }
 }
 
@@ -153,6 +162,7 @@ impl World {
                 self.wait_ms(ms);
             }
             43..=48 => self.read_slow(),
+            49..=54 => self.remote(index),
             _ if !self.silent.contains(venue) => self.quote(venue, index),
             _ => {}
         }
@@ -238,12 +248,39 @@ impl World {
     fn say(&mut self, quote: Quote) {
         let (venue, index) = (quote.venue.index(), quote.asset.index());
         let before = self.shard.counters().venues[venue].quotes;
-        self.oracle.said(&quote);
+        self.oracle.said(&quote, before);
         self.take(FeedInput::Quote(quote));
         if self.shard.counters().venues[venue].quotes > before {
             let can_be_replayed = quote.venue_sequence.is_some() && quote.route == Route::Ws;
             self.replayable[venue][index] = can_be_replayed.then_some(Quote { snapshot: false, ..quote });
         }
+    }
+
+    /// Another node's price comes, by the true time or not far from it.
+    fn remote(&mut self, index: usize) {
+        let shift = [0, 0, 0, 0, 0, 8, -12, 19, -19, 40][self.dice.below(10) as usize];
+        let mut mantissa = self.market[index] + self.market[index] * shift / 100 + self.dice.below(50) as i64;
+        if self.dice.one_in(20) {
+            mantissa = [0, -1, i64::MIN][self.dice.below(3) as usize];
+        }
+        let ahead_ms = if self.dice.one_in(20) { self.dice.below(20_000) } else { 0 };
+        let received_time_ms = self.true_wall_ms + ahead_ms - self.dice.below(15_000);
+        let is_proven = self.dice.one_in(2);
+        let proven_time_ms = if is_proven { received_time_ms + self.dice.below(3_000) } else { received_time_ms };
+        let remote = RemotePrice {
+            asset: asset(index),
+            price: Price::new(mantissa, -8),
+            currency: if self.dice.one_in(4) { Currency::Usdt } else { Currency::Usd },
+            converted: self.dice.one_in(2),
+            venues: VenueSet::from_bits(self.dice.below(16) as u16 * 2),
+            spread_centibps: 100,
+            exchange_time_ms: self.dice.one_in(2).then_some(received_time_ms),
+            received_time_ms,
+            proven_time_ms,
+        };
+        let age_ms = self.true_wall_ms.saturating_sub(proven_time_ms);
+        self.oracle.offered(&remote, self.now.mono_ns - age_ms * 1_000_000);
+        self.take(FeedInput::Remote(remote));
     }
 
     /// The last message of a listing comes once more.
@@ -252,7 +289,7 @@ impl World {
             return;
         };
         let before = self.shard.counters().venues[venue.index()].quotes;
-        self.oracle.said(&Quote { received_mono_ns: 0, ..quote });
+        self.oracle.said(&Quote { received_mono_ns: 0, ..quote }, before);
         self.take(FeedInput::Quote(Quote { received_mono_ns: self.now.mono_ns, ..quote }));
         self.oracle.heard(venue, self.now.mono_ns);
         assert_eq!(self.shard.counters().venues[venue.index()].quotes, before, "{quote:?} was taken twice");
@@ -337,7 +374,8 @@ impl World {
         for (index, base) in BASE.into_iter().enumerate() {
             let tick = self.oracle.newest[index].expect("a tick");
             assert_eq!(tick.price().compare_value(Price::new(base, -8)), std::cmp::Ordering::Equal, "{tick:?}");
-            assert_eq!((tick.is_stale(), tick.venue_set().len()), (false, VENUE_COUNT as u16), "{tick:?}");
+            let told = (tick.is_stale(), tick.venue_set().len(), tick.tier);
+            assert_eq!(told, (false, VENUE_COUNT as u16, Tier::Local as u8), "{tick:?}");
             assert_eq!(self.oracle.newest_slow[index], Some(tick), "the slow reader has what the fast one has");
         }
         assert!(self.shard.counters().venues.iter().all(|venue| venue.quarantined == 0));
