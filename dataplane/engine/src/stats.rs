@@ -70,7 +70,7 @@ pub(crate) struct LoopCounters {
 
 /// Numbers of a loop, of a shard's logic but its refusals, and refusals by code.
 const LOOP_NUMBERS: usize = 11;
-const SHARD_NUMBERS: usize = 14;
+const SHARD_NUMBERS: usize = 21;
 const REFUSALS: usize = 64;
 
 /// Where a shard publishes.
@@ -143,6 +143,13 @@ impl PublishedStats {
             of_shard.http_overloaded,
             of_shard.active,
             of_shard.active_max,
+            of_shard.datagrams_waiting,
+            of_shard.lookups_begun,
+            of_shard.lookups_found,
+            of_shard.lookups_fruitless,
+            of_shard.lookups_expired,
+            of_shard.lookups_refused,
+            of_shard.lookups_under_way,
         ];
         store(&self.of_shard, &counted);
         store(&self.refused, &of_shard.refused);
@@ -181,6 +188,13 @@ impl PublishedStats {
             http_overloaded,
             active,
             active_max,
+            datagrams_waiting,
+            lookups_begun,
+            lookups_found,
+            lookups_fruitless,
+            lookups_expired,
+            lookups_refused,
+            lookups_under_way,
         ] = load(&self.of_shard);
         let cpu_plus_one = self.cpu_plus_one.load(Ordering::Relaxed);
         ShardStats {
@@ -214,6 +228,13 @@ impl PublishedStats {
                 http_overloaded,
                 active,
                 active_max,
+                datagrams_waiting,
+                lookups_begun,
+                lookups_found,
+                lookups_fruitless,
+                lookups_expired,
+                lookups_refused,
+                lookups_under_way,
                 shed: load(&self.shed),
             },
         }
@@ -250,8 +271,14 @@ mod tests {
             datagrams_grouped: 14,
             datagram_groups_refused: 15,
         };
-        let mut of_shard =
-            ShardCounters { http_requests: 7, usage_ring_full: 8, generation: 9, active_max: 16, ..Default::default() };
+        let mut of_shard = ShardCounters {
+            http_requests: 7,
+            usage_ring_full: 8,
+            generation: 9,
+            active_max: 16,
+            lookups_under_way: 18,
+            ..Default::default()
+        };
         (of_shard.refused[63], of_shard.shed[3]) = (10, 17);
         let now = Moment { mono_ns: 11_000_000, wall_ms: 0 };
         let mut feed_lag = LagHistogram::default();

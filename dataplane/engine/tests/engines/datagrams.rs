@@ -44,7 +44,8 @@ fn id_of(reply: &[u8]) -> u64 {
     reply["id"].as_u64().expect("an id")
 }
 
-fn send_train(client: &UdpSocket, requests: &[Vec<u8>]) {
+/// Sends these requests, all of one length, as one train.
+pub fn send_train(client: &UdpSocket, requests: &[Vec<u8>]) {
     let length = i32::try_from(requests[0].len()).expect("small");
     setsockopt(client, sockopt::UdpGsoSegment, &length).expect("Linux 4.18");
     client.send(&requests.concat()).expect("sent");

@@ -4,6 +4,7 @@
 mod bounds;
 mod datagrams;
 mod lifecycle;
+mod lookups;
 mod rig;
 mod steering;
 mod streams;
