@@ -5,10 +5,17 @@
 #[expect(dead_code, reason = "these tests need half of it")]
 mod rig;
 
-use rig::{KEY, Rig, on_each_engine, request};
+use dataplane_core::command::ShardCommand;
+use dataplane_core::lookup::NotFound;
+use dataplane_engine::{AskReceiver, EngineChoice};
+use loadgen::frame::UdpKey;
+use rig::{KEY, PATIENCE, Rig, UDP_SECRET, on_each_engine, request};
+use shared::asset::Symbol;
+use shared::code::Code;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Counting;
@@ -65,24 +72,97 @@ fn round(stream: &mut TcpStream, sixteen: &[u8], socket: &UdpSocket, datagram: &
     }
 }
 
+/// One test, since each part counts what the whole process allocates.
 #[test]
 fn serving_allocates_nothing() {
     on_each_engine(|engine| {
-        let rig = Rig::priced(engine);
-        let mut stream = TcpStream::connect(rig.plane.tcp_address()).expect("a connection");
-        stream.set_nodelay(true).expect("no delay");
-        let socket = rig.datagrams();
-        let pad = "x".repeat(100);
-        let datagram = format!("{{\"key\":\"{KEY}\",\"asset\":\"BTC\",\"id\":1,\"pad\":\"{pad}\"}}");
-        let sixteen = request("BTC", "").repeat(16);
-        let mut reply = vec![0; 64 * 1_024];
-        let mut spent = Vec::with_capacity(10);
-        for _ in 0..10 {
-            let before = ALLOCATIONS.load(Ordering::SeqCst);
-            round(&mut stream, sixteen.as_bytes(), &socket, datagram.as_bytes(), &mut reply);
-            spent.push(ALLOCATIONS.load(Ordering::SeqCst) - before);
-        }
-        // The first rounds fill the pools.
-        assert!(spent[5..].iter().all(|count| *count == 0), "allocations by round: {spent:?}");
+        serve_from_the_table(engine);
+        serve_what_waits(engine);
     });
+}
+
+fn serve_from_the_table(engine: EngineChoice) {
+    let rig = Rig::priced(engine);
+    let mut stream = TcpStream::connect(rig.plane.tcp_address()).expect("a connection");
+    stream.set_nodelay(true).expect("no delay");
+    let socket = rig.datagrams();
+    let pad = "x".repeat(100);
+    let datagram = format!("{{\"key\":\"{KEY}\",\"asset\":\"BTC\",\"id\":1,\"pad\":\"{pad}\"}}");
+    let sixteen = request("BTC", "").repeat(16);
+    let mut reply = vec![0; 64 * 1_024];
+    let mut spent = Vec::with_capacity(10);
+    for _ in 0..10 {
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        round(&mut stream, sixteen.as_bytes(), &socket, datagram.as_bytes(), &mut reply);
+        spent.push(ALLOCATIONS.load(Ordering::SeqCst) - before);
+    }
+    // The first rounds fill the pools.
+    assert!(spent[5..].iter().all(|count| *count == 0), "allocations by round: {spent:?}");
+}
+
+/// Everything that is said about one symbol, made beforehand.
+struct Lookup {
+    request: String,
+    json: String,
+    frame: [u8; 64],
+    nothing: ShardCommand,
+}
+
+impl Lookup {
+    /// Of the symbol with this number, which nobody knows.
+    fn of(number: usize) -> Self {
+        let text = format!("NONE{number}");
+        let (pad, symbol) = ("x".repeat(100), Symbol::new(text.as_bytes()).expect("a symbol"));
+        let key = UdpKey { id: 1, secret: UDP_SECRET };
+        let nothing = Arc::from([NotFound { symbol, code: Code::AssetUnknown }]);
+        Self {
+            request: request(&text, ""),
+            json: format!("{{\"key\":\"{KEY}\",\"asset\":\"{text}\",\"id\":1,\"pad\":\"{pad}\"}}"),
+            frame: key.request(*symbol.padded(), 1, tuning::clock::now().wall_ms),
+            nothing: ShardCommand::NotFound(nothing),
+        }
+    }
+}
+
+/// What asks for one symbol after another.
+struct Asker {
+    stream: TcpStream,
+    socket: UdpSocket,
+    asks: AskReceiver,
+    asked: Vec<dataplane_core::lookup::Ask>,
+    reply: Vec<u8>,
+}
+
+impl Asker {
+    /// Asks in three ways at once, has each wait, and takes the answers.
+    fn ask(&mut self, rig: &Rig, lookup: Lookup) {
+        self.stream.write_all(lookup.request.as_bytes()).expect("sent");
+        self.socket.send(lookup.json.as_bytes()).expect("sent");
+        self.socket.send(&lookup.frame).expect("sent");
+        self.asked.clear();
+        self.asks.wait(&mut self.asked, PATIENCE);
+        rig.plane.command_one(0, lookup.nothing);
+        read(&mut self.stream, 1, &mut self.reply);
+        for _ in 0..2 {
+            assert!(self.socket.recv(&mut self.reply).expect("an answer") > 0);
+        }
+    }
+}
+
+fn serve_what_waits(engine: EngineChoice) {
+    let rig = Rig::priced(engine);
+    let stream = TcpStream::connect(rig.plane.tcp_address()).expect("a connection");
+    stream.set_nodelay(true).expect("no delay");
+    let (socket, asks) = (rig.datagrams(), rig.plane.take_asks().expect("nobody has taken it"));
+    let (asked, reply) = (Vec::with_capacity(16), vec![0; 64 * 1_024]);
+    let mut asker = Asker { stream, socket, asks, asked, reply };
+    let mut spent = Vec::with_capacity(10);
+    for round in 0..10 {
+        let lookups: Vec<Lookup> = (20 * round..20 * round + 20).map(Lookup::of).collect();
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        lookups.into_iter().for_each(|lookup| asker.ask(&rig, lookup));
+        spent.push(ALLOCATIONS.load(Ordering::SeqCst) - before);
+    }
+    assert!(spent[5..].iter().all(|count| *count == 0), "allocations by round: {spent:?}");
+    rig.await_stats("counted", |stats| stats.counters.lookups_fruitless == 200);
 }

@@ -2,10 +2,13 @@
 
 use super::*;
 use dataplane_core::access::{KeyDirectory, hash_text};
-use dataplane_core::command::ShardParameters;
+use dataplane_core::command::{ShardCommand, ShardParameters};
+use dataplane_core::lookup::{Ask, NotFound};
 use dataplane_core::shard::ShardSetup;
 use nix::sys::socket::{setsockopt, sockopt};
-use shared::asset::AssetDirectory;
+use rtrb::Consumer;
+use shared::asset::{AssetDirectory, Symbol};
+use shared::code::Code;
 use shared::key::{KeyId, KeyRecord, Permissions};
 use shared::limits::DATAGRAM_IN_MAX;
 use std::net::UdpSocket;
@@ -14,8 +17,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A shard that knows one key and no asset.
-fn shard() -> Shard {
+/// A shard that knows one key and no asset, and what it asks.
+fn shard() -> (Shard, Consumer<Ask>) {
+    let (asks, asked) = rtrb::RingBuffer::new(64);
     let key = KeyRecord {
         id: KeyId(1),
         hash: hash_text(b"key"),
@@ -25,7 +29,7 @@ fn shard() -> Shard {
         udp_secret: [0; 16],
         rank: 3,
     };
-    Shard::new(ShardSetup {
+    let setup = ShardSetup {
         index: 0,
         shards: 1,
         assets: Arc::new(AssetDirectory::new()),
@@ -33,10 +37,11 @@ fn shard() -> Shard {
         parameters: ShardParameters::default(),
         ticks: rtrb::RingBuffer::new(64).1,
         usage: rtrb::RingBuffer::new(64).0,
-        asks: rtrb::RingBuffer::new(64).0,
+        asks,
         counts_usage: true,
         hash_seed: 1,
-    })
+    };
+    (Shard::new(setup), asked)
 }
 
 /// A serving socket on loopback, what serves it, and when.
@@ -44,6 +49,8 @@ struct World {
     socket: UdpSocket,
     shard: Shard,
     datagrams: Datagrams,
+    ready: ReadyList,
+    asked: Consumer<Ask>,
     now: Moment,
 }
 
@@ -53,7 +60,9 @@ impl World {
         let ip = address.parse().expect("an address");
         let mut bound = crate::sockets::bind(ip, 0, 0, 1).expect("free ports");
         let (_, socket) = bound.of_shards.remove(0);
-        Self { socket, shard: shard(), datagrams: Datagrams::new(), now: tuning::clock::now() }
+        let (shard, asked) = shard();
+        let (datagrams, ready, now) = (Datagrams::new(), ReadyList::default(), tuning::clock::now());
+        Self { socket, shard, datagrams, ready, asked, now }
     }
 
     fn new() -> Self {
@@ -75,9 +84,25 @@ impl World {
 
     /// Serves one turn; whether there is to be another.
     fn turn(&mut self) -> bool {
-        let (mut ready, mut feed_lag) = (ReadyList::default(), LagHistogram::default());
-        let Self { socket, shard, datagrams, now } = self;
-        datagrams.serve(socket.as_fd(), shard, &mut feed_lag, &mut ready, *now).expect("a good socket")
+        let Self { socket, shard, datagrams, ready, now, .. } = self;
+        let mut feed_lag = LagHistogram::default();
+        datagrams.serve(socket.as_fd(), shard, &mut feed_lag, ready, *now).expect("a good socket")
+    }
+
+    /// Serves a turn's worth of those that waited; how many are left.
+    fn turn_waiting(&mut self) -> usize {
+        let Self { socket, shard, datagrams, ready, now, .. } = self;
+        datagrams.serve_waiting(socket.as_fd(), shard, &mut LagHistogram::default(), ready, *now);
+        ready.datagrams.len()
+    }
+
+    /// Tells the shard that nobody knows the asset that it asks for.
+    fn tell_unknown(&mut self) {
+        let symbol = self.asked.pop().expect("it has asked").symbol;
+        assert!(self.asked.is_empty(), "once");
+        let nothing = Arc::new([NotFound { symbol, code: Code::AssetUnknown }]);
+        self.shard.apply(ShardCommand::NotFound(nothing));
+        self.shard.drain_feed(self.now, &mut self.ready);
     }
 
     /// Serves until nothing is left; the number of turns.
@@ -90,9 +115,13 @@ impl World {
     }
 }
 
-/// A request for an asset that is not there, padded to this length so that the refusal may be told.
+/// A request for an asset that there cannot be, padded to this length so that the refusal may be told.
 fn request_of(id: u64, length: usize) -> Vec<u8> {
-    let (head, tail) = (format!("{{\"key\":\"key\",\"asset\":\"NONE\",\"id\":{id},\"pad\":\""), "\"}");
+    request_for("N-NE", id, length)
+}
+
+fn request_for(asset: &str, id: u64, length: usize) -> Vec<u8> {
+    let (head, tail) = (format!("{{\"key\":\"key\",\"asset\":\"{asset}\",\"id\":{id},\"pad\":\""), "\"}");
     let pad = length.checked_sub(head.len() + tail.len()).expect("room for it");
     format!("{head}{}{tail}", "x".repeat(pad)).into_bytes()
 }
@@ -124,9 +153,14 @@ fn reply(client: &UdpSocket) -> String {
 /// Takes the next replies, which are to these requests in this order.
 #[track_caller]
 fn expect_replies(client: &UdpSocket, ids: impl IntoIterator<Item = u64>) {
+    expect_refusals(client, ids, Code::AssetInvalid);
+}
+
+#[track_caller]
+fn expect_refusals(client: &UdpSocket, ids: impl IntoIterator<Item = u64>, code: Code) {
     for id in ids {
         let reply = reply(client);
-        assert!(reply.contains(&format!("\"id\":{id},")) && reply.contains("asset_unknown"), "{id}: {reply}");
+        assert!(reply.contains(&format!("\"id\":{id},")) && reply.contains(code.name()), "{id}: {reply}");
     }
 }
 
@@ -377,4 +411,59 @@ fn one_peer_that_asks_two_addresses_gets_each_answer_from_its_own() {
     }
     ids.sort_unstable();
     assert_eq!(ids, (10..20).collect::<Vec<_>>());
+}
+
+/// A request that has to wait.
+fn unknown(id: u64) -> Vec<u8> {
+    request_for("NOBODYS", id, 100)
+}
+
+#[test]
+fn who_has_waited_is_answered_from_the_address_that_was_asked() {
+    let has_ipv6 = UdpSocket::bind("[::1]:0").is_ok();
+    for (bound, own, asked) in [("0.0.0.0", "127.0.0.1", ["127.0.0.2", "127.0.0.3"]), ("::", "::1", ["::1", "::1"])] {
+        if bound == "::" && !has_ipv6 {
+            eprintln!("{bound} skipped: no IPv6 here");
+            continue;
+        }
+        let mut world = World::bound(bound);
+        // Connected clients take no reply from another address.
+        let clients = asked.map(|asked| world.client(own, asked));
+        for (client, first) in clients.iter().zip([10, 30]) {
+            send_train(client, 100, &(first..first + 10).map(unknown).collect::<Vec<_>>());
+            // In between one that need not wait.
+            client.send(&request(first + 10)).expect("sent");
+        }
+        world.serve();
+        clients.iter().zip([20, 40]).for_each(|(client, id)| expect_replies(client, [id]));
+        assert_eq!(world.counts(), SendCounts::default());
+        world.tell_unknown();
+        assert_eq!((world.ready.datagrams.len(), world.turn_waiting()), (20, 0));
+        for (client, first) in clients.iter().zip([10, 30]) {
+            expect_refusals(client, first..first + 10, Code::AssetUnknown);
+        }
+        assert_eq!(world.counts(), SendCounts { unsent: 0, grouped: 20, groups_refused: 0 }, "{bound}");
+    }
+}
+
+#[test]
+fn a_turn_of_those_that_waited_ends_and_their_places_are_used_again() {
+    let mut world = World::new();
+    for round in 0..3 {
+        // Others each time, who get the tickets of those before.
+        let clients: Vec<UdpSocket> = (0..20).map(|_| world.local_client()).collect();
+        for client in &clients {
+            send_train(client, 100, &(10..42).map(unknown).collect::<Vec<_>>());
+        }
+        world.serve();
+        let symbol = Symbol::new(b"NOBODYS").expect("a symbol");
+        assert_eq!(world.asked.peek().map(|ask| ask.symbol), Ok(symbol));
+        world.tell_unknown();
+        assert_eq!(world.ready.datagrams.len(), 640);
+        assert_eq!((world.turn_waiting(), world.turn_waiting()), (640 - TURN_DATAGRAMS, 0), "round {round}");
+        clients.iter().for_each(|client| expect_refusals(client, 10..42, Code::AssetUnknown));
+        // What came to nothing is remembered for a while.
+        world.now.mono_ns += 10_000_000_000;
+    }
+    assert_eq!((world.shard.counters().datagram_replies, world.shard.counters().datagrams_waiting), (1_920, 0));
 }

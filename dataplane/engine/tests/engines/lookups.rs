@@ -310,6 +310,27 @@ fn several_assets_are_waited_for_together() {
 }
 
 #[test]
+fn who_wants_a_newer_price_has_a_cold_asset_looked_up() {
+    on_each_engine(|engine| {
+        let rig = cold(engine);
+        let mut desk = Desk::of(&rig);
+        let mut client = rig.connect();
+        client.send(&request("BTC", "&newer_than=0&wait_ms=30000"));
+        desk.expect("BTC");
+        // That there is none now does not end the wait: one may come.
+        tell(&rig, 0, "BTC", Code::PriceUnavailable);
+        rig.await_stats("told", |stats| (stats.counters.lookups_fruitless, stats.counters.waiting) == (1, 1));
+        rig.quote(0);
+        let newest = client.read().expect("an answer").sequence();
+        client.send(&request("BTC", &format!("&newer_than={newest}&wait_ms=20")));
+        assert_eq!(client.read().expect("an answer").status, 304);
+        client.send(&request("ETH", "&newer_than=0&wait_ms=20"));
+        desk.expect("ETH");
+        assert_eq!(client.read().expect("an answer").status, 503);
+    });
+}
+
+#[test]
 fn clients_that_leave_while_they_wait_harm_nobody() {
     on_each_engine(|engine| {
         let rig = cold(engine);

@@ -28,7 +28,7 @@ fn one_request_has_one_answer() {
             let reply = client.price(name);
             assert_eq!((reply.status, reply.json()["asset"].as_str()), (200, Some(name)));
         }
-        assert_eq!(client.price("NOPE").status, 404);
+        assert_eq!(client.price("NO-PE").status, 400);
         assert_eq!(client.price("BTC").status, 200, "an error does not end the connection");
         rig.await_stats("counted", |stats| {
             stats.counters.answered == 4 && stats.counters.http_requests == 5 && stats.connections == 1

@@ -1,6 +1,6 @@
 //! Prices on their way to clients: waiting requests, shards that sleep, datagrams.
 
-use crate::rig::{KEY, PATIENCE, Rig, Wish, eventually, on_each_engine, request};
+use crate::rig::{ASSETS, KEY, PATIENCE, Rig, Wish, eventually, get, on_each_engine, request};
 use shared::asset::AssetId;
 use std::net::Shutdown;
 use std::time::Duration;
@@ -94,6 +94,55 @@ fn a_wait_ends_without_news() {
         client.send(&request("BTC", &format!("&newer_than={newest}&wait_ms=150")));
         assert_eq!(client.read().expect("an answer").status, 304);
         assert_eq!(client.price("BTC").sequence(), newest);
+    });
+}
+
+#[test]
+fn a_price_that_the_client_has_is_not_sent_again() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let mut client = rig.connect();
+        let first = client.price("BTC");
+        let tag = first.head.lines().find_map(|line| line.strip_prefix("ETag: ")).expect("a tag").to_owned();
+        assert_eq!(tag, format!("\"{}\"", first.sequence()));
+        let knowing = request("BTC", "").replace("\r\n\r\n", &format!("\r\nIf-None-Match: \"1x\", W/{tag}\r\n\r\n"));
+        // As one of many in a row, too.
+        client.send(&knowing.repeat(3));
+        for _ in 0..3 {
+            let reply = client.read().expect("an answer");
+            assert!(reply.status == 304 && reply.head.contains(&format!("ETag: {tag}\r\n")), "{}", reply.head);
+        }
+        rig.quote(0);
+        let reply = eventually("another price", || {
+            client.send(&knowing);
+            client.read().filter(|reply| reply.status == 200)
+        });
+        assert!(reply.sequence() > first.sequence());
+    });
+}
+
+#[test]
+fn many_prices_are_of_one_moment_while_they_change() {
+    on_each_engine(|engine| {
+        let rig = Rig::priced(engine);
+        let mut client = rig.connect();
+        let all = get("/prices?assets=all");
+        let (mut last, mut changed) = (0, 0);
+        for turn in 0..200 {
+            rig.quote(turn % ASSETS.len());
+            // Several in one turn of the shard, which takes ticks in between.
+            client.send(&all.repeat(4));
+            for _ in 0..4 {
+                let reply = client.read().expect("an answer").json();
+                let prices = reply["prices"].as_array().expect("prices");
+                let newest = prices.iter().filter_map(|price| price["sequence"].as_u64()).max();
+                assert_eq!((prices.len(), reply["generation"].as_u64()), (ASSETS.len(), newest), "{reply}");
+                changed += usize::from(newest > Some(last));
+                assert!(newest >= Some(last), "never back");
+                last = newest.unwrap_or(last);
+            }
+        }
+        assert!(changed > 100, "{changed} generations were seen");
     });
 }
 
