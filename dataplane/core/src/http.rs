@@ -3,9 +3,11 @@
 //!
 //! A request is judged in this order, and the first objection is the answer: framing (400, 431), route (anything but a
 //! price read is handed over), method (405), body (413), key (401), permission (403), month (429), too many active
-//! connections (503), second (429), parameters (400), asset (404), price (503). The bytes of a request stay in front of
-//! the input until it is answered for good, so a waiting request and one whose reply is sent in pieces are read again when
-//! they are taken up.
+//! connections (503), second (429), parameters (400), asset (404), price (503). The last two are no objection yet when the
+//! price may be found elsewhere: the request waits, as one for a newer price does, until a tick comes, nothing is found,
+//! or its time is over, and is judged again; it is charged and counted once. The bytes of a request stay in front of the
+//! input until it is answered for good, so a waiting request and one whose reply is sent in pieces are read again when they
+//! are taken up.
 
 pub(crate) mod answer;
 pub(crate) mod connection;

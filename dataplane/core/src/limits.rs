@@ -85,7 +85,7 @@ pub const LONG_BODIES_MIN: usize = 4;
 /// Longest `/prices` body there can be, for the record: 1.5 MiB.
 const _: () = assert!(prices_body_max(PREWARMED_MAX) < 1_600 * 1_024);
 const _: () = assert!(LEASE_SETS.is_power_of_two() && NOTHING_SETS.is_power_of_two());
-const _: () = assert!(LOOKUPS_MAX < u16::MAX as usize && DATAGRAMS_WAITING_MAX < u16::MAX as usize);
+const _: () = assert!(LOOKUPS_MAX <= DATAGRAMS_WAITING_MAX && DATAGRAMS_WAITING_MAX < u16::MAX as usize);
 const _: () = assert!(METER_ENTRIES_RESERVED < METER_ENTRIES_MAX && METER_ENTRIES_MAX < u16::MAX as usize);
 const _: () = assert!(SMALL_REPLY_MAX > PRICE_REPLY_MAX + 256 && crate::reply::OUTPUT_MAX > REQUEST_HEAD_MAX);
 

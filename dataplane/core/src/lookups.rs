@@ -90,7 +90,7 @@ impl Lookups {
             nothing: Nothing::new(hash_seed),
             budget: Budget::new(),
             mono_ms: 0,
-            next_looked_at: 0,
+            next_looked_at: usize::MAX,
             looks_began_mono_ms: 0,
         }
     }
@@ -109,6 +109,11 @@ impl Lookups {
     /// The lookup of this asset that is under way.
     fn find(&self, symbol: &Symbol) -> Option<LookupPlace> {
         self.by_symbol.get(symbol).copied().map(LookupPlace)
+    }
+
+    /// Whether the lookup in this place is not over.
+    fn is_under_way(&self, place: usize) -> bool {
+        self.find(&self.places[place].symbol).is_some_and(|found| found.index() == place)
     }
 
     /// Begins one for `key`; `None` when the table is full, or this key's part of it, or too many of its lookups came to
@@ -165,10 +170,12 @@ impl Lookups {
     /// Ends those whose time is over, as if no tier had a price: answers how many. Looks at every place, 20 times a second.
     pub(crate) fn expire(&mut self) -> usize {
         let mut expired = 0;
+        if self.by_symbol.is_empty() {
+            return expired;
+        }
         for place in 0..self.places.len() {
             let Lookup { symbol, deadline_mono_ms, .. } = self.places[place];
-            let is_under_way = self.find(&symbol).is_some_and(|found| found.index() == place);
-            if deadline_mono_ms <= self.mono_ms && is_under_way {
+            if deadline_mono_ms <= self.mono_ms && self.is_under_way(place) {
                 self.came_to_nothing(&symbol, Code::PriceUnavailable);
                 expired += 1;
             }
@@ -182,9 +189,8 @@ impl Lookups {
         let mut found = 0;
         for place in 0..self.places.len() {
             let Lookup { symbol, asset, .. } = self.places[place];
-            let is_under_way = self.find(&symbol).is_some_and(|found| found.index() == place);
             if asset == NONE
-                && is_under_way
+                && self.is_under_way(place)
                 && let Some(asset) = assets.find(&symbol)
             {
                 self.places[place].asset = asset.number();

@@ -118,7 +118,7 @@ impl PriceTable {
 
     /// The asset in this place, if it was answered for since this was asked.
     pub(crate) fn take_in_use(&mut self, index: usize) -> Option<AssetId> {
-        let row = self.rows.get_mut(index)?;
+        let row = self.rows.get_mut(index).filter(|row| row.tick.sequence != 0)?;
         core::mem::take(&mut row.is_in_use).then(|| AssetId::new(index)).flatten()
     }
 

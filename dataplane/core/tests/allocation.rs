@@ -5,9 +5,13 @@ mod world;
 use dataplane_core::access::{Amendment, KeyDirectory};
 use dataplane_core::command::ShardCommand;
 use dataplane_core::governor::GovernorBounds;
+use dataplane_core::lookup::NotFound;
 use dataplane_core::reply::ReplyBuffer;
 use dataplane_core::shard::{DatagramStep, HttpConnection, StreamToken, Then};
+use shared::asset::Symbol;
+use shared::code::Code;
 use shared::limits::DATAGRAM_OUT_MAX;
+use shared::tick::{TICK_STALE, Tick};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -73,7 +77,9 @@ fn serve(world: &mut World, connection: &mut HttpConnection, output: &mut ReplyB
         match step.then {
             Then::Write => {}
             Then::Wait => {
-                world.shard.idle_tick(world.now.plus_ms(60_000), &mut world.ready);
+                world.asked.pop().ok();
+                world.pass_ms(60_000);
+                world.shard.idle_tick(world.now, &mut world.ready);
                 world.ready.streams.clear();
             }
             _ => return,
@@ -147,6 +153,63 @@ fn shedding_allocates_nothing() {
     }
     world.shard.idle_tick(world.now, &mut world.ready);
     assert_eq!(world.shard.counters().shed, [0, 0, 0, 6]);
+}
+
+/// More symbols than the table has places, so that its index is cleaned up too; some found, some not, some forgotten.
+#[test]
+fn lookups_allocate_nothing() {
+    const SYMBOLS: usize = 20_000;
+    let mut world = World::with(world::records(), 1, 3_000);
+    let mut output = ReplyBuffer::new();
+    let (from, mut reply) = (SocketAddr::from(([127, 0, 0, 1], 40_000)), [0; DATAGRAM_OUT_MAX]);
+    let mut served = 0_u64;
+    for number in 0..SYMBOLS {
+        // Every second one is an asset of the directory whose price went stale.
+        let name = if number % 2 == 0 { format!("A{}", number % 3_000) } else { format!("N{number}") };
+        let (request, frame) =
+            (get(&format!("/price?asset={name}"), KEY), binary(1, &secret(1), &name, world.now.wall_ms));
+        let sequence = 1_000_000 + 2 * number as u64;
+        let (stale, fresh) = (stale_tick(5 + number % 3_000, sequence), tick(5 + number % 3_000, sequence + 1, 9));
+        let nothing = [NotFound { symbol: Symbol::new(name.as_bytes()).expect("a symbol"), code: Code::AssetUnknown }];
+        let command = ShardCommand::NotFound(nothing.into());
+        let found = allocations(|| {
+            if number % 2 == 0 {
+                world.ticks.push(stale).expect("room");
+                world.shard.drain_feed(world.now, &mut world.ready);
+            }
+            let mut connection = HttpConnection::new(StreamToken(1));
+            output.clear();
+            let waits = world.shard.serve_stream(world.now, &mut connection, request.as_bytes(), &mut output).then;
+            let waiting = world.shard.serve_datagram(world.now, from, &frame, &mut reply);
+            assert!(waits == Then::Wait && matches!(waiting, DatagramStep::Wait(_)), "{name}");
+            match number % 4 {
+                0 => world.ticks.push(fresh).expect("room"),
+                1 => world.shard.apply(command),
+                _ => world.pass_ms(1_500),
+            }
+            world.shard.drain_feed(world.now, &mut world.ready);
+            world.shard.idle_tick(world.now, &mut world.ready);
+            assert_eq!((world.ready.streams.drain(..).count(), world.ready.datagrams.len()), (1, 1));
+            served += u64::from(
+                world.shard.serve_stream(world.now, &mut connection, request.as_bytes(), &mut output).then
+                    == Then::Read,
+            );
+            for ticket in world.ready.datagrams.drain(..) {
+                let step = world.shard.serve_waiting(world.now, ticket, &mut reply);
+                served += u64::from(matches!(step, DatagramStep::Reply(_)));
+            }
+            while world.asked.pop().is_ok() {}
+            while world.usage.pop().is_ok() {}
+        });
+        assert_eq!(found, 0, "{name}");
+    }
+    let counters = world.shard.counters();
+    assert_eq!((served, counters.lookups_begun), (2 * SYMBOLS as u64, SYMBOLS as u64));
+    assert!(counters.lookups_found > 1_000 && counters.lookups_fruitless > 1_000 && counters.lookups_expired > 1_000);
+}
+
+fn stale_tick(asset: usize, sequence: u64) -> Tick {
+    Tick { flags: TICK_STALE, ..tick(asset, sequence, 9) }
 }
 
 /// A shard with a full table of leases changes over to another directory, amended or built anew.

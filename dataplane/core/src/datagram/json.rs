@@ -1,7 +1,7 @@
 //! The JSON datagram: an object with a key, a price or up to eight of them back.
 //!
 //! A reply is never more than three times its request, and an error never longer than its request; what would be is
-//! `reply_too_long`, or silence. Several assets are answered as far as they can be: the others are `missing`.
+//! `reply_too_long`, or silence. Several assets are looked up and answered as far as they can be: the others are `missing`.
 
 use super::json_reader::{AssetSpace, JsonRequest, RawText, decode};
 use super::waiting::Waited;

@@ -1,7 +1,8 @@
 //! Answers to `/prices`: many prices of one table generation, whatever the size of the body.
 //!
-//! An asset that nobody knows, or whose price cannot be given, fails the whole call, naming itself, unless
-//! `ignore_unknown=1` is said or `all` assets are asked for: then it is among the `missing`.
+//! A named asset that has no price to give is looked up, and the call waits for it. One that nobody knows, or whose price
+//! cannot be given, fails the whole call, naming itself, unless `ignore_unknown=1` is said or `all` assets are asked for:
+//! then it is among the `missing`.
 
 use super::Progress;
 use super::answer::{Asked, append_head, rate_fields};

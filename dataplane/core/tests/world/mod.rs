@@ -4,13 +4,14 @@
 use dataplane_core::access::{KeyDirectory, hash_text};
 use dataplane_core::command::{ShardCommand, ShardParameters};
 use dataplane_core::limits::ASKS_WAITING_MAX;
-use dataplane_core::lookup::Ask;
+use dataplane_core::lookup::{Ask, AskKind, NotFound};
 use dataplane_core::reply::ReplyBuffer;
 use dataplane_core::shard::{
     DatagramStep, HttpConnection, ReadyList, Shard, ShardSetup, StreamStep, StreamToken, Then,
 };
 use rtrb::{Consumer, Producer, RingBuffer};
 use shared::asset::{AssetDirectory, AssetId, Symbol};
+use shared::code::Code;
 use shared::key::{KeyId, KeyRecord, Permissions};
 use shared::limits::{DATAGRAM_OUT_MAX, TICK_RING_CAPACITY, USAGE_RING_CAPACITY};
 use shared::moment::Moment;
@@ -109,6 +110,8 @@ pub struct World {
     pub ticks: Producer<Tick>,
     pub usage: Consumer<UsageRecord>,
     pub asked: Consumer<Ask>,
+    /// Whether what is asked for is at once said not to be found, as if no venue had it. So it begins.
+    pub finds_nothing: bool,
     pub ready: ReadyList,
     pub output: ReplyBuffer,
     pub keys: Arc<KeyDirectory>,
@@ -160,7 +163,7 @@ impl World {
             hash_seed: 42,
         });
         let (ready, output) = (ReadyList::new(), ReplyBuffer::new());
-        let mut world = Self { shard, now: START, ticks, usage, asked, ready, output, keys };
+        let mut world = Self { shard, now: START, ticks, usage, asked, finds_nothing: true, ready, output, keys };
         world.publish(tick(0, 4_711, 6_712_345));
         world.publish(tick(1, 4_712, 345_678));
         world.publish(tick(3, 4_713, 100));
@@ -194,6 +197,9 @@ impl World {
             let step = self.shard.serve_stream(self.now, connection, &input[at..], &mut self.output);
             sent.extend_from_slice(self.output.bytes());
             at += step.consumed;
+            if step.then == Then::Wait && self.finds_nothing && self.find_nothing() > 0 {
+                continue;
+            }
             if step.then != Then::Write {
                 return Outcome { sent, step, rest: input[at..].to_vec() };
             }
@@ -210,6 +216,27 @@ impl World {
         outcome
     }
 
+    /// Takes out what has been asked for.
+    pub fn asks(&mut self) -> Vec<Ask> {
+        std::iter::from_fn(|| self.asked.pop().ok()).collect()
+    }
+
+    /// Says that these were not found.
+    pub fn tell_nothing(&mut self, symbols: impl IntoIterator<Item = Symbol>, code: Code) {
+        let not_found = symbols.into_iter().map(|symbol| NotFound { symbol, code }).collect();
+        self.shard.apply(ShardCommand::NotFound(not_found));
+        assert!(self.shard.feed_is_empty() || self.shard.drain_feed(self.now, &mut self.ready) == 0);
+    }
+
+    /// Answers what has been asked for: nobody knows it. How much that was.
+    fn find_nothing(&mut self) -> usize {
+        let asks = self.asks().into_iter().filter(|ask| matches!(ask.kind, AskKind::Find { .. }));
+        let symbols: Vec<Symbol> = asks.map(|ask| ask.symbol).collect();
+        let count = symbols.len();
+        self.tell_nothing(symbols, Code::AssetUnknown);
+        count
+    }
+
     /// `GET target` with `key`.
     pub fn get(&mut self, target: &str, key: &str) -> Reply {
         self.ask(&get(target, key)).reply()
@@ -223,7 +250,16 @@ impl World {
     /// Serves a datagram that comes from this port.
     pub fn datagram_from(&mut self, port: u16, request: &[u8]) -> Vec<u8> {
         let mut reply = [0xAA; DATAGRAM_OUT_MAX];
-        match self.shard.serve_datagram(self.now, SocketAddr::from(([127, 0, 0, 1], port)), request, &mut reply) {
+        let from = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut step = self.shard.serve_datagram(self.now, from, request, &mut reply);
+        while let DatagramStep::Wait(ticket) = step
+            && self.finds_nothing
+        {
+            assert!(self.find_nothing() > 0, "it waits for what is asked for");
+            self.ready.datagrams.retain(|ready| *ready != ticket);
+            step = self.shard.serve_waiting(self.now, ticket, &mut reply);
+        }
+        match step {
             DatagramStep::Wait(_) | DatagramStep::Silent => Vec::new(),
             DatagramStep::Reply(length) => reply[..length].to_vec(),
         }
