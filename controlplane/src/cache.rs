@@ -4,11 +4,13 @@
 //! [`CacheTimeouts`]. Names, types and lifetimes of what may stand in it are in `names`, and nothing else is written.
 
 pub mod in_process;
+pub mod load;
 pub mod names;
 pub mod valkey;
 pub mod window;
 
 use self::in_process::InProcessCache;
+use self::load::Loads;
 use self::names::{CacheKey, Kind, Pattern};
 use self::valkey::Valkey;
 use crate::feeds::connect::Trust;
@@ -261,6 +263,23 @@ fn node_key(pattern: Pattern, node: &str) -> Cached<CacheKey> {
     CacheKey::new(pattern, node).map_err(CacheError::Refused)
 }
 
+/// What a field becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// This number, unless a larger one stands there; below [`SCORE_MAX`].
+    Number(i64),
+    /// This text.
+    Text(String),
+}
+
+/// Only a hash can be brought forward.
+fn check_hash(key: &CacheKey) -> Cached<()> {
+    match key.pattern().kind {
+        Kind::Hash => Ok(()),
+        kind => Err(CacheError::Refused(format!("{key} holds {}, not hash", kind.name()))),
+    }
+}
+
 /// Only a text can be added to or leased from.
 fn check_text(key: &CacheKey) -> Cached<()> {
     match key.pattern().kind {
@@ -312,6 +331,14 @@ pub trait Cache: Send + Sync {
     /// Writes up to [`WRITES_MAX`] things, sent together, within the bound of one call. In no order, and not as one: after
     /// an error some may have been written.
     async fn write_all(&self, writes: &[Write]) -> Cached<()>;
+
+    /// Loads much, in no order and not as one: after an error some may have been written, and to load the same again is as
+    /// good as once. On connections of its own, so that other calls do not wait behind it; it takes as long as it takes,
+    /// and ends by itself when nothing moves on.
+    async fn load(&self, loads: Loads) -> Cached<()>;
+
+    /// Brings fields of a hash forward, as one, if its field `guard` has the value that is given with it; whether it had.
+    async fn advance(&self, key: &CacheKey, guard: (&str, &str), news: &[(&str, News)]) -> Cached<bool>;
 
     /// Takes a part of a key's second: see [`LeaseWish`]. One round trip, atomic over all nodes.
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease>;

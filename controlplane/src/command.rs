@@ -14,6 +14,7 @@ mod report;
 mod serve;
 mod service;
 mod simulate;
+mod sync;
 mod usage_writer;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Bring usage from the queue of SQS_USAGE_LOG_QUEUE_URL to the database
     UsageWriter(Box<usage_writer::UsageWriterArgs>),
+    /// Bring the cache up to date with the database: keys, parameters, usage
+    Sync(Box<sync::SyncArgs>),
     /// Print prices: a client over HTTP or UDP
     Price(price::PriceArgs),
     /// Fetch a report of usage: a client over HTTP
@@ -68,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Migrate(args) => migrate::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::UsageWriter(args) => usage_writer::run(&args),
+        Command::Sync(args) => sync::run(&args),
         Command::Price(args) => price::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Decode(args) => decode::run(&args),

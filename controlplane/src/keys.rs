@@ -7,6 +7,7 @@ pub mod admission;
 mod copy;
 pub mod demo;
 pub mod desk;
+pub mod entry;
 pub mod issue;
 pub mod pulse;
 pub mod rules;

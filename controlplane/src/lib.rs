@@ -23,5 +23,6 @@ pub mod resolver;
 pub mod secrets;
 pub mod store;
 pub mod supervisor;
+pub mod sync;
 pub mod usage;
 pub mod warm;

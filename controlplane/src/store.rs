@@ -4,6 +4,7 @@
 //! whoever calls it is in the background or answers an administrator. Every call ends within [`CALL_MAX`], whatever the
 //! database does; a change and its audit row are one transaction. Nothing here knows what a parameter means.
 
+mod arrivals;
 #[cfg(test)]
 mod conformance;
 mod credentials;
@@ -32,8 +33,9 @@ pub use self::credentials::Place;
 pub use self::health::StoreHealth;
 pub use self::open::open;
 pub use self::usage_read::{
-    PIECES_MAX, REPORT_CALL_MAX, REPORT_CALLS_MAX, REPORT_TURN_MAX, ReportLog, ReportMark, UsageField, UsageFilter,
-    UsageLine, UsageMark, UsageOrder, UsagePiece, UsageRead, UsageSource, UsageSums, report_calls_max,
+    ArrivalMark, ArrivedSpan, PIECES_MAX, REPORT_CALL_MAX, REPORT_CALLS_MAX, REPORT_TURN_MAX, ReportLog, ReportMark,
+    SyncMarks, SyncRead, UsageField, UsageFilter, UsageLine, UsageMark, UsageOrder, UsagePiece, UsageRead, UsageSource,
+    UsageSums, report_calls_max,
 };
 pub use self::usage_write::{Committed, UsageRow, UsageSpan, UsageWrite};
 
@@ -260,7 +262,7 @@ pub struct Migrated {
 
 /// A database. Calls may run at the same time; each is one transaction.
 #[async_trait]
-pub trait Store: UsageRead + UsageWrite + Send + Sync {
+pub trait Store: UsageRead + UsageWrite + SyncRead + Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 

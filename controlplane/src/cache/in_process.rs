@@ -4,11 +4,12 @@
 //! first; of what has no end, what was written longest ago. A call never waits for anything but a short lock, and never
 //! fails for being unreachable. Nothing in it outlives the process.
 
+use super::load::{Act, Load, Loads};
 use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey, Kind};
 use super::window::Window;
 use super::{
-    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, Roll,
-    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, Write, check_text, check_writes, node_key,
+    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, News, Roll,
+    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, Write, check_hash, check_text, check_writes, node_key,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
@@ -162,27 +163,72 @@ impl Table {
                     Some(entry) => return Err(other_kind(key, entry, Kind::Sorted)),
                 };
                 all.extend_from_slice(members);
-                sort(&mut all);
-                all.retain(|(_, score)| score >= since);
-                all.drain(..all.len().saturating_sub((*keep).min(APPENDED_MAX)));
-                if all.is_empty() {
-                    self.remove(key.name());
-                } else {
-                    self.write(key.name(), Value::Sorted(all), ends_ms(key, now_ms));
-                }
+                self.keep_best(key.name(), all, *since, *keep, ends_ms(key, now_ms));
                 key
             }
         };
-        if let Some(entry) = self.entries.get_mut(key.name()) {
+        self.count_as_mirrored(key.name());
+        Ok(())
+    }
+
+    /// Keeps those members of a sorted set that may stay.
+    fn keep_best(&mut self, name: &str, mut all: Vec<(String, i64)>, since: i64, keep: usize, ends_ms: u64) {
+        sort(&mut all);
+        all.retain(|(_, score)| *score >= since);
+        all.drain(..all.len().saturating_sub(keep.min(APPENDED_MAX)));
+        if all.is_empty() {
+            self.remove(name);
+        } else {
+            self.write(name, Value::Sorted(all), ends_ms);
+        }
+    }
+
+    /// Counts a value to the mirror, of which others go where there is no room.
+    fn count_as_mirrored(&mut self, name: &str) {
+        if let Some(entry) = self.entries.get_mut(name).filter(|entry| !entry.is_mirrored) {
             entry.is_mirrored = true;
             self.mirrored_bytes += entry.bytes;
-            self.mirrored.insert(entry.place.1, key.name().to_owned());
+            self.mirrored.insert(entry.place.1, name.to_owned());
         }
         while self.mirrored.len() > MIRRORED_MAX || self.mirrored_bytes > MIRRORED_BYTES_MAX {
             let Some((_, first)) = self.mirrored.pop_first() else { break };
             self.remove(&first);
         }
-        Ok(())
+    }
+
+    /// Does one thing of a load. What is of another type makes way.
+    fn take_in(&mut self, load: &Load, words: Vec<String>, now_ms: u64) {
+        let mut words = words.into_iter();
+        let Some(name) = words.next() else { return };
+        let present = self.entries.get(&name).map(|entry| (entry.value.clone(), entry.place.0));
+        let lifetime = load.lifetime_s.map_or(NEVER, |lifetime_s| now_ms.saturating_add(lifetime_s * 1_000));
+        match (load.act, present) {
+            (Act::Delete, _) => drop(self.remove(&name)),
+            (Act::Text(ends_ms), _) if ends_ms > now_ms => {
+                self.write(&name, Value::Text(words.next().unwrap_or_default()), ends_ms);
+            }
+            (Act::Fields(ends_ms), present) if ends_ms > now_ms => {
+                let mut fields = if let Some((Value::Hash(fields), _)) = present { fields } else { BTreeMap::new() };
+                while let Some(field) = words.next() {
+                    fields.insert(field, words.next().unwrap_or_default());
+                }
+                self.write(&name, Value::Hash(fields), ends_ms);
+            }
+            // Its end is over.
+            (Act::Text(_) | Act::Fields(_), _) => drop(self.remove(&name)),
+            (Act::Members, present) => {
+                let mut all = if let Some((Value::Sorted(members), _)) = present { members } else { Vec::new() };
+                while let Some(score) = words.next() {
+                    all.push((words.next().unwrap_or_default(), score.parse().unwrap_or_default()));
+                }
+                self.keep_best(&name, all, i64::MIN, APPENDED_MAX, lifetime);
+            }
+            (Act::Trim(since, keep), Some((Value::Sorted(members), ends_ms))) => {
+                self.keep_best(&name, members, since, keep, ends_ms);
+            }
+            (Act::Trim(..), _) => {}
+        }
+        self.count_as_mirrored(&name);
     }
 
     fn put(&mut self, key: &CacheKey, value: &Value, now_ms: u64) -> Cached<()> {
@@ -291,6 +337,43 @@ impl Cache for InProcessCache {
             self.call(|table, now_ms| table.mirror(write, now_ms))?;
         }
         Ok(())
+    }
+
+    async fn load(&self, loads: Loads) -> Cached<()> {
+        let (texts, loads) = loads.into_parts();
+        for (load, words) in loads {
+            let word =
+                |(from, to): (u32, u32)| String::from_utf8_lossy(&texts[from as usize..to as usize]).into_owned();
+            let words = words.into_iter().map(word).collect();
+            // Others get their turn in between.
+            self.call(|table, now_ms| {
+                table.take_in(&load, words, now_ms);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn advance(&self, key: &CacheKey, guard: (&str, &str), news: &[(&str, News)]) -> Cached<bool> {
+        check_hash(key)?;
+        self.call(|table, _| {
+            let Some(entry) = table.entries.get(key.name()) else { return Ok(false) };
+            let Value::Hash(fields) = &entry.value else { return Err(other_kind(key, entry, Kind::Hash)) };
+            if fields.get(guard.0).map(String::as_str) != Some(guard.1) {
+                return Ok(false);
+            }
+            let (mut fields, ends_ms) = (fields.clone(), entry.place.0);
+            for (field, news) in news {
+                let present = fields.get(*field).and_then(|text| text.parse::<i64>().ok());
+                match news {
+                    News::Number(number) if present.is_some_and(|present| present >= *number) => {}
+                    News::Number(number) => drop(fields.insert((*field).to_owned(), number.to_string())),
+                    News::Text(text) => drop(fields.insert((*field).to_owned(), text.clone())),
+                }
+            }
+            table.write(key.name(), Value::Hash(fields), ends_ms);
+            Ok(true)
+        })
     }
 
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease> {

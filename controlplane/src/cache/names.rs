@@ -109,8 +109,14 @@ pub const REPORT_USAGE: Pattern = pattern("report_usage:", Some("id"), Kind::Has
 /// `report:text:YYYY-MM-DD`: a day's report as text. Kept as long as the usage it was made of.
 pub const REPORT_TEXT: Pattern = pattern("report:text:", Some("YYYY-MM-DD"), Kind::Text, Some(USAGE_S), true);
 
+/// `exchange_asset_map`: for each exchange the assets it shall be asked for, parted by commas. Ours: in the replaced system
+/// it had no documented name.
+pub const EXCHANGE_ASSET_MAP: Pattern = pattern("exchange_asset_map", None, Kind::Hash, None, false);
+/// `sync:cursor`: up to where this cache is a copy of which database. Ours.
+pub const SYNC_CURSOR: Pattern = pattern("sync:cursor", None, Kind::Hash, None, false);
+
 /// Every pattern. Longer prefixes stand before shorter ones that they begin with.
-pub const ALL: [Pattern; 20] = [
+pub const ALL: [Pattern; 22] = [
     API_KEY,
     APP_CONFIG,
     RATE_LIMIT,
@@ -131,6 +137,8 @@ pub const ALL: [Pattern; 20] = [
     TRANSLATE,
     REPORT_USAGE,
     REPORT_TEXT,
+    EXCHANGE_ASSET_MAP,
+    SYNC_CURSOR,
 ];
 
 /// Longest variable part, bytes: a node's name is up to 64, a hash 64, a language and a hash 80.

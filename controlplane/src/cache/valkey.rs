@@ -4,16 +4,19 @@
 //! the server does. What is written is replaced in one step by a script. How the connection is kept is in `link`.
 
 mod address;
+mod bulk;
 mod fault;
 mod health;
 mod link;
 mod script;
 
+use self::bulk::Bulk;
 use self::link::{Bound, Link};
+use super::load::Loads;
 use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey, Kind};
 use super::{
-    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, Roll,
-    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, Write, check_text, check_writes, node_key,
+    Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, News, Roll,
+    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, Write, check_hash, check_text, check_writes, node_key,
 };
 use async_trait::async_trait;
 use fred::clients::Client;
@@ -28,6 +31,7 @@ use tokio::task::JoinHandle;
 /// A server or a cluster.
 pub struct Valkey {
     link: Arc<Link>,
+    bulk: Bulk,
     task: JoinHandle<()>,
 }
 
@@ -41,8 +45,10 @@ impl Valkey {
         timeouts: CacheTimeouts,
         tls: impl FnOnce() -> Result<ClientConfig, String>,
     ) -> Result<Self, String> {
-        let (link, task) = Link::start(address::read(url, tls)?, timeouts);
-        Ok(Self { link, task })
+        let config = address::read(url, tls)?;
+        let bulk = Bulk::new(config.clone());
+        let (link, task) = Link::start(config, timeouts);
+        Ok(Self { link, bulk, task })
     }
 }
 
@@ -172,6 +178,23 @@ impl Cache for Valkey {
         self.link.call(Bound::Write, work).await
     }
 
+    async fn load(&self, loads: Loads) -> Cached<()> {
+        self.bulk.load(loads).await
+    }
+
+    async fn advance(&self, key: &CacheKey, guard: (&str, &str), news: &[(&str, News)]) -> Cached<bool> {
+        check_hash(key)?;
+        let mut words = vec![word(guard.0), word(guard.1)];
+        for (field, news) in news {
+            words.extend(match news {
+                News::Number(number) => [word("number"), word(field), Word::from(number.to_string())],
+                News::Text(text) => [word("text"), word(field), word(text)],
+            });
+        }
+        let work = |client| async move { script::ADVANCE.run::<i64>(&client, key.name(), words).await };
+        self.link.call(Bound::Write, work).await.map(|done| done == 1)
+    }
+
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease> {
         check_text(key)?;
         let numbers = [wish.limit, wish.want, wish.demand, u32::from(wish.next), wish.debt];
@@ -214,6 +237,7 @@ impl Cache for Valkey {
     async fn close(&self) {
         self.task.abort();
         self.link.close();
+        self.bulk.close().await;
     }
 }
 

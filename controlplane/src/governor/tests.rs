@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::cache::in_process::InProcessCache;
-use crate::cache::{CacheError, CacheHealth, CacheTimeouts, Lease, LeaseWish, Roll, Write};
+use crate::cache::load::Loads;
+use crate::cache::{CacheError, CacheHealth, CacheTimeouts, Lease, LeaseWish, News, Roll, Write};
 use crate::params::check::{Base, Rows, check};
 use async_trait::async_trait;
 use std::sync::Mutex;
@@ -96,6 +97,12 @@ impl Cache for Line {
     }
     async fn write_all(&self, writes: &[Write]) -> Cached<()> {
         self.reach()?.write_all(writes).await
+    }
+    async fn load(&self, loads: Loads) -> Cached<()> {
+        self.reach()?.load(loads).await
+    }
+    async fn advance(&self, key: &CacheKey, guard: (&str, &str), news: &[(&str, News)]) -> Cached<bool> {
+        self.reach()?.advance(key, guard, news).await
     }
     async fn lease(&self, key: &CacheKey, wish: LeaseWish) -> Cached<Lease> {
         self.reach()?.lease(key, wish).await

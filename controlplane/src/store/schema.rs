@@ -19,10 +19,10 @@ pub const MIGRATE_MAX: Duration = Duration::from_secs(300);
 const TABLE: &str = "_sqlx_migrations";
 
 /// The newest version that this program knows.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// One version: its number, its name, and its texts for SQLite and PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 2] = [
+const VERSIONS: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "first",
@@ -30,10 +30,16 @@ const VERSIONS: [(i64, &str, &str, &str); 2] = [
         include_str!("../../migrations/postgres/0001_first.sql"),
     ),
     (
-        VERSION,
+        2,
         "usage",
         include_str!("../../migrations/sqlite/0002_usage.sql"),
         include_str!("../../migrations/postgres/0002_usage.sql"),
+    ),
+    (
+        VERSION,
+        "sync",
+        include_str!("../../migrations/sqlite/0003_sync.sql"),
+        include_str!("../../migrations/postgres/0003_sync.sql"),
     ),
 ];
 

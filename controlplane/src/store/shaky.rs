@@ -2,9 +2,9 @@
 
 use super::sqlite::SqliteStore;
 use super::{
-    AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, ReportLog, ReportMark,
-    Store, StoreError, Stored, TierRow, UsageFilter, UsageLine, UsageMark, UsageRead, UsageRow, UsageSource, UsageSpan,
-    UsageSums, UsageWrite,
+    ArrivalMark, ArrivedSpan, AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse,
+    ReportLog, ReportMark, Store, StoreError, Stored, SyncMarks, SyncRead, TierRow, UsageFilter, UsageLine, UsageMark,
+    UsageRead, UsageRow, UsageSource, UsageSpan, UsageSums, UsageWrite,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -175,5 +175,30 @@ impl UsageRead for Shaky {
     }
     async fn report_page(&self, before: Option<&ReportMark>, limit: usize) -> Stored<Vec<ReportLog>> {
         pass!(self.report_page(before, limit))
+    }
+}
+
+#[async_trait]
+impl SyncRead for Shaky {
+    async fn sync_marks(&self) -> Stored<SyncMarks> {
+        pass!(self.sync_marks())
+    }
+    async fn usage_arrivals(&self, after: &ArrivalMark, before: i64, limit: usize) -> Stored<Vec<ArrivedSpan>> {
+        pass!(self.usage_arrivals(after, before, limit))
+    }
+    async fn usage_arrived(&self, after: &ArrivalMark, to: &ArrivalMark, from_ms: u64) -> Stored<Vec<UsageLine>> {
+        pass!(self.usage_arrived(after, to, from_ms))
+    }
+    async fn reports_arrived(
+        &self,
+        after: &(i64, String),
+        before: i64,
+        from_ms: u64,
+        limit: usize,
+    ) -> Stored<Vec<(i64, ReportLog)>> {
+        pass!(self.reports_arrived(after, before, from_ms, limit))
+    }
+    async fn key_hashes(&self, ids: &[u32]) -> Stored<Vec<(u32, [u8; 32])>> {
+        pass!(self.key_hashes(ids))
     }
 }

@@ -12,7 +12,7 @@ use super::{
     AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse, Store, StoreError, Stored,
     TierRow, UsageRow, UsageSpan, UsageWrite, report_calls_max,
 };
-use super::{keys, parameters, schema, usage, usage_rows};
+use super::{arrivals, keys, parameters, schema, usage, usage_rows};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -289,7 +289,8 @@ impl<S: Source> UsageWrite for SqlStore<S> {
         call!(self, Write, |session| async {
             let rows = usage_rows::prune(&mut session, before_ms).await?;
             let before_ms = usage_rows::horizon(&mut session, before_ms).await?;
-            Ok(rows.max(report_log::prune(&mut session, before_ms).await?))
+            let reports = report_log::prune(&mut session, before_ms).await?;
+            Ok(rows.max(reports).max(arrivals::prune(&mut session).await?))
         })
     }
 }

@@ -143,6 +143,11 @@ impl<'a> Batch<'a> {
         self.rows.len()
     }
 
+    /// Where each row is.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        self.rows.iter().map(|row| place(row))
+    }
+
     /// When each row's window began, Unix ms.
     pub fn times_ms(&self) -> impl Iterator<Item = i64> {
         self.rows.iter().map(|row| bounded(row.record.first_time_ms))

@@ -4,6 +4,9 @@ mod answer;
 pub(super) mod report_log;
 mod sql;
 mod statement;
+mod sync;
+
+pub use self::sync::{ArrivalMark, ArrivedSpan, SyncMarks, SyncRead};
 
 use super::Stored;
 use async_trait::async_trait;

@@ -7,7 +7,7 @@ use super::session::{Column, Session};
 use super::usage_batch::{Batch, Lines, Place};
 use super::usage_write::{Committed, UsageRow, UsageSpan};
 use super::value::{Row, Value, stored_number, stored_text};
-use super::{NAME_BYTES_MAX, StoreError, Stored};
+use super::{NAME_BYTES_MAX, StoreError, Stored, arrivals};
 use std::collections::HashSet;
 use tuning::clock;
 
@@ -39,6 +39,8 @@ macro_rules! with_clock {
         with_clock!($before, $after, $after)
     };
 }
+
+pub(super) use with_clock;
 
 pub async fn position(session: &mut Session, node: &str, segment: u64) -> Stored<u64> {
     let node = stored_text("a node's name", node, NAME_BYTES_MAX)?;
@@ -87,11 +89,20 @@ async fn advance(session: &mut Session, span: UsageSpan<'_>) -> Stored<bool> {
     Ok(session.row(sql, &values).await?.is_some())
 }
 
-/// Adds the rows that are not there, and their sums; how many they were.
+/// Adds the rows that are not there, and their sums, and notes that they came; how many they were.
 pub async fn add(session: &mut Session, batch: &Batch<'_>) -> Stored<u64> {
     if batch.count() == 0 {
         return Ok(0);
     }
+    let added = add_rows(session, batch).await?;
+    if added > 0 {
+        arrivals::add(session, batch).await?;
+    }
+    Ok(added)
+}
+
+/// Adds the rows that are not there, and their sums; how many they were.
+async fn add_rows(session: &mut Session, batch: &Batch<'_>) -> Stored<u64> {
     let lines = batch.lines();
     if lines.count() >= COPY_ROWS_MIN && session.is_postgres() && copied(session, &lines).await? {
         add_sums(session, batch, None).await?;

@@ -4,7 +4,12 @@
 //! out and counted when the cache is away or slower than they come. Nobody waits for it, and no report reads it. What the
 //! database holds is whole; this is a copy of its newest part.
 
+mod entry;
+
+pub use self::entry::Entry;
+
 use super::outlet::BATCH_ROWS_MAX;
+use crate::cache::load::Shown;
 use crate::cache::names::{CacheKey, Pattern, USAGE_BY_ASSET, USAGE_BY_KEY, USAGE_INDEX, USAGE_LOG};
 use crate::cache::{Cache, CacheError, Value, WRITES_MAX, Write};
 use crate::keys::to_hex;
@@ -18,7 +23,6 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tuning::clock;
-use uuid::Uuid;
 
 /// Deliveries that may wait.
 const DELIVERIES_MAX: usize = 64;
@@ -32,17 +36,7 @@ const _: () = assert!(3 * ROWS_AT_A_TIME < WRITES_MAX);
 
 /// Members of one set at most, the newest: at about 100 bytes each 25 MB, and as many rows as the replaced system had.
 /// The cache in this process keeps fewer.
-const MEMBERS_MAX: usize = 250_000;
-
-/// Names are made of places in this space, ours alone: `usage_log:<uuid>` is a UUID, version 5, of
-/// `node/segment/offset`.
-const SPACE: Uuid = Uuid::from_u128(0x6f1c_2a0e_6b55_4c4e_9d0a_74b1_7a3e_55d2);
-
-/// A row's UUID: the same on every node and for ever.
-#[must_use]
-pub fn row_uuid(row: &UsageRow) -> Uuid {
-    Uuid::new_v5(&SPACE, format!("{}/{}/{}", row.node, row.segment, row.offset).as_bytes())
-}
+pub const MEMBERS_MAX: usize = 250_000;
 
 /// What became of rows since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,9 +134,10 @@ fn writes(rows: &[UsageRow], keys: &Keys) -> Vec<Write> {
         set.1.push((member.to_owned(), time_ms));
     };
     for row in rows {
-        let (uuid, time_ms) = (row_uuid(row).to_string(), i64::try_from(row.record.first_time_ms).unwrap_or(i64::MAX));
+        let entry = Entry::of_row(row);
+        let (uuid, time_ms) = (entry.uuid().to_string(), i64::try_from(row.record.first_time_ms).unwrap_or(i64::MAX));
         let Ok(log) = CacheKey::new(USAGE_LOG, &uuid) else { continue };
-        writes.push(Write::Put(log, Value::Hash(fields(row))));
+        writes.push(Write::Put(log, Value::Hash(fields(&entry))));
         add(USAGE_INDEX, "", &uuid, time_ms);
         if let Some(key) = keys.find_id(KeyId(row.record.key)) {
             add(USAGE_BY_KEY, &to_hex(&key.hash), &uuid, time_ms);
@@ -162,25 +157,13 @@ fn writes(rows: &[UsageRow], keys: &Keys) -> Vec<Write> {
     writes
 }
 
-/// A row as it stands in the cache, named as in reports.
-fn fields(row: &UsageRow) -> BTreeMap<String, String> {
-    let record = &row.record;
-    [
-        ("time_ms", record.first_time_ms.to_string()),
-        ("last_time_ms", record.last_time_ms.to_string()),
-        ("key_id", record.key.to_string()),
-        ("asset", row.asset().to_owned()),
-        ("protocol", row.protocol().to_owned()),
-        ("endpoint", row.endpoint().to_owned()),
-        ("status", record.status.to_string()),
-        ("tier", row.tier().to_owned()),
-        ("node", row.node.to_string()),
-        ("requests", record.requests.to_string()),
-        ("segment", row.segment.to_string()),
-        ("offset", row.offset.to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+/// A row's fields as texts.
+fn fields(entry: &Entry<'_>) -> BTreeMap<String, String> {
+    let text = |value| match value {
+        Shown::Number(number) => number.to_string(),
+        Shown::Text(text) => text.to_owned(),
+    };
+    entry.fields().into_iter().map(|(name, value)| (name.to_owned(), text(value))).collect()
 }
 
 #[cfg(test)]

@@ -27,12 +27,14 @@ pub static READ: Script = Script::new(include_str!("read.lua"));
 pub static WRITE: Script = Script::new(include_str!("write.lua"));
 /// Adds members to a sorted set.
 pub static APPEND: Script = Script::new(include_str!("append.lua"));
+/// Brings a hash forward.
+pub static ADVANCE: Script = Script::new(include_str!("advance.lua"));
 /// Adds to a number.
 pub static ADD: Script = Script::new(include_str!("add.lua"));
 
 impl Script {
     /// Every script.
-    pub const ALL: [&'static Self; 6] = [&LEASE, &NODES, &READ, &WRITE, &APPEND, &ADD];
+    pub const ALL: [&'static Self; 7] = [&LEASE, &NODES, &READ, &WRITE, &APPEND, &ADVANCE, &ADD];
 
     pub(super) const fn new(text: &'static str) -> Self {
         Self { text, digest: OnceLock::new() }

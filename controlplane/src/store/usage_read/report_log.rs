@@ -108,7 +108,7 @@ const BEFORE: &str = "SELECT id, time_ms, key_id, report, protocol, format, quer
     CAST(CASE WHEN complete THEN 1 ELSE 0 END AS BIGINT), node FROM report_usage_logs WHERE (time_ms, id) < ($2, $3) \
     ORDER BY time_ms DESC, id DESC LIMIT $1";
 
-fn report(row: &Row) -> Stored<ReportLog> {
+pub(super) fn report(row: &Row) -> Stored<ReportLog> {
     Ok(ReportLog {
         id: row.text(0)?,
         time_ms: row.number(1)?,

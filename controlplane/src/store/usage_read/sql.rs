@@ -108,7 +108,7 @@ impl Reading {
 
 impl<S: Source> SqlStore<S> {
     /// What a report's statement answers: waits for its turn, begins, and asks.
-    async fn report(&self, asked: &Statement<'_>) -> Stored<Answer> {
+    pub(super) async fn report(&self, asked: &Statement<'_>) -> Stored<Answer> {
         let turn = timeout(REPORT_TURN_MAX, Arc::clone(self.reports()).acquire_owned()).await;
         // It is never closed.
         let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
@@ -122,7 +122,7 @@ impl<S: Source> SqlStore<S> {
         done.unwrap_or_else(|_| Err(StoreError::Unreachable("the process ends".to_owned())))
     }
 
-    fn is_postgres(&self) -> bool {
+    pub(super) fn is_postgres(&self) -> bool {
         self.source().kind() == "postgres"
     }
 }

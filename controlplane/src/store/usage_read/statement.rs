@@ -24,12 +24,12 @@ pub struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    const fn new(is_copy: bool) -> Self {
+    pub const fn new(is_copy: bool) -> Self {
         Self { sql: String::new(), values: Vec::new(), parts: Vec::new(), is_copy }
     }
 
     /// Binds a value; its place as the statement names it.
-    fn bind(&mut self, value: Value<'a>) -> String {
+    pub fn bind(&mut self, value: Value<'a>) -> String {
         match value {
             Value::Int(number) if self.is_copy => number.to_string(),
             value => {

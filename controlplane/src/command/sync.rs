@@ -1,0 +1,150 @@
+//! `sync`: brings the cache up to date with the database, once or at its times. What is written how is the sync's to know.
+
+use super::{environment, print};
+use crate::cache::{self, Cache, CacheError, CacheTimeouts};
+use crate::config;
+use crate::config::Settings;
+use crate::config::layers::{Profile, SettingArgs};
+use crate::logging;
+use crate::params::check::Base;
+use crate::store::{self, Store};
+use crate::supervisor::{Signals, make_data_dir};
+use crate::sync::schedule::Schedule;
+use crate::sync::{Summary, Syncer};
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Builder;
+use tokio::time::sleep;
+use tuning::clock;
+
+/// Longest that the cache is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Time between two looks whether it answers.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Longest sleep until the clock is looked at again: it may have been set.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// A job waits longer for an answer than a price does.
+const TIMEOUTS: CacheTimeouts = CacheTimeouts { dial_ms: 2_000, read_ms: 2_000, write_ms: 2_000 };
+
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Write everything, not only what has come since the last time
+    #[arg(long)]
+    full: bool,
+    /// Go on until told to stop: now, and then at these times, in UTC: "0 6 * * *" or cron(0 6 * * ? *)
+    #[arg(long, value_name = "CRON", value_parser = Schedule::read)]
+    every: Option<Schedule>,
+    /// The summary as one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: SettingArgs,
+}
+
+/// Syncs once, or until told to stop.
+pub fn run(args: &SyncArgs) -> anyhow::Result<()> {
+    let settings = config::load(Profile::Serve, &args.settings, environment)?;
+    logging::start(&settings);
+    if settings.cache_url.is_none() {
+        bail!("CACHE_URL is not set: there is nothing to sync into, a node alone has its cache in its own process");
+    }
+    if settings.database.is_in_data_dir() {
+        make_data_dir(settings.data_dir.as_deref())?;
+    }
+    let runtime =
+        Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start a runtime")?;
+    runtime.block_on(async {
+        let store = store::open(&settings.database, settings.data_dir.as_deref())?;
+        if store.kind() == "sqlite" {
+            store.migrate().await.context("cannot use the SQLite database; see DATABASE_URL and TB_DATA_DIR")?;
+        }
+        let cache = cache::open(settings.cache_url.as_ref(), TIMEOUTS)?;
+        let job = Job::new(args, &settings, Arc::clone(&store), Arc::clone(&cache));
+        let done = match &args.every {
+            None => job.once().await,
+            Some(schedule) => job.at_its_times(schedule).await,
+        };
+        cache.close().await;
+        store.close().await;
+        done
+    })
+}
+
+/// What is to be done, once or again and again.
+struct Job {
+    syncer: Syncer,
+    cache: Arc<dyn Cache>,
+    is_full: bool,
+    is_json: bool,
+}
+
+impl Job {
+    fn new(args: &SyncArgs, settings: &Settings, store: Arc<dyn Store>, cache: Arc<dyn Cache>) -> Self {
+        let syncer = Syncer::new(store, Arc::clone(&cache), Base::of(settings));
+        Self { syncer, cache, is_full: args.full, is_json: args.json }
+    }
+
+    async fn once(&self) -> anyhow::Result<()> {
+        self.cache_answers().await?;
+        let summary = self
+            .syncer
+            .run(self.is_full)
+            .await
+            .map_err(|why| anyhow!("{why}; what was written stays, and the next sync begins where this one did"))?;
+        self.tell(&summary)?;
+        match summary.refused {
+            None => Ok(()),
+            Some(why) => bail!("app:config was left as it stands, the database's parameters are not valid: {why}"),
+        }
+    }
+
+    /// Goes on until a signal comes. One round at a time: what is due meanwhile is past.
+    async fn at_its_times(&self, schedule: &Schedule) -> anyhow::Result<()> {
+        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        loop {
+            let round = async {
+                if let Err(why) = self.once().await {
+                    tracing::error!("a sync has failed, and is tried again at its next time: {why:#}");
+                }
+                let now_ms = clock::now().wall_ms;
+                // There is always a next one, or the schedule would not have been taken.
+                let due_ms = schedule.after_ms(now_ms).unwrap_or(u64::MAX);
+                tracing::info!(due_ms, "the next sync is due");
+                while let Some(wait_ms) = due_ms.checked_sub(clock::now().wall_ms).filter(|wait_ms| *wait_ms > 0) {
+                    sleep(Duration::from_millis(wait_ms).min(SLEEP_MAX)).await;
+                }
+            };
+            tokio::select! {
+                () = round => {}
+                signal = signals.next() => {
+                    tracing::info!(signal, "told to stop");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until the cache answers.
+    async fn cache_answers(&self) -> Result<(), CacheError> {
+        let deadline = Instant::now() + ANSWER_MAX;
+        loop {
+            match self.cache.ping().await {
+                Err(CacheError::Unreachable(_)) if Instant::now() < deadline => sleep(LOOK_EVERY).await,
+                answered => return answered,
+            }
+        }
+    }
+
+    fn tell(&self, summary: &Summary) -> anyhow::Result<()> {
+        if self.is_json {
+            return print(&format!("{}\n", serde_json::to_string(summary)?));
+        }
+        print(&summary.text())
+    }
+}

@@ -1,0 +1,108 @@
+//! Up to where a cache is a copy of which database: noted in the cache, so that it is lost together with the copy.
+//!
+//! A copy's first round gives the cache a token. Whoever ends a round finds the same token, or the cache was emptied or
+//! taken by another database meanwhile, and nothing is noted. Numbers only grow, so that of two rounds at once the one that
+//! came further counts, in whichever order they end. In a cluster the note stands on one server: that another one was
+//! emptied alone is not seen, nor that a server let entries go because it is full; a full round mends both.
+
+use crate::cache::names::{CacheKey, SYNC_CURSOR};
+use crate::cache::{Cache, CacheError, Cached, News, Value};
+use crate::store::SyncMarks;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+const DATABASE: &str = "database";
+const EPOCH: &str = "epoch";
+const USAGE: &str = "usage";
+const REPORTS: &str = "reports";
+const KEYS: &str = "keys";
+const TIERS: &str = "tiers";
+const KEYS_TIME: &str = "keys_time_ms";
+const TIME: &str = "time_ms";
+
+/// Up to where everything is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Usage that came before this change.
+    pub usage: i64,
+    /// Reports that came before this change.
+    pub reports: i64,
+    /// Keys up to this change.
+    pub keys: i64,
+    /// Digest of the tiers and the mode that keys were written with.
+    pub tiers: String,
+    /// When all keys were written last, Unix ms.
+    pub keys_time_ms: u64,
+}
+
+/// How a cache stands to a database.
+pub struct Standing {
+    /// Its token.
+    pub epoch: String,
+    /// Up to where it is written, if it was ever written whole.
+    pub cursor: Option<Cursor>,
+    /// Why everything is to be written, if it is.
+    pub why: Option<&'static str>,
+}
+
+fn key() -> CacheKey {
+    CacheKey::fixed(SYNC_CURSOR)
+}
+
+/// Looks how the cache stands, and gives it to the database where it is not its own.
+pub async fn begin(cache: &dyn Cache, marks: &SyncMarks) -> Cached<Standing> {
+    let fields = match cache.get(&key()).await {
+        Ok(Some((Value::Hash(fields), _))) => fields,
+        Ok(_) => return anew(cache, marks, "the cache holds no copy yet").await,
+        // Something else stands there, and makes way.
+        Err(CacheError::Refused(_)) => return anew(cache, marks, "the cache's note cannot be read").await,
+        Err(why) => return Err(why),
+    };
+    if fields.get(DATABASE) != Some(&marks.identity) {
+        return anew(cache, marks, "the cache held a copy of another database").await;
+    }
+    let Some(epoch) = fields.get(EPOCH).cloned() else {
+        return anew(cache, marks, "the cache's note cannot be read").await;
+    };
+    let Some(cursor) = read(&fields) else {
+        return Ok(Standing { epoch, cursor: None, why: Some("the last one was not ended") });
+    };
+    if cursor.usage > marks.usage || cursor.reports > marks.reports || cursor.keys > marks.keys {
+        return anew(cache, marks, "the database was set back").await;
+    }
+    let why = (cursor.usage <= marks.pruned).then_some("the last one was too long ago");
+    Ok(Standing { epoch, cursor: Some(cursor), why })
+}
+
+async fn anew(cache: &dyn Cache, marks: &SyncMarks, why: &'static str) -> Cached<Standing> {
+    let epoch = Uuid::now_v7().to_string();
+    let fields = [(DATABASE, marks.identity.clone()), (EPOCH, epoch.clone())];
+    let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
+    cache.put(&key(), &Value::Hash(fields)).await?;
+    Ok(Standing { epoch, cursor: None, why: Some(why) })
+}
+
+fn read(fields: &BTreeMap<String, String>) -> Option<Cursor> {
+    let number = |name: &str| fields.get(name)?.parse().ok();
+    Some(Cursor {
+        usage: number(USAGE)?,
+        reports: number(REPORTS)?,
+        keys: number(KEYS)?,
+        tiers: fields.get(TIERS)?.clone(),
+        keys_time_ms: fields.get(KEYS_TIME)?.parse().ok()?,
+    })
+}
+
+/// Notes up to where everything is written; whether the cache is still the one that it was written to.
+pub async fn end(cache: &dyn Cache, epoch: &str, done: &Cursor, now_ms: u64) -> Cached<bool> {
+    let time = |time_ms: u64| News::Number(i64::try_from(time_ms).unwrap_or(i64::MAX));
+    let news = [
+        (USAGE, News::Number(done.usage)),
+        (REPORTS, News::Number(done.reports)),
+        (KEYS, News::Number(done.keys)),
+        (TIERS, News::Text(done.tiers.clone())),
+        (KEYS_TIME, time(done.keys_time_ms)),
+        (TIME, time(now_ms)),
+    ];
+    cache.advance(&key(), (EPOCH, epoch), &news).await
+}
