@@ -56,6 +56,7 @@ impl Shard {
         };
         self.tell(symbol, AskKind::Find { key });
         self.counters.lookups_begun += 1;
+        self.counters.lookups_under_way = self.lookups.under_way() as u64;
         Sought::UnderWay(place)
     }
 
