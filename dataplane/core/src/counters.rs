@@ -46,7 +46,7 @@ pub struct ShardCounters {
     /// than there are places for.
     pub usage_coarser: u64,
     /// HTTP requests answered `overloaded`, those shed by the governor among them: what load is to blame for. A price that
-    /// is stale or missing is a 503 too, and no load's fault.
+    /// is stale or missing is a 503 too, and no load's fault; nor is it that more is looked up than may be.
     pub http_overloaded: u64,
     /// Gauge: active connections, see `governor`.
     pub active: u64,

@@ -100,8 +100,9 @@ pub const LOOKUPS_MAX: usize = 1_024;
 /// assets nobody has asked for is half of one key's part.
 pub const LOOKUPS_PER_KEY_MAX: u16 = 128;
 
-/// Lookups of one key that may come to nothing in one second, on one shard. Beyond them the answer to what the shard does
-/// not know is `overloaded`, so what a flood of made-up symbols costs is bounded, whatever the key's limit is.
+/// Lookups of one key that may come to nothing in one second, on one shard. Beyond them the answer to a symbol that the
+/// shard does not know is `overloaded`, and to an asset that it knows what it would be if nothing was found: so what a
+/// flood of made-up symbols costs is bounded, whatever the key's limit is.
 pub const FRUITLESS_PER_KEY_MAX: u16 = 256;
 
 /// Keys whose lookups a shard counts: 256 sets of 8, of 12 bytes each = 24 KiB. Those with a lookup under way are at most

@@ -16,7 +16,7 @@ use crate::limits::{
 };
 use alloc::vec;
 use alloc::vec::Vec;
-use budget::Budget;
+use budget::{Bound, Budget};
 use core::ops::Range;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -116,12 +116,15 @@ impl Lookups {
         self.find(&self.places[place].symbol).is_some_and(|found| found.index() == place)
     }
 
-    /// Begins one for `key`; `None` when the table is full, or this key's part of it, or too many of its lookups came to
-    /// nothing in this second. There must be none of this symbol.
-    fn begin(&mut self, symbol: Symbol, asset: Option<AssetId>, key: KeyId) -> Option<LookupPlace> {
-        if (self.free.is_empty() && self.places.len() == LOOKUPS_MAX) || !self.budget.begin(key, self.mono_ms) {
-            return None;
+    /// Begins one for `key`. There must be none of this symbol.
+    ///
+    /// # Errors
+    /// The table is full, or this key's part of it, or too many of its lookups came to nothing in this second.
+    fn begin(&mut self, symbol: Symbol, asset: Option<AssetId>, key: KeyId) -> Result<LookupPlace, Bound> {
+        if self.free.is_empty() && self.places.len() == LOOKUPS_MAX {
+            return Err(Bound::AtATime);
         }
+        self.budget.begin(key, self.mono_ms)?;
         let deadline_mono_ms = self.mono_ms + LOOKUP_WAIT_MS;
         let lookup = Lookup { symbol, deadline_mono_ms, key, asset: asset.map_or(NONE, AssetId::number) };
         let place = match self.free.pop() {
@@ -138,7 +141,7 @@ impl Lookups {
         if let Some(asset) = asset {
             self.by_asset[asset.index()] = place;
         }
-        Some(LookupPlace(place))
+        Ok(LookupPlace(place))
     }
 
     /// A tick of this asset came that is not stale. Whether it was being looked up.

@@ -394,12 +394,14 @@ fn a_flood_of_made_up_symbols_is_bounded_and_harms_its_key_alone() {
     for second in 0..3 {
         assert_eq!(flood(&mut world, second), usize::from(FRUITLESS_PER_KEY_MAX));
         assert_eq!(world.get(&price("BTC"), "key 1").status, 200, "what is known is given");
+        assert_eq!(world.get(&price("OLD"), "key 1").code(), "price_stale");
         assert_eq!(world.get(&price(&format!("S{second}OTHER")), "key 2").status, 404, "others may ask");
         world.pass_ms(1_000);
     }
     let counters = world.shard.counters();
     assert_eq!(counters.lookups_begun, 3 * (u64::from(FRUITLESS_PER_KEY_MAX) + 1));
-    assert_eq!(counters.lookups_refused, 3 * (1_000 - u64::from(FRUITLESS_PER_KEY_MAX)));
+    assert_eq!(counters.lookups_refused, 3 * (1_001 - u64::from(FRUITLESS_PER_KEY_MAX)));
+    assert_eq!(counters.http_overloaded, 0, "else the governor would have all clients pay for it");
 }
 
 #[test]

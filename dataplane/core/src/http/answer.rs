@@ -241,6 +241,9 @@ impl Shard {
             let fits = output.append(&document[..length]);
             debug_assert!(fits, "SMALL_REPLY_MAX holds every refusal");
         }
+        if problem.code == Code::Overloaded && !problem.is_of_lookup {
+            self.counters.http_overloaded += 1;
+        }
         self.close_books(now, caller, asset, status, Some(problem.code), Tier::Local as u8, endpoint);
         asked.done()
     }
@@ -259,9 +262,6 @@ impl Shard {
         endpoint: Endpoint,
     ) {
         self.counters.http_requests += 1;
-        if code == Some(Code::Overloaded) {
-            self.counters.http_overloaded += 1;
-        }
         self.book(now, Answered { key: caller.key, asset, status, code, tier, protocol: PROTOCOL_TCP, endpoint });
     }
 }

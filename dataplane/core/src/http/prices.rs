@@ -76,11 +76,10 @@ impl Shard {
         let symbols = query.assets.symbols().iter().copied();
         let (stale, since) = (query.allow_stale, asked.since_mono_ms);
         let sought = self.seek_each(now, caller.key, symbols, stale, since, !query.ignore_unknown);
-        let Some(place) = sought.map_err(|(symbol, (code, asset))| (Problem::of(code).about(symbol), asset))? else {
-            return Ok(None);
-        };
+        let refusal = |(symbol, (code, asset))| (Problem::of_lookup(code).about(symbol), asset);
+        let Some(place) = sought.map_err(refusal)? else { return Ok(None) };
         let waiting = self.wait_for_lookup(now, connection, asked, place);
-        waiting.map(Some).ok_or((Problem::of(Code::Overloaded), None))
+        waiting.map(Some).ok_or((Problem::of_lookup(Code::Overloaded), None))
     }
 
     /// Writes the body.

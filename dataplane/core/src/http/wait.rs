@@ -43,7 +43,7 @@ impl Shard {
             },
             Sought::Over(code) => code,
         };
-        Err((Problem::of(code).about(*symbol), missing.1))
+        Err((Problem::of_lookup(code).about(*symbol), missing.1))
     }
 
     /// Lets a request wait for a lookup; `None` when every place is held.
@@ -101,7 +101,7 @@ impl Shard {
             (_, Err(missing)) => return self.wait_for_price(now, connection, asked, caller, &symbol, missing),
             (_, Ok(_)) => return Err((Problem::of(Code::PriceUnavailable).about(symbol), known)),
         };
-        let refusal = |code| (Problem::of(code).about(symbol), Some(asset));
+        let refusal = |code| (Problem::of_lookup(code).about(symbol), Some(asset));
         let since_mono_ms = asked.since_mono_ms.unwrap_or(now.mono_ms());
         let waits = now.mono_ms() < since_mono_ms + query.wait_ms && !self.is_waiting_over;
         let mut code = Code::PriceUnavailable;
@@ -120,7 +120,7 @@ impl Shard {
         if waits {
             let awaited = Awaited::Newer(asset, newer_than);
             let waiting = self.wait(now, connection, asked, awaited, query.wait_ms);
-            return waiting.ok_or(refusal(Code::Overloaded));
+            return waiting.ok_or((Problem::of(Code::Overloaded).about(symbol), Some(asset)));
         }
         let sequence = sequence.ok_or(refusal(code))?;
         Ok(self.answer_unchanged(now, asked, caller, Some(asset), sequence, Endpoint::Price, output))

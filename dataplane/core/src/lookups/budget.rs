@@ -22,6 +22,15 @@ struct Account {
 
 const _: () = assert!(size_of::<Account>() == 12 && LOOKUPS_PER_KEY_MAX < FRUITLESS_PER_KEY_MAX);
 
+/// Why a lookup may not be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// Too many are under way.
+    AtATime,
+    /// Too many of this key came to nothing in this second, or may.
+    Fruitless,
+}
+
 /// What one shard counts.
 pub(super) struct Budget {
     sets: Vec<[Account; WAYS]>,
@@ -56,14 +65,21 @@ impl Budget {
         Some(account)
     }
 
-    /// Counts one more under way, if the key may: whether it may. Those under way count as if they came to nothing, so
-    /// that the bound holds whatever becomes of them.
-    pub(super) fn begin(&mut self, key: KeyId, mono_ms: u64) -> bool {
-        let Some(account) = self.account(key, mono_ms, true) else { return false };
-        let may =
-            account.under_way < LOOKUPS_PER_KEY_MAX && account.under_way + account.fruitless < FRUITLESS_PER_KEY_MAX;
-        account.under_way += u16::from(may);
-        may
+    /// Counts one more under way, if the key may. Those under way count as if they came to nothing, so that the bound
+    /// holds whatever becomes of them.
+    ///
+    /// # Errors
+    /// Which bound is reached.
+    pub(super) fn begin(&mut self, key: KeyId, mono_ms: u64) -> Result<(), Bound> {
+        let account = self.account(key, mono_ms, true).ok_or(Bound::AtATime)?;
+        if account.under_way >= LOOKUPS_PER_KEY_MAX {
+            return Err(Bound::AtATime);
+        }
+        if account.under_way + account.fruitless >= FRUITLESS_PER_KEY_MAX {
+            return Err(Bound::Fruitless);
+        }
+        account.under_way += 1;
+        Ok(())
     }
 
     /// One is over.
@@ -84,7 +100,7 @@ mod tests {
     /// Begins and ends `count` lookups of `key`, one after the other; how many could be begun.
     fn look(budget: &mut Budget, key: KeyId, mono_ms: u64, count: usize, is_fruitless: bool) -> usize {
         let begun = (0..count).filter(|_| {
-            let may = budget.begin(key, mono_ms);
+            let may = budget.begin(key, mono_ms).is_ok();
             if may {
                 budget.end(key, mono_ms, is_fruitless);
             }
@@ -96,11 +112,11 @@ mod tests {
     #[test]
     fn a_key_has_so_many_under_way() {
         let mut budget = Budget::new();
-        let begun = (0..200).filter(|_| budget.begin(KEY, 5)).count();
+        let begun = (0..200).filter(|_| budget.begin(KEY, 5).is_ok()).count();
         assert_eq!(begun, usize::from(LOOKUPS_PER_KEY_MAX));
-        assert!(budget.begin(KeyId(8), 5), "another key's are its own");
+        assert!(budget.begin(KeyId(8), 5).is_ok(), "another key's are its own");
         budget.end(KEY, 2_000, false);
-        assert!(budget.begin(KEY, 2_000) && !budget.begin(KEY, 2_000));
+        assert_eq!([budget.begin(KEY, 2_000), budget.begin(KEY, 2_000)], [Ok(()), Err(Bound::AtATime)]);
     }
 
     #[test]
@@ -108,7 +124,7 @@ mod tests {
         let mut budget = Budget::new();
         assert_eq!(look(&mut budget, KEY, 1_000, 10_000, false), 10_000);
         assert_eq!(look(&mut budget, KEY, 1_000, 10_000, true), usize::from(FRUITLESS_PER_KEY_MAX));
-        assert_eq!(look(&mut budget, KEY, 1_999, 1, false), 0);
+        assert_eq!(budget.begin(KEY, 1_999), Err(Bound::Fruitless));
         assert_eq!(look(&mut budget, KeyId(8), 1_999, 1, false), 1);
         assert_eq!(look(&mut budget, KEY, 2_000, 10_000, true), usize::from(FRUITLESS_PER_KEY_MAX));
     }
@@ -118,16 +134,16 @@ mod tests {
         let mut budget = Budget::new();
         let key = |number: usize| KeyId((number * LOOKING_KEY_SETS) as u32 + 7);
         look(&mut budget, key(0), 1_000, 10_000, true);
-        assert!(budget.begin(key(1), 1_000));
+        assert!(budget.begin(key(1), 1_000).is_ok());
         for number in 2..50 {
             assert_eq!(look(&mut budget, key(number), 1_000, 1, true), 1);
         }
         assert_eq!(look(&mut budget, key(0), 1_000, 1, true), 0);
-        (0..LOOKUPS_PER_KEY_MAX - 1).for_each(|_| assert!(budget.begin(key(1), 1_000)));
-        assert!(!budget.begin(key(1), 1_000));
-        (2..9).for_each(|number| assert!(budget.begin(key(number), 3_000)));
-        assert!(!budget.begin(key(9), 3_000), "every place is held");
+        (0..LOOKUPS_PER_KEY_MAX - 1).for_each(|_| assert!(budget.begin(key(1), 1_000).is_ok()));
+        assert!(budget.begin(key(1), 1_000).is_err());
+        (2..9).for_each(|number| assert!(budget.begin(key(number), 3_000).is_ok()));
+        assert!(budget.begin(key(9), 3_000).is_err(), "every place is held");
         budget.end(key(5), 3_000, false);
-        assert!(budget.begin(key(9), 3_000));
+        assert!(budget.begin(key(9), 3_000).is_ok());
     }
 }

@@ -5,6 +5,7 @@
 use crate::limits::{ASKS_WAITING_MAX, LOOKUP_WAIT_MS};
 use crate::lookup::{Ask, AskKind, NotFound};
 use crate::lookups::LookupPlace;
+use crate::lookups::budget::Bound;
 use crate::shard::{Missing, ReadyList, Shard};
 use shared::asset::{AssetId, Symbol, resolve_alias};
 use shared::code::Code;
@@ -49,10 +50,16 @@ impl Shard {
             return Sought::UnderWay(place);
         }
         // Only this shard fills the ring, so what has room now will be in it.
-        let begun = if self.asks.is_full() { None } else { self.lookups.begin(symbol, asset, key) };
-        let Some(place) = begun else {
-            self.counters.lookups_refused += 1;
-            return Sought::Over(Code::Overloaded);
+        let is_full = self.asks.is_full();
+        let begun = if is_full { Err(Bound::AtATime) } else { self.lookups.begin(symbol, asset, key) };
+        let place = match begun {
+            Ok(place) => place,
+            Err(bound) => {
+                self.counters.lookups_refused += 1;
+                // Of an asset that is known it is true, and no more than that, that there is no fresh price.
+                let is_told = bound == Bound::Fruitless && code != Code::AssetUnknown;
+                return Sought::Over(if is_told { code } else { Code::Overloaded });
+            }
         };
         self.tell(symbol, AskKind::Find { key });
         self.counters.lookups_begun += 1;

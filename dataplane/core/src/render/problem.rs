@@ -16,17 +16,29 @@ pub(crate) struct Problem {
     asset: Option<Symbol>,
     /// Least `Retry-After`, s, where there is one.
     wait_s: u32,
+    /// It is of a lookup: no load of requests is to blame for it.
+    pub(crate) is_of_lookup: bool,
 }
 
 impl Problem {
     /// The error in its usual words.
     pub(crate) const fn of(code: Code) -> Self {
-        Self { code, detail: usual_detail(code), asset: None, wait_s: 0 }
+        Self::saying(code, usual_detail(code))
+    }
+
+    /// The error of a request that needs a lookup. More of them than there may be are one key's doing, or the venues', and
+    /// having fewer connections would not help.
+    pub(crate) const fn of_lookup(code: Code) -> Self {
+        let usual = match code {
+            Code::Overloaded => Self::saying(code, "More is being looked up than may be at a time. Try again."),
+            _ => Self::of(code),
+        };
+        Self { is_of_lookup: true, ..usual }
     }
 
     /// The error in words of its own: plain ASCII without quotes, for they go into JSON as they are.
     pub(crate) const fn saying(code: Code, detail: &'static str) -> Self {
-        Self { code, detail, asset: None, wait_s: 0 }
+        Self { code, detail, asset: None, wait_s: 0, is_of_lookup: false }
     }
 
     /// The same error, about `asset`.
