@@ -28,6 +28,7 @@ use crate::cluster::Cluster;
 use crate::governor::Governor;
 use crate::keys::desk::KeyDesk;
 use crate::limits::Limits;
+use crate::lookup::Lookups;
 use crate::params::desk::ParameterDesk;
 use crate::prices::PriceBoard;
 use crate::reports::desk::ReportDesk;
@@ -80,6 +81,8 @@ pub struct ApiState {
     pub keys: Arc<KeyDesk>,
     /// Every price.
     pub prices: Arc<PriceBoard>,
+    /// Who looks up what there is no fresh price of.
+    pub lookups: Arc<dyn Lookups>,
     /// What every key has asked.
     pub usage: Arc<UsageLedger>,
     /// The journal of it and its way to the database; `None` with `TB_USAGE=off`.

@@ -142,6 +142,8 @@ pub struct Settings {
     pub venue_settings: VenueSettings,
     /// `*_WS_URL` and `*_REST_URL`: addresses in place of the public ones.
     pub endpoints: EndpointOverrides,
+    /// `VENUE_REST_GAP_MS`: `None`: what each venue permits the public.
+    pub rest_gap_ms: Option<u64>,
     /// `DRAIN_WAIT_SECONDS`.
     pub drain_wait: Duration,
     /// `LOG_LEVEL`.

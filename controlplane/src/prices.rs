@@ -50,6 +50,12 @@ impl PriceBoard {
         self.fresh().rows.get(asset.index()).copied().flatten()
     }
 
+    /// Whether `asset` has a price that is not stale.
+    #[must_use]
+    pub fn is_fresh(&self, asset: AssetId) -> bool {
+        self.price(asset).is_some_and(|tick| !tick.is_stale())
+    }
+
     /// The newest tick of every asset that has one, stale ones included, by their ids: `ASSETS_MAX` at most.
     #[must_use]
     pub fn ticks(&self) -> Vec<Tick> {

@@ -5,6 +5,7 @@
 
 mod drain;
 mod housekeeping;
+mod lookups;
 mod parts;
 mod ready;
 mod signals;
@@ -14,6 +15,7 @@ pub use self::ready::Addresses;
 pub use self::signals::Signals;
 
 use self::housekeeping::Housekeeping;
+use self::lookups::{Around, RunningLookups};
 use self::parts::OwnPorts;
 use crate::api::caller::AdminGate;
 use crate::api::{ApiState, RunningPlane};
@@ -86,6 +88,8 @@ struct Service {
     state: Arc<ApiState>,
     housekeeping: Housekeeping,
     hand_overs: parts::HandOvers,
+    /// Who looks up what the shards do not have.
+    lookups: RunningLookups,
     listeners: JoinSet<()>,
     /// What the key desk does in the background.
     key_tasks: JoinSet<()>,
@@ -187,13 +191,19 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         store: Arc::clone(&store),
         cache: Arc::clone(&cache),
     });
+    let prices = Arc::new(PriceBoard::new(plane.take_ticks()));
+    let (node, simulated) = (settings.node.as_str(), demo.is_some());
+    let around =
+        Around { node, simulated, plane: &plane, feeds: &feeds, cache: &cache, prices: &prices, params: &params };
+    let lookups = lookups::start(&around)?;
     let state = Arc::new(ApiState {
-        facts: parts::facts(&settings, demo.is_some()),
+        facts: parts::facts(&settings, simulated),
         plane: Box::new(RunningPlane { plane: Arc::clone(&plane), plan }),
         feeds: Box::new(Arc::clone(&feeds)),
         assets: feeds.directory(),
         keys: Arc::clone(&keys),
-        prices: Arc::new(PriceBoard::new(plane.take_ticks())),
+        prices,
+        lookups: Arc::new(Arc::clone(&lookups.desk)),
         usage,
         journal: pipeline.as_ref().map(|pipeline| Arc::clone(pipeline.status())),
         mirror,
@@ -221,7 +231,19 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let addresses = ports.addresses(&plane)?;
     let listeners = ports.serve(&state);
     tell(&state, &addresses, ready_file.as_deref(), demo.as_ref(), simulators.as_ref(), announce).await?;
-    Ok(Service { plane, feeds, simulators, state, housekeeping, hand_overs, listeners, key_tasks, beats, pipeline })
+    Ok(Service {
+        plane,
+        feeds,
+        simulators,
+        state,
+        housekeeping,
+        hand_overs,
+        lookups,
+        listeners,
+        key_tasks,
+        beats,
+        pipeline,
+    })
 }
 
 /// Tells whoever waits that everything answers: the ready file, and a demo's person.

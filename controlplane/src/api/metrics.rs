@@ -3,6 +3,7 @@
 //! Labels are shards, venues, codes, ranks and kinds, all few; never a key, an address or an asset.
 
 mod backing;
+mod lookups;
 mod reports;
 mod usage;
 
@@ -75,6 +76,10 @@ fn render(state: &ApiState) -> String {
     node(&mut text, state);
     shards(&mut text, &state.plane.stats());
     feeds(&mut text, state);
+    if let Some((counters, now)) = state.lookups.figures() {
+        lookups::lookups(&mut text, counters, now);
+    }
+    lookups::remote(&mut text, &state.plane.feed_counters().remote);
     backing::governor(&mut text, state.governor.status());
     backing::store(&mut text, &*state.store);
     backing::cache(&mut text, &*state.cache);
@@ -113,7 +118,7 @@ fn node(text: &mut Exposition, state: &ApiState) {
 /// A metric that several things of a kind have: its name, kind, help, and where it stands.
 type Each<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
-const PER_SHARD: [Each<ShardStats>; 23] = [
+const PER_SHARD: [Each<ShardStats>; 30] = [
     ("tb_http_requests_total", Kind::Counter, "HTTP requests answered.", |shard| shard.counters.http_requests),
     ("tb_answered_total", Kind::Counter, "Requests answered with a price.", |shard| shard.counters.answered),
     ("tb_datagrams_total", Kind::Counter, "Datagrams received.", |shard| shard.counters.datagrams),
@@ -124,6 +129,19 @@ const PER_SHARD: [Each<ShardStats>; 23] = [
     ("tb_ticks_total", Kind::Counter, "Prices taken from the feed.", |shard| shard.counters.ticks),
     ("tb_hand_overs_total", Kind::Counter, "Sockets handed to the control plane.", |shard| shard.counters.hand_overs),
     ("tb_waiting", Kind::Gauge, "Requests waiting for a price.", |shard| shard.counters.waiting),
+    ("tb_datagrams_waiting", Kind::Gauge, "Datagrams waiting for a lookup.", |shard| shard.counters.datagrams_waiting),
+    ("tb_shard_lookups_total", Kind::Counter, "Lookups asked of the desk.", |shard| shard.counters.lookups_begun),
+    ("tb_shard_lookups_found_total", Kind::Counter, "Of these, found a price.", |shard| shard.counters.lookups_found),
+    ("tb_shard_lookups_fruitless_total", Kind::Counter, "Of these, told that there is none.", |shard| {
+        shard.counters.lookups_fruitless
+    }),
+    ("tb_shard_lookups_expired_total", Kind::Counter, "Of these, ended by the deadline.", |shard| {
+        shard.counters.lookups_expired
+    }),
+    ("tb_shard_lookups_refused_total", Kind::Counter, "Lookups not begun for want of room.", |shard| {
+        shard.counters.lookups_refused
+    }),
+    ("tb_shard_lookups", Kind::Gauge, "Lookups under way.", |shard| shard.counters.lookups_under_way),
     ("tb_generation", Kind::Gauge, "Highest sequence in the table.", |shard| shard.counters.generation),
     ("tb_datagrams_unsent_total", Kind::Counter, "Replies the kernel did not take.", |shard| shard.datagrams_unsent),
     ("tb_datagrams_grouped_total", Kind::Counter, "Replies sent together.", |shard| shard.datagrams_grouped),

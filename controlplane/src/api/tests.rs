@@ -16,6 +16,7 @@ use crate::feeds::board::Counters;
 use crate::feeds::status::{FeedsStatus, VenueStatus};
 use crate::keys::Secret;
 use crate::limits::{Limits, LimitsSetup};
+use crate::lookup::{Lookups, Outcome, Warmed};
 use crate::params::check::Base;
 use crate::params::desk::{DeskSetup, ParameterDesk};
 use crate::prices::PriceBoard;
@@ -23,6 +24,7 @@ use crate::reports::desk::ReportDesk;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::usage::UsageLedger;
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -92,6 +94,20 @@ impl Plane for SaidPlane {
 }
 
 struct SaidFeeds;
+
+/// Looks nothing up.
+struct FindsNothing;
+
+#[async_trait]
+impl Lookups for FindsNothing {
+    async fn look_up(&self, _: Symbol, _: KeyId) -> Outcome {
+        Outcome::Nothing(Code::PriceUnavailable)
+    }
+
+    async fn warm(&self, assets: &[Symbol], _: VenueSet) -> Warmed {
+        Warmed { missing: assets.len(), ..Warmed::default() }
+    }
+}
 
 impl FeedView for SaidFeeds {
     fn status(&self) -> FeedsStatus {
@@ -229,6 +245,7 @@ impl Bench {
             assets: tokio::sync::watch::channel(Arc::new(directory)).1,
             keys: desk,
             prices: Arc::new(self.board),
+            lookups: Arc::new(FindsNothing),
             usage,
             journal: None,
             mirror: None,

@@ -244,6 +244,12 @@ pub static VENUES: Setting = Setting::new("VENUES", "venues", "coinbase,gemini,k
 /// Which of Gemini's interfaces.
 pub static GEMINI_API: Setting =
     Setting::new("GEMINI_API", "gemini-api", "new").says("new or v2", "which of Gemini's WebSocket interfaces is used");
+/// The venues' REST pace.
+pub static VENUE_REST_GAP_MS: Setting = Setting::new("VENUE_REST_GAP_MS", "venue-rest-gap-ms", "").says(
+    "0 to 60000, 0: none; empty: what each venue permits the public (100 to 1000)",
+    "least time in milliseconds between two REST requests to one venue, for those who are permitted more and for \
+     simulated exchanges; less than a venue permits gets this address banned there",
+);
 /// The wait between unreadiness and the end of accepting.
 pub static DRAIN_WAIT_SECONDS: Setting = Setting::new("DRAIN_WAIT_SECONDS", "drain-wait-seconds", "35")
     .says(
@@ -296,7 +302,7 @@ pub static REST_URL: [Setting; VENUE_COUNT] = [
 ];
 
 /// Every setting but the venues' own, in the order in which `config` shows them.
-static PLAIN: [&Setting; 32] = [
+static PLAIN: [&Setting; 33] = [
     &SERVER_TYPE,
     &BIND_ADDRESS,
     &TCP_PORT_LPO,
@@ -326,6 +332,7 @@ static PLAIN: [&Setting; 32] = [
     &CACHE_TTL_SECONDS,
     &VENUES,
     &GEMINI_API,
+    &VENUE_REST_GAP_MS,
     &DRAIN_WAIT_SECONDS,
     &LOG_LEVEL,
     &LOG_FORMAT,

@@ -107,6 +107,7 @@ pub fn settings(layers: &Layers, faults: &mut Vec<Fault>) -> Settings {
         venues: take.take(&name::VENUES, VenueSet::EMPTY, venue_set),
         venue_settings: VenueSettings { gemini: take.take(&name::GEMINI_API, GeminiApi::Current, gemini_api) },
         endpoints: endpoints(&mut take),
+        rest_gap_ms: take.take(&name::VENUE_REST_GAP_MS, None, |text| optional(text, rest_gap_ms)),
         drain_wait: take.seconds(&name::DRAIN_WAIT_SECONDS, 0..=45),
         log_level: take.take(&name::LOG_LEVEL, Level::INFO, log_level),
         log_format: take.take(&name::LOG_FORMAT, LogFormat::Text, log_format),
@@ -165,6 +166,11 @@ fn switch(text: &str) -> Option<bool> {
         "off" => Some(false),
         _ => None,
     }
+}
+
+/// Reads the pace of REST requests.
+fn rest_gap_ms(text: &str) -> Option<u64> {
+    number(text).filter(|gap_ms| (0..=60_000).contains(gap_ms))
 }
 
 /// Reads every venue's addresses.

@@ -81,6 +81,7 @@ fn each_bad_value_is_refused() {
         ("TB_CONTROL_CPUS", &["1-", "3-1", "1,,2", "9999", "a"]),
         ("CACHE_TTL_SECONDS", &["0", "301", "9.5"]),
         ("GEMINI_API", &["v1"]),
+        ("VENUE_REST_GAP_MS", &["-1", "60001", "fast"]),
         ("VENUES", &["mtgox", "coinbase,,kraken"]),
         ("KRAKEN_WS_URL", &["ws://example.com/", "https://example.com", "nonsense"]),
         ("KRAKEN_REST_URL", &["http://example.com", "wss://example.com", "https://user:canary@example.com"]),

@@ -3,7 +3,7 @@
 //! Neither knows what is tried. Jitter matters because many nodes lose a venue at the same instant: without it they
 //! would all return at the same instant too.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -61,25 +61,46 @@ impl Gate {
 
     /// Waits for a turn. Turns are given in the order of the calls; a caller that gives up loses its turn unused.
     pub async fn pass(&self) {
-        let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let turn = (*next).max(Instant::now());
-            *next = turn + self.gap;
-            turn
-        };
+        let turn = self.turn();
         tokio::time::sleep_until(turn).await;
+    }
+
+    /// Takes the next turn: when it comes. Whoever may have to give up looks at [`Gate::wait`] first, and takes none that
+    /// comes too late.
+    #[must_use]
+    pub fn turn(&self) -> Instant {
+        let mut next = self.next();
+        let turn = (*next).max(Instant::now());
+        *next = turn + self.gap;
+        turn
     }
 
     /// Lets nobody through for `wait` from now.
     pub fn hold(&self, wait: Duration) {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next();
         *next = (*next).max(Instant::now() + wait);
     }
 
     /// Whether a caller would be let through now.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+        *self.next() <= Instant::now()
+    }
+
+    /// How long a caller would wait. Uses no turn.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.next().saturating_duration_since(Instant::now())
+    }
+
+    /// Least time between two turns.
+    #[must_use]
+    pub const fn gap(&self) -> Duration {
+        self.gap
+    }
+
+    fn next(&self) -> MutexGuard<'_, Instant> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,5 +170,18 @@ mod tests {
         let start = Instant::now();
         gate.pass().await;
         assert!(start.elapsed() >= Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_looks_how_long_it_takes_uses_no_turn() {
+        let gate = Gate::new(100);
+        assert_eq!((gate.wait(), gate.gap()), (Duration::ZERO, Duration::from_millis(100)));
+        let first = gate.turn();
+        for _ in 0..3 {
+            assert_eq!(gate.wait(), Duration::from_millis(100));
+        }
+        assert_eq!(gate.turn() - first, Duration::from_millis(100), "nobody else has had a turn");
+        gate.hold(Duration::from_secs(5));
+        assert_eq!(gate.wait(), Duration::from_secs(5));
     }
 }

@@ -302,7 +302,15 @@ fn readable(text: &str) -> String {
     clean.take(TEXT_MAX).collect()
 }
 
-fn feed_quote(venue: Venue, market: &Market, quote: &VenueQuote, snapshot: bool, route: Route, now: Moment) -> Quote {
+/// A venue's words as the feed thread takes them.
+pub(in crate::feeds) fn feed_quote(
+    venue: Venue,
+    market: &Market,
+    quote: &VenueQuote,
+    snapshot: bool,
+    route: Route,
+    now: Moment,
+) -> Quote {
     Quote {
         venue,
         asset: market.asset,

@@ -37,6 +37,8 @@ pub struct Sources {
     pub settings: VenueSettings,
     /// Addresses in place of the public ones.
     pub overrides: EndpointOverrides,
+    /// Least time between two REST requests to one venue, ms, in place of what each permits the public.
+    pub rest_gap_ms: Option<u64>,
     /// Where copies of instrument lists are kept (`TB_DATA_DIR`); `None`: nowhere.
     pub data_dir: Option<PathBuf>,
     /// Patience.
@@ -52,6 +54,7 @@ impl Sources {
             venues: Venue::ALL.into_iter().fold(VenueSet::EMPTY, VenueSet::with),
             settings: VenueSettings::default(),
             overrides: EndpointOverrides::default(),
+            rest_gap_ms: None,
             data_dir: None,
             timing: Timing::default(),
         }
@@ -193,8 +196,9 @@ fn listings(readers: &[ListReader]) -> [Listing; VENUE_COUNT] {
 
 impl ListReader {
     fn new(venue: Venue, endpoint: Endpoint, sources: &Sources, http: &reqwest::Client) -> Self {
-        let gap_ms = venues::protocol(venue, sources.settings).limits().rest_gap_ms;
-        let client = RestClient::new(http.clone(), endpoint.rest.clone(), gap_ms, &sources.timing);
+        let limits = venues::protocol(venue, sources.settings).limits();
+        let (names, gap_ms) = (limits.names_per_rest_request, sources.rest_gap_ms.unwrap_or(limits.rest_gap_ms));
+        let client = RestClient::new(http.clone(), endpoint.rest.clone(), names, gap_ms, &sources.timing);
         Self {
             venue,
             endpoint,

@@ -1,18 +1,25 @@
 //! REST requests to one venue: paced, timed, bounded, and told to slow down when the venue says so.
 //!
 //! It knows HTTP and nothing of what the bodies mean. A venue's REST interface is a fallback and a witness, never the
-//! main source: requests are few, and every one of a venue goes through one gate.
+//! main source: requests are few, and every one of a venue goes through one gate. Prices are asked for by one task, for
+//! whoever waits in the `queue` and for what the venue's board finds stale (`poll`).
 
+mod answer;
 pub mod poll;
+pub mod queue;
 
+use self::queue::{Answered, Class, Queue};
 use super::backoff::{Backoff, Gate};
 use super::connect::Trust;
+use super::plan::Market;
 use super::timing::{Timing, duration_ms};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use venues::protocol::RestRequest;
 
 /// How long we stay away when a venue limits us without saying for how long.
@@ -21,12 +28,29 @@ const LIMITED_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait a venue can impose on us: Bybit bans for 10 minutes.
 const LIMITED_WAIT_MAX: Duration = Duration::from_secs(600);
 
+/// Requests for prices that may be under way at one venue: at 40 ms each they are 3,200 a second, far above what any
+/// venue permits.
+pub const REQUESTS_MAX: usize = 128;
+
+/// How long a connection stays open that carries nothing: venues close theirs after a minute or so.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// For so long a venue that failed is asked after those that did not.
+const TROUBLED: Duration = Duration::from_secs(10);
+
+/// Longest that the last of those who wait should wait for requests of their own; beyond, they share requests. A shared
+/// one may be the list of everything that the venue trades, half a megabyte, and is not worth less.
+const SHARE_AFTER: Duration = Duration::from_millis(50);
+
 /// A REST interface of a venue. One for each venue, shared by whoever asks it.
 pub struct RestClient {
     http: Client,
     base: String,
+    names: usize,
     gate: Gate,
     backoff: Mutex<Backoff>,
+    queue: Queue,
+    failed: Mutex<Option<Instant>>,
 }
 
 /// Why a request gave no body.
@@ -73,18 +97,21 @@ pub fn http_client(trust: &Trust, timing: &Timing) -> Result<Client, String> {
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(duration_ms(timing.rest_ms))
-        .pool_max_idle_per_host(1)
+        .pool_max_idle_per_host(REQUESTS_MAX)
+        .pool_idle_timeout(IDLE_MAX)
         .user_agent(concat!("trinity-beast/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|fault| format!("HTTPS cannot be set up: {}", reason(&fault)))
 }
 
 impl RestClient {
-    /// A client of the interface at `base`, at most one request every `gap_ms`.
+    /// A client of the interface at `base`, which takes up to `names` markets in a request for prices and at most one
+    /// request every `gap_ms`.
     #[must_use]
-    pub fn new(http: Client, base: String, gap_ms: u64, timing: &Timing) -> Self {
+    pub fn new(http: Client, base: String, names: usize, gap_ms: u64, timing: &Timing) -> Self {
         let backoff = Mutex::new(Backoff::new(timing.backoff_min_ms, timing.backoff_max_ms));
-        Self { http, base, gate: Gate::new(gap_ms), backoff }
+        let (names, gate) = (names.max(1), Gate::new(gap_ms));
+        Self { http, base, names, gate, backoff, queue: Queue::default(), failed: Mutex::default() }
     }
 
     /// The base address.
@@ -93,10 +120,36 @@ impl RestClient {
         &self.base
     }
 
-    /// Whether a request would go out at once.
+    /// Asks for the price of a market. The answer comes by what is returned; dropping that withdraws the question, and
+    /// then no request is made for it alone. `None`: too many wait.
+    pub fn ask(&self, market: Market, class: Class, until: Instant) -> Option<oneshot::Receiver<Answered>> {
+        self.queue.ask(market, class, until)
+    }
+
+    /// How long the request of whoever asks now would wait, about. Uses nothing.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.gate.is_open()
+    pub fn wait(&self, class: Class) -> Duration {
+        let requests = self.queue.waiting_before(class) / self.names;
+        self.gate.wait() + self.gate.gap().saturating_mul(u32::try_from(requests).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it failed lately.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|failed| failed.elapsed() < TROUBLED)
+    }
+
+    /// Notes whether it answered as it should.
+    fn note(&self, is_well: bool) {
+        let failed = (!is_well).then(Instant::now);
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+    }
+
+    /// How many markets a request for clients should take now.
+    fn share(&self) -> usize {
+        let waiting = u32::try_from(self.queue.waiting_before(Class::Client(0))).unwrap_or(u32::MAX);
+        if self.gate.gap().saturating_mul(waiting) > SHARE_AFTER { self.names } else { 1 }
     }
 
     /// Asks, in turn, and waits `patience` for the whole answer, at most `bytes_max` of it. An answer of any status is an
@@ -111,6 +164,11 @@ impl RestClient {
         patience: Duration,
     ) -> Result<RestAnswer, RestFault> {
         self.gate.pass().await;
+        self.send(request, bytes_max, patience).await
+    }
+
+    /// As [`RestClient::get`], in a turn that was taken.
+    async fn send(&self, request: &RestRequest, bytes_max: usize, patience: Duration) -> Result<RestAnswer, RestFault> {
         let answer = self.fetch(request, bytes_max, patience).await;
         match &answer {
             Ok(_) => self.backoff().worked(),

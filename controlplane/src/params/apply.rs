@@ -51,7 +51,7 @@ impl Parameters {
             keep_alive_ms: ms(self.http_idle_timeout_s + BEYOND_BALANCER_S),
             head_timeout_ms: ms(self.http_read_timeout_s),
             write_stall_ms: ms(self.http_write_timeout_s),
-            ..ShardParameters::default()
+            datagrams_waiting: self.udp_max_concurrent_lpo,
         }
     }
 

@@ -138,7 +138,6 @@ impl Parameter {
     }
 }
 
-const NO_LOOKUPS: &str = "an asset that this node does not price is not looked up elsewhere in this version";
 const ONE_CONNECTION: &str = "requests to the cache share few connections, whatever their number: there is no pool";
 const QUEUE: &str = "with the next delivery, where SQS_USAGE_LOG_QUEUE_URL is set; without effect elsewhere";
 const INTERVAL: &str = "at once: for the wait that has begun, too; nodes take turns within the interval";
@@ -182,9 +181,9 @@ pub static UDP_MAX_CONCURRENT_LPO: Parameter = Parameter::whole(
     (1, 1_000_000),
     "3000",
     "datagrams",
-    "price datagrams of one node that may wait for a lookup",
-)
-.idle(NO_LOOKUPS);
+    "price datagrams of one node that may wait for a lookup, shared evenly by its shards, at most 16384 on each; others are \
+     answered overloaded",
+);
 /// UDP reports.
 pub static UDP_MAX_CONCURRENT_LRS: Parameter = Parameter::whole(
     "udp_max_concurrent_lrs",

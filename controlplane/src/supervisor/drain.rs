@@ -23,7 +23,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How often it looks whether connections have gone.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Longest that the shards may take to hear an instruction: they look at their inputs many times a millisecond.
+/// Longest that the shards may take to hear an instruction: they look at their inputs many times a millisecond. The
+/// lookup desk's threads may take as long to end: they look every 100 ms.
 const ORDER_MAX: Duration = Duration::from_secs(1);
 
 /// Longest that venue sessions, the data plane, the farewell to the other nodes beside the simulators, and the closing
@@ -47,16 +48,16 @@ const WAIT_MAX: Duration = Duration::from_secs(45);
 /// What a balancer and its orchestrator give a process to end.
 const GIVEN: Duration = Duration::from_secs(110);
 
-/// With the longest wait: two orders, four times [`CLOSE_MAX`], months and usage together, notes, the runtime's end.
+/// With the longest wait: two orders and the end of the lookup desk, four times [`CLOSE_MAX`], months and usage together, notes, the runtime's end.
 const SUM: u64 = WAIT_MAX.as_secs()
     + LINGER_MAX.as_secs()
-    + 2 * ORDER_MAX.as_secs()
+    + 3 * ORDER_MAX.as_secs()
     + 4 * CLOSE_MAX.as_secs()
     + NOTES_MAX.as_secs()
     + USAGE_MAX.as_secs()
     + RUNTIME_END_WAIT.as_secs();
 
-const _: () = assert!(MONTHS_MAX.as_secs() < USAGE_MAX.as_secs() && SUM == 108 && SUM < GIVEN.as_secs());
+const _: () = assert!(MONTHS_MAX.as_secs() < USAGE_MAX.as_secs() && SUM == 109 && SUM < GIVEN.as_secs());
 
 /// Takes the service out of service.
 pub async fn drain(service: Service, wait: Duration) {
@@ -87,6 +88,7 @@ pub async fn flush(service: Service) {
         state,
         housekeeping,
         hand_overs,
+        lookups,
         mut listeners,
         mut key_tasks,
         beats,
@@ -96,6 +98,9 @@ pub async fn flush(service: Service) {
     state.governor.stop();
     if timeout(CLOSE_MAX, feeds.stop()).await.is_err() {
         tracing::warn!("venue sessions did not close in time");
+    }
+    if !apart(ORDER_MAX, move || lookups.stop()).await {
+        tracing::warn!("the lookup desk did not stop in time");
     }
     let stopping = Arc::clone(&plane);
     if !apart(CLOSE_MAX, move || stopping.stop()).await {

@@ -225,6 +225,7 @@ pub fn sources(settings: &Settings, parameters: &Parameters, simulators: Option<
         venues: settings.venues,
         settings: settings.venue_settings,
         overrides: simulators.map_or_else(|| settings.endpoints.clone(), Simulators::overrides),
+        rest_gap_ms: settings.rest_gap_ms,
         data_dir: settings.data_dir.clone(),
         ..Sources::new()
     }

@@ -1,104 +1,228 @@
-//! Polls over REST what the WebSocket leaves stale, and checks what has been quiet for long.
+//! The one task that asks a venue for prices over REST: for whoever waits, and for what the board finds stale or too
+//! quiet.
 //!
-//! What is due is the board's knowledge; this file asks, one request at a time inside the venue's pace, and gives the
-//! answers back to the board.
+//! Clients that wait come first, but every fourth request may be the board's; what is asked in advance comes last. Every
+//! request takes its turn at the venue's gate when it is made, so none is made that nobody wants any more, and an asset is
+//! in one request at a time: whoever else waits for it gets the same answer.
 
-use super::RestAnswer;
-use crate::feeds::board::{Board, Check};
+use super::answer::{self, Reading};
+use super::queue::{Answered, Question};
+use super::{REQUESTS_MAX, RestAnswer, RestClient, RestFault};
 use crate::feeds::plan::Market;
-use crate::feeds::rest::{RestClient, RestFault};
 use crate::feeds::slot::VenueContext;
 use crate::feeds::stop::Stop;
 use crate::feeds::timing::{TICKER_BYTES_MAX, duration_ms};
-use shared::asset::resolve_alias;
+use shared::asset::AssetId;
 use shared::moment::Moment;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tokio::time::sleep;
-use venues::protocol::{Instrument, RestRequest, VenueEvent, VenueProtocol};
+use std::time::Duration;
+use tokio::task::{Id, JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep, sleep_until};
+use venues::protocol::Instrument;
+
+/// Requests for clients in a row while the board's wait.
+const CLIENTS_IN_A_ROW_MAX: u32 = 3;
+
+/// Patience with a request that a client waits for: less than the client's own, so that it is the venue that failed.
+const CLIENT_PATIENCE: Duration = Duration::from_millis(1_400);
+
+/// Requests for several markets that may be under way at a time: each may bring [`TICKER_BYTES_MAX`].
+const SHARED_MAX: usize = 4;
+
+/// Largest answer to a request for one market that we read: the largest recorded one is under 2 KiB.
+const ONE_BYTES_MAX: usize = 64 << 10;
+
+/// An answer longer than this is read on a thread that may take its time.
+const READ_HERE_MAX: usize = 32 << 10;
+
+/// A request under way.
+struct Request {
+    markets: Vec<Market>,
+    /// Whoever waits; none for the board's own.
+    questions: Vec<Question>,
+    asked: Moment,
+}
+
+type Outcome = Result<Reading, RestFault>;
+
+/// What the task knows.
+struct Desk {
+    context: Arc<VenueContext>,
+    client: Arc<RestClient>,
+    running: JoinSet<Outcome>,
+    under_way: HashMap<Id, Request>,
+    in_air: HashSet<AssetId>,
+    clients_in_a_row: u32,
+    /// The board's own request under way: it has one at a time.
+    polling: Option<Id>,
+    /// When to look at the board again.
+    look_at: Instant,
+}
 
 /// Asks for prices until told to stop.
 pub async fn run(context: Arc<VenueContext>, client: Arc<RestClient>, mut stop: Stop) {
-    let protocol = context.protocol();
+    let look_at = Instant::now() + duration_ms(context.timing.tick_ms);
+    let mut desk = Desk {
+        context,
+        client,
+        running: JoinSet::new(),
+        under_way: HashMap::new(),
+        in_air: HashSet::new(),
+        clients_in_a_row: 0,
+        polling: None,
+        look_at,
+    };
     loop {
+        desk.ask_all();
+        let wait = desk.wait();
         tokio::select! {
             biased;
             () = stop.ordered() => return,
-            () = sleep(duration_ms(context.timing.tick_ms)) => {}
+            Some(ended) = desk.running.join_next_with_id() => match ended {
+                Ok((id, outcome)) => desk.end(id, Some(outcome)),
+                Err(panicked) => desk.end(panicked.id(), None),
+            },
+            () = desk.client.queue.asked() => {}
+            () = sleep(wait) => {}
         }
-        while client.is_ready() {
-            let limit = protocol.limits().names_per_rest_request.max(1);
-            let markets = context.board.lock().take_polls(tuning::clock::now(), &context.timing, limit);
-            if markets.is_empty() {
+    }
+}
+
+impl Desk {
+    /// How long there is nothing to do, unless something is asked or answered.
+    fn wait(&self) -> Duration {
+        let gate = self.client.gate.wait();
+        let is_busy = self.polling.is_some() || self.running.len() >= REQUESTS_MAX;
+        let look = if is_busy { duration_ms(self.context.timing.tick_ms) } else { duration_ms(1) };
+        let look = look.max(self.look_at.saturating_duration_since(Instant::now()));
+        // While the gate is closed there is nothing to look for; when it opens, somebody may wait.
+        if gate.is_zero() { look } else { gate }
+    }
+
+    /// Sends what may be sent now.
+    fn ask_all(&mut self) {
+        while self.running.len() < REQUESTS_MAX && self.client.gate.is_open() {
+            let is_boards_turn = self.clients_in_a_row >= CLIENTS_IN_A_ROW_MAX;
+            let sent = (is_boards_turn && self.ask_for_board())
+                || self.ask_for_clients()
+                || (!is_boards_turn && self.ask_for_board())
+                || self.ask_ahead();
+            if !sent {
                 break;
             }
-            let instruments: Vec<&Instrument> = markets.iter().map(|market| &market.instrument).collect();
-            let request = protocol.tickers(&instruments);
-            let asked = tuning::clock::now();
-            let answer = tokio::select! {
-                biased;
-                () = stop.ordered() => return,
-                answer = ask(&context, &client, &request) => answer,
-            };
-            if let Some(answer) = answer {
-                take(&context, &*protocol, &answer, &markets, asked);
+        }
+    }
+
+    fn ask_for_clients(&mut self) -> bool {
+        let names = self.client.share();
+        let sent = self.ask_from_queue(false, names);
+        self.clients_in_a_row = if sent { self.clients_in_a_row.saturating_add(1) } else { 0 };
+        sent
+    }
+
+    fn ask_ahead(&mut self) -> bool {
+        self.ask_from_queue(true, self.client.names)
+    }
+
+    fn ask_from_queue(&mut self, ahead: bool, names: usize) -> bool {
+        let shared = self.under_way.values().filter(|request| request.markets.len() > 1).count();
+        let names = if shared < SHARED_MAX { names } else { 1 };
+        let questions = self.client.queue.take(ahead, names, &|asset| self.in_air.contains(&asset));
+        let markets: Vec<Market> = questions.iter().map(|question| question.market.clone()).collect();
+        let patience = if ahead { duration_ms(self.context.timing.rest_ms) } else { CLIENT_PATIENCE };
+        self.send(markets, questions, patience).is_some()
+    }
+
+    /// Asks for what the board finds due; it is looked at a few times a second.
+    fn ask_for_board(&mut self) -> bool {
+        if self.polling.is_some() || Instant::now() < self.look_at {
+            return false;
+        }
+        let timing = self.context.timing;
+        let mut markets = self.context.board.lock().take_polls(tuning::clock::now(), &timing, self.client.names);
+        if markets.is_empty() {
+            self.look_at = Instant::now() + duration_ms(timing.tick_ms);
+            return false;
+        }
+        // Those are being asked for already, and the board will hear of it.
+        markets.retain(|market| !self.in_air.contains(&market.asset));
+        self.clients_in_a_row = 0;
+        self.polling = self.send(markets, Vec::new(), duration_ms(timing.rest_ms));
+        self.polling.is_some()
+    }
+
+    /// Sends one request, if it is for anything.
+    fn send(&mut self, markets: Vec<Market>, questions: Vec<Question>, patience: Duration) -> Option<Id> {
+        if markets.is_empty() {
+            return None;
+        }
+        self.context.board.lock().counters.rest_requests += 1;
+        self.in_air.extend(markets.iter().map(|market| market.asset));
+        let turn = self.client.gate.turn();
+        let work = request(Arc::clone(&self.context), Arc::clone(&self.client), markets.clone(), turn, patience);
+        let id = self.running.spawn(work).id();
+        self.under_way.insert(id, Request { markets, questions, asked: tuning::clock::now() });
+        Some(id)
+    }
+
+    /// Tells whoever waits what became of a request; `None`: it ended in a panic.
+    fn end(&mut self, id: Id, outcome: Option<Outcome>) {
+        if self.polling == Some(id) {
+            self.polling = None;
+        }
+        let Some(Request { markets, questions, asked }) = self.under_way.remove(&id) else { return };
+        markets.iter().for_each(|market| _ = self.in_air.remove(&market.asset));
+        self.client.note(matches!(&outcome, Some(Ok(reading)) if reading.is_of_use()));
+        let answered = match outcome {
+            Some(Ok(reading)) => reading.hand_over(&self.context, &markets, asked),
+            Some(Err(fault)) => {
+                self.note_fault(&fault);
+                vec![Answered::Failed; markets.len()]
+            }
+            None => vec![Answered::Failed; markets.len()],
+        };
+        let mut questions: HashMap<AssetId, Question> =
+            questions.into_iter().map(|question| (question.market.asset, question)).collect();
+        for (market, answered) in markets.iter().zip(answered) {
+            for question in self.client.queue.take_about(market.asset) {
+                question.answer(answered.clone());
+            }
+            if let Some(question) = questions.remove(&market.asset) {
+                question.answer(answered);
             }
         }
     }
-}
 
-/// One request; a failure is noted.
-async fn ask(context: &VenueContext, client: &RestClient, request: &RestRequest) -> Option<RestAnswer> {
-    context.board.lock().counters.rest_requests += 1;
-    let fault = match client.get(request, TICKER_BYTES_MAX, duration_ms(context.timing.rest_ms)).await {
-        Ok(answer) => return Some(answer),
-        Err(fault) => fault,
-    };
-    let mut state = context.board.lock();
-    state.counters.rest_errors += 1;
-    state.counters.rest_limited += u64::from(matches!(fault, RestFault::Limited(_)));
-    state.fault(&fault.to_string(), tuning::clock::now());
-    None
-}
-
-/// Gives the quotes of an answer to the board.
-fn take(context: &VenueContext, protocol: &dyn VenueProtocol, answer: &RestAnswer, markets: &[Market], asked: Moment) {
-    let now = tuning::clock::now();
-    let instruments: Vec<&Instrument> = markets.iter().map(|market| &market.instrument).collect();
-    let board: &Board = &context.board;
-    let mut state = board.lock();
-    let (mut quotes, mut fault) = (0, None);
-    let mut refused = Vec::new();
-    protocol.decode_tickers(answer.status, &answer.body, &instruments, &mut |event| match event {
-        VenueEvent::Quote(quote) => {
-            let of = |market: &&Market| {
-                let instrument = &market.instrument;
-                resolve_alias(instrument.base) == resolve_alias(quote.base) && instrument.quote == quote.quote
-            };
-            if let Some(market) = markets.iter().find(of) {
-                quotes += 1;
-                let check = state.rest_quote(market.asset, &quote, asked.mono_ns, now);
-                if check == Some(Check::Suspect) {
-                    let name = &market.instrument.name;
-                    tracing::warn!(venue = %context.venue, name, "REST contradicts a silent subscription");
-                }
-            }
-        }
-        VenueEvent::Refused { name, reason, .. } => {
-            // Without a name it is the request that was refused (a rate limit, the server's fault), not an instrument.
-            let named = |market: &&Market| name == Some(market.instrument.name.as_str());
-            refused.extend(markets.iter().filter(named).map(|market| market.asset));
-            fault = Some(reason.to_owned());
-        }
-        VenueEvent::Malformed { reason } => fault = Some(reason),
-        _ => {}
-    });
-    if quotes == 0 {
+    fn note_fault(&self, fault: &RestFault) {
+        let mut state = self.context.board.lock();
         state.counters.rest_errors += 1;
-        let text = fault.unwrap_or_else(|| format!("no price in an answer of status {}", answer.status));
-        state.fault(&format!("REST: {text}"), now);
+        state.counters.rest_limited += u64::from(matches!(fault, RestFault::Limited(_)));
+        state.fault(&fault.to_string(), tuning::clock::now());
     }
-    for asset in refused {
-        state.rest_refused(asset, now.plus_ms(context.timing.refused_retry_ms).mono_ns);
+}
+
+/// One request, in its turn, and its answer read.
+async fn request(
+    context: Arc<VenueContext>,
+    client: Arc<RestClient>,
+    markets: Vec<Market>,
+    turn: Instant,
+    patience: Duration,
+) -> Outcome {
+    sleep_until(turn).await;
+    let instruments: Vec<&Instrument> = markets.iter().map(|market| &market.instrument).collect();
+    let request = context.protocol().tickers(&instruments);
+    let bytes_max = if markets.len() == 1 { ONE_BYTES_MAX } else { TICKER_BYTES_MAX };
+    let answer = client.send(&request, bytes_max, patience).await?;
+    if answer.body.len() <= READ_HERE_MAX {
+        return Ok(answer::read(&*context.protocol(), &answer, &markets));
     }
-    state.flush();
+    Ok(read_apart(context, answer, markets).await)
+}
+
+async fn read_apart(context: Arc<VenueContext>, answer: RestAnswer, markets: Vec<Market>) -> Reading {
+    let reading = spawn_blocking(move || answer::read(&*context.protocol(), &answer, &markets)).await;
+    // A panic, or the end of the process.
+    reading.unwrap_or_else(|why| Reading { said: Vec::new(), fault: Some(why.to_string()) })
 }

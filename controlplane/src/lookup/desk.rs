@@ -1,0 +1,336 @@
+//! The desk itself: takes questions, keeps one flight for each asset, and tells whoever waits when it ends.
+
+use super::asks::Told;
+use super::counters::{CacheGave, Counters};
+use super::entry::{self, PriceEntry};
+use super::keeper::Keeper;
+use super::table::{Entered, Flight, Table};
+use super::{Lookups, Outcome, Warmed};
+use crate::cache::{Cache, CacheError, Cached, Value};
+use crate::feeds::Feeds;
+use crate::feeds::outlet::FeedSink;
+use crate::params::Parameters;
+use crate::prices::PriceBoard;
+use async_trait::async_trait;
+use crossbeam_channel::Sender;
+use dataplane_core::feed::FeedInput;
+use dataplane_core::lookup::{Ask, AskKind, NotFound};
+use shared::asset::{AssetId, Symbol, resolve_alias};
+use shared::code::Code;
+use shared::key::KeyId;
+use shared::tick::{Tick, Tier};
+use shared::venue::VenueSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+/// How often it is looked whether what is searched has got a fresh price. Nobody waits for this: clients are answered by
+/// the tick itself.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Least time between two changes of what is kept subscribed.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Tries to give the feed thread something, a millisecond apart: its channel empties in well under that.
+const FEED_TRIES: usize = 50;
+
+/// Prices being written to the cache at a time; more are given up. At 1,000 a second and 1 ms each it is one.
+const WRITES_MAX: usize = 256;
+
+/// What the desk is made of.
+pub struct LookupSetup {
+    /// This node.
+    pub node: String,
+    /// Whether its prices come from simulated exchanges.
+    pub simulated: bool,
+    /// Where nodes leave their prices.
+    pub cache: Arc<dyn Cache>,
+    /// The venues.
+    pub feeds: Arc<Feeds>,
+    /// The feed thread.
+    pub sink: Arc<dyn FeedSink>,
+    /// What the feed thread has published.
+    pub prices: Arc<PriceBoard>,
+    /// How long prices are fresh.
+    pub parameters: watch::Receiver<Arc<Parameters>>,
+    /// The way of answers to the shards.
+    pub answers: Sender<Told>,
+}
+
+/// How the desk does, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookupState {
+    /// Flights under way.
+    pub in_flight: usize,
+    /// Assets kept on demand.
+    pub kept: usize,
+}
+
+/// The desk.
+pub struct LookupDesk {
+    pub(super) setup: LookupSetup,
+    /// What is counted.
+    pub counters: Counters,
+    table: Mutex<Table>,
+    begun: Notify,
+    keeper: Mutex<Keeper>,
+    writes: Arc<Semaphore>,
+}
+
+/// Ends a flight when it is dropped, however its search ended.
+struct Landing<'a> {
+    desk: &'a Arc<LookupDesk>,
+    flight: Arc<Flight>,
+    outcome: Outcome,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.desk.land(&self.flight, self.outcome);
+    }
+}
+
+impl LookupDesk {
+    /// An empty desk. Nothing moves before [`LookupDesk::run`].
+    #[must_use]
+    pub fn new(setup: LookupSetup) -> Arc<Self> {
+        Arc::new(Self {
+            setup,
+            counters: Counters::default(),
+            table: Mutex::default(),
+            begun: Notify::new(),
+            keeper: Mutex::default(),
+            writes: Arc::new(Semaphore::new(WRITES_MAX)),
+        })
+    }
+
+    /// What it does besides answering, until the tasks are aborted. In a runtime.
+    #[must_use]
+    pub fn run(self: &Arc<Self>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(self).watch_prices());
+        tasks.spawn(Arc::clone(self).keep());
+        tasks
+    }
+
+    /// How it does.
+    #[must_use]
+    pub fn state(&self) -> LookupState {
+        LookupState { in_flight: self.table().len(), kept: self.keeper().len() }
+    }
+
+    /// Takes a shard's word. In a runtime; never waits.
+    pub fn take(self: &Arc<Self>, ask: Ask) {
+        let key = match ask.kind {
+            AskKind::InUse => return self.keeper().touch(resolve_alias(ask.symbol), Instant::now()),
+            AskKind::Find { key } => key,
+        };
+        // A fresh price is on its way to the shard already, or there.
+        if self.is_fresh(&ask.symbol) {
+            return;
+        }
+        match self.enter(ask.symbol, key, Some(ask.shard)) {
+            Ok(_) => {}
+            Err(code) => self.tell(ask.shard, NotFound { symbol: ask.symbol, code }),
+        }
+    }
+
+    /// The flight of an asset, begun if there is none.
+    fn enter(self: &Arc<Self>, symbol: Symbol, key: KeyId, shard: Option<u16>) -> Result<Arc<Flight>, Code> {
+        let entered = self.table().enter(symbol, key, shard, Instant::now());
+        let code = match entered {
+            Entered::Begun(flight) => {
+                if let Some(asset) = self.find(&symbol) {
+                    flight.set_asset(asset);
+                }
+                tokio::spawn(Arc::clone(self).fly(Arc::clone(&flight)));
+                self.begun.notify_one();
+                return Ok(flight);
+            }
+            Entered::Joined(flight) => {
+                self.counters.joined();
+                return Ok(flight);
+            }
+            Entered::Known(code) => code,
+            Entered::Full => Code::Overloaded,
+        };
+        self.counters.answered(code);
+        Err(code)
+    }
+
+    async fn fly(self: Arc<Self>, flight: Arc<Flight>) {
+        let mut landing = Landing { desk: &self, flight, outcome: Outcome::Nothing(Code::PriceUnavailable) };
+        landing.outcome = self.search(&landing.flight).await;
+    }
+
+    fn land(self: &Arc<Self>, flight: &Flight, outcome: Outcome) {
+        let took = flight.began.elapsed();
+        let tick = flight.asset().and_then(|asset| self.setup.prices.price(asset));
+        let shards = self.table().end(flight, outcome, Instant::now());
+        match outcome {
+            Outcome::Nothing(code) => {
+                self.counters.nothing(code, took);
+                let waiting = (0..64).filter(|shard| shards >> shard & 1 == 1);
+                waiting.for_each(|shard| self.tell(shard, NotFound { symbol: flight.symbol, code }));
+            }
+            Outcome::Found => {
+                self.counters.found(tick.map_or(Tier::Local as u8, |tick| tick.tier), took);
+                self.keeper_for(flight);
+                if let Some(tick) = tick.filter(|tick| tick.tier == Tier::Rest as u8) {
+                    self.write_through(flight.symbol, &tick);
+                }
+            }
+        }
+    }
+
+    /// Keeps an asset that was looked up subscribed, unless it always is.
+    fn keeper_for(&self, flight: &Flight) {
+        let directory = Arc::clone(&self.setup.feeds.directory().borrow());
+        let entry = flight.asset().and_then(|asset| directory.entry(asset));
+        if entry.is_some_and(|entry| !entry.prewarmed && !entry.venues.is_empty()) {
+            self.keeper().touch(flight.symbol, Instant::now());
+        }
+    }
+
+    fn tell(&self, shard: u16, found: NotFound) {
+        if self.setup.answers.try_send((shard, found)).is_err() {
+            self.counters.untold();
+        }
+    }
+
+    /// Leaves a price for the other nodes, unless too many are being written.
+    fn write_through(self: &Arc<Self>, symbol: Symbol, tick: &Tick) {
+        let Some((name, value)) = self.told_of(symbol, tick) else { return };
+        let Ok(place) = Arc::clone(&self.writes).try_acquire_owned() else { return self.counters.wrote(1, false) };
+        let desk = Arc::clone(self);
+        tokio::spawn(async move {
+            let written = desk.setup.cache.put(&name, &value).await;
+            desk.counters.wrote(1, written.is_ok());
+            drop(place);
+        });
+    }
+
+    /// A price of our own as the others may have it.
+    pub(super) fn told_of(&self, symbol: Symbol, tick: &Tick) -> Option<(crate::cache::names::CacheKey, Value)> {
+        let entry = PriceEntry::of(symbol, tick, tick.received_time_ms, &self.setup.node)?;
+        Some((entry::name(&symbol)?, entry.value()))
+    }
+
+    /// What another node left, if it is a price and fresh. Counted.
+    pub(super) fn usable(&self, symbol: &Symbol, got: Cached<Option<(Value, Option<u64>)>>) -> Option<PriceEntry> {
+        let value = match got {
+            Ok(Some((value, _))) => value,
+            Ok(None) => return self.gave(CacheGave::None),
+            // Another type stands there, or the server will not.
+            Err(CacheError::Refused(_)) => {
+                self.counters.odd(symbol, entry::Odd::Type, Instant::now());
+                return self.gave(CacheGave::None);
+            }
+            Err(CacheError::Unreachable(_)) => return self.gave(CacheGave::Failed),
+        };
+        let now_ms = tuning::clock::now().wall_ms;
+        match PriceEntry::read(&value, symbol, self.setup.simulated, now_ms) {
+            Err(odd) => {
+                self.counters.odd(symbol, odd, Instant::now());
+                self.gave(CacheGave::None)
+            }
+            Ok(entry) if !entry.is_fresh(now_ms, self.fresh_ms()) => self.gave(CacheGave::Old),
+            Ok(entry) => {
+                self.counters.cache_gave(CacheGave::Fresh);
+                Some(entry)
+            }
+        }
+    }
+
+    fn gave(&self, what: CacheGave) -> Option<PriceEntry> {
+        self.counters.cache_gave(what);
+        None
+    }
+
+    fn fresh_ms(&self) -> u64 {
+        u64::from(self.setup.parameters.borrow().cache_ttl_s) * 1_000
+    }
+
+    /// Gives the feed thread something, and waits for room if there is none; whether it took it.
+    pub(super) async fn feed(&self, mut input: FeedInput) -> bool {
+        for _ in 0..FEED_TRIES {
+            match self.setup.sink.try_send(input) {
+                Ok(()) => return true,
+                Err(refused) => input = refused,
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        false
+    }
+
+    /// The asset's number, if it has one.
+    pub(super) fn find(&self, symbol: &Symbol) -> Option<AssetId> {
+        self.setup.feeds.directory().borrow().find(symbol)
+    }
+
+    fn is_fresh(&self, symbol: &Symbol) -> bool {
+        self.find(symbol).is_some_and(|asset| self.setup.prices.is_fresh(asset))
+    }
+
+    /// Tells the flights whose asset has got a fresh price, from wherever.
+    async fn watch_prices(self: Arc<Self>) {
+        loop {
+            let flights: Vec<Arc<Flight>> = self.table().flights().map(Arc::clone).collect();
+            if flights.is_empty() {
+                self.begun.notified().await;
+                continue;
+            }
+            for flight in flights {
+                if flight.asset().is_some_and(|asset| self.setup.prices.is_fresh(asset)) {
+                    flight.fresh.notify_one();
+                }
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Tells the feeds what to keep subscribed.
+    async fn keep(self: Arc<Self>) {
+        loop {
+            sleep(KEEP_EVERY).await;
+            let now = Instant::now();
+            self.counters.settle(now);
+            let kept = self.keeper().take_change(now);
+            if let Some(kept) = kept {
+                self.setup.feeds.keep(kept);
+            }
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Lookups for Arc<LookupDesk> {
+    async fn look_up(&self, symbol: Symbol, key: KeyId) -> Outcome {
+        let symbol = resolve_alias(symbol);
+        if self.is_fresh(&symbol) {
+            return Outcome::Found;
+        }
+        match self.enter(symbol, key, None) {
+            Ok(flight) => flight.ended().await,
+            Err(code) => Outcome::Nothing(code),
+        }
+    }
+
+    async fn warm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed {
+        super::ahead::warm(self, assets, venues).await
+    }
+
+    fn figures(&self) -> Option<(&Counters, LookupState)> {
+        Some((&self.counters, self.state()))
+    }
+}

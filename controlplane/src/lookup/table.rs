@@ -1,0 +1,226 @@
+//! The flights: one for each asset that is being looked for, who waits for it, and what lately came to nothing.
+//!
+//! Pure bookkeeping; time is an argument. Bounds: so many flights, and so many of them begun for one key, so that nobody
+//! who asks for much keeps the others from asking at all.
+
+use super::Outcome;
+use shared::asset::{AssetId, Symbol};
+use shared::code::Code;
+use shared::key::KeyId;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// Flights at a time: 1,500 a second that each take the whole of their time are 2,250. A flight takes about 2 KiB.
+pub const FLIGHTS_MAX: usize = 4_096;
+
+/// Of these, begun for one key: 1,000 a second that take a quarter of a second are 250, and 16 keys fill the table.
+pub const KEY_FLIGHTS_MAX: usize = 256;
+
+/// For so long a flight that found nothing answers whoever else asks.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// Flights remembered that found nothing; older ones make room. Each is about 100 bytes.
+const REMEMBERED_MAX: usize = 8_192;
+
+/// One search under way.
+#[derive(Debug)]
+pub struct Flight {
+    /// What is looked for.
+    pub symbol: Symbol,
+    /// Whose request it was that asked first.
+    pub key: KeyId,
+    /// When it began.
+    pub began: Instant,
+    /// Its asset has a fresh price now.
+    pub fresh: Notify,
+    asset: OnceLock<AssetId>,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Flight {
+    /// The asset's number, once it has one.
+    #[must_use]
+    pub fn asset(&self) -> Option<AssetId> {
+        self.asset.get().copied()
+    }
+
+    /// Notes the asset's number, which never changes.
+    pub fn set_asset(&self, asset: AssetId) {
+        let _ = self.asset.set(asset);
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&self) -> Outcome {
+        let mut outcomes = self.outcome.subscribe();
+        let ended = outcomes.wait_for(Option::is_some).await.ok().and_then(|outcome| *outcome);
+        ended.unwrap_or(Outcome::Nothing(Code::PriceUnavailable))
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    flight: Arc<Flight>,
+    /// Shards that wait, by bit.
+    shards: u64,
+}
+
+/// What asking led to.
+#[derive(Debug)]
+pub enum Entered {
+    /// A flight that is to be begun.
+    Begun(Arc<Flight>),
+    /// One that is under way.
+    Joined(Arc<Flight>),
+    /// One has just come to nothing.
+    Known(Code),
+    /// No room.
+    Full,
+}
+
+/// All flights.
+#[derive(Debug, Default)]
+pub struct Table {
+    open: HashMap<Symbol, Open>,
+    by_key: HashMap<KeyId, usize>,
+    ended: HashMap<Symbol, (Code, Instant)>,
+    order: VecDeque<(Instant, Symbol)>,
+}
+
+impl Table {
+    /// Asks for an asset, for a shard or for somebody who waits by himself.
+    pub fn enter(&mut self, symbol: Symbol, key: KeyId, shard: Option<u16>, now: Instant) -> Entered {
+        let bit = shard.map_or(0, |shard| 1_u64 << (shard & 63));
+        if let Some(open) = self.open.get_mut(&symbol) {
+            open.shards |= bit;
+            return Entered::Joined(Arc::clone(&open.flight));
+        }
+        if let Some((code, until)) = self.ended.get(&symbol)
+            && now < *until
+        {
+            return Entered::Known(*code);
+        }
+        let of_key = self.by_key.entry(key).or_default();
+        if self.open.len() >= FLIGHTS_MAX || *of_key >= KEY_FLIGHTS_MAX {
+            if *of_key == 0 {
+                self.by_key.remove(&key);
+            }
+            return Entered::Full;
+        }
+        *of_key += 1;
+        let (outcome, _) = watch::channel(None);
+        let (fresh, asset) = (Notify::new(), OnceLock::new());
+        let flight = Arc::new(Flight { symbol, key, began: now, fresh, asset, outcome });
+        self.open.insert(symbol, Open { flight: Arc::clone(&flight), shards: bit });
+        Entered::Begun(flight)
+    }
+
+    /// Ends a flight and tells those who wait by themselves; answers the shards that wait, by bit.
+    pub fn end(&mut self, flight: &Flight, outcome: Outcome, now: Instant) -> u64 {
+        let Some(open) = self.open.remove(&flight.symbol) else { return 0 };
+        if let Some(of_key) = self.by_key.get_mut(&flight.key) {
+            *of_key -= 1;
+            if *of_key == 0 {
+                self.by_key.remove(&flight.key);
+            }
+        }
+        if let Outcome::Nothing(code) = outcome {
+            self.remember(flight.symbol, code, now);
+        }
+        flight.outcome.send_replace(Some(outcome));
+        open.shards
+    }
+
+    fn remember(&mut self, symbol: Symbol, code: Code, now: Instant) {
+        while let Some((until, symbol)) = self.order.front().copied()
+            && (until <= now || self.order.len() >= REMEMBERED_MAX)
+        {
+            self.order.pop_front();
+            // It may have been remembered anew since.
+            if self.ended.get(&symbol).is_some_and(|(_, kept)| *kept == until) {
+                self.ended.remove(&symbol);
+            }
+        }
+        let until = now + REMEMBERED;
+        self.ended.insert(symbol, (code, until));
+        self.order.push_back((until, symbol));
+    }
+
+    /// Flights under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The flights under way.
+    pub fn flights(&self) -> impl Iterator<Item = &Arc<Flight>> {
+        self.open.values().map(|open| &open.flight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn symbol(number: usize) -> Symbol {
+        Symbol::new(format!("A{number}").as_bytes()).expect("a good symbol")
+    }
+
+    fn begun(entered: Entered) -> Arc<Flight> {
+        match entered {
+            Entered::Begun(flight) => flight,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const NOTHING: Outcome = Outcome::Nothing(Code::PriceUnavailable);
+
+    #[tokio::test(start_paused = true)]
+    async fn one_flight_for_all_who_ask_and_what_came_to_nothing_is_known_for_a_while() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        let flight = begun(table.enter(symbol(1), KeyId(1), Some(0), now));
+        for shard in [3, 0, 62] {
+            assert!(matches!(table.enter(symbol(1), KeyId(2), Some(shard), now), Entered::Joined(_)));
+        }
+        assert_eq!(table.end(&flight, NOTHING, now), 1 | 1 << 3 | 1 << 62);
+        assert_eq!(flight.ended().await, NOTHING);
+        let known = table.enter(symbol(1), KeyId(1), Some(0), now + REMEMBERED - Duration::from_millis(1));
+        assert!(matches!(known, Entered::Known(Code::PriceUnavailable)), "{known:?}");
+        let again = begun(table.enter(symbol(1), KeyId(1), None, now + REMEMBERED));
+        assert_eq!(table.end(&again, Outcome::Found, now), 0, "nobody but himself waits");
+        begun(table.enter(symbol(2), KeyId(1), None, now));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_has_its_share_and_all_have_room() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        let mut flights = Vec::new();
+        for number in 0..FLIGHTS_MAX {
+            let key = KeyId(u32::try_from(number / KEY_FLIGHTS_MAX).expect("small"));
+            flights.push(begun(table.enter(symbol(number), key, None, now)));
+            if number == KEY_FLIGHTS_MAX - 1 {
+                assert!(matches!(table.enter(symbol(9_999), key, None, now), Entered::Full), "its share is used up");
+            }
+        }
+        assert!(matches!(table.enter(symbol(9_999), KeyId(99), None, now), Entered::Full));
+        assert_eq!(table.by_key.len(), FLIGHTS_MAX / KEY_FLIGHTS_MAX, "who was refused leaves nothing");
+        for flight in &flights {
+            table.end(flight, Outcome::Found, now);
+        }
+        assert!(table.by_key.is_empty() && table.len() == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        for number in 0..REMEMBERED_MAX + 10 {
+            let flight = begun(table.enter(symbol(number), KeyId(1), None, now));
+            table.end(&flight, NOTHING, now);
+        }
+        assert_eq!((table.ended.len(), table.order.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
+        begun(table.enter(symbol(0), KeyId(1), None, now));
+    }
+}

@@ -1,0 +1,1 @@
+//! The desk on simulated exchanges, a real feed shard and a real cache.
