@@ -24,6 +24,9 @@ pub struct SimulateArgs {
     /// One seed, one market
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Invented assets to list besides, called C0, C1, ... (at most 5000)
+    #[arg(long, default_value_t = 0)]
+    invented: usize,
     /// Which of Gemini's interfaces to play
     #[arg(long, value_parser = gemini_api, default_value = "new")]
     gemini_api: GeminiApi,
@@ -41,6 +44,7 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
             settings: VenueSettings { gemini: args.gemini_api },
             bind: args.bind,
             ports,
+            invented: args.invented,
             ..SimulatorSettings::default()
         };
         let simulators = Simulators::start(&settings)

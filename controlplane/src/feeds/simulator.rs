@@ -6,18 +6,22 @@
 //! ```text
 //! curl -X POST 'http://127.0.0.1:PORT/simulator/fault?kind=jump&percent=-40'
 //! curl -X POST 'http://127.0.0.1:PORT/simulator/fault?kind=resume'
+//! curl 'http://127.0.0.1:PORT/simulator/requests'            # what was asked over REST; -X DELETE counts afresh
 //! ```
 //!
 //! It never pretends to be the market: whoever prices from it must say `simulated`.
 
+mod answer;
 mod client;
 mod exchange;
 pub mod fault;
 mod garbage;
 mod serve;
+pub mod tally;
 
 use self::exchange::Exchange;
 use self::fault::Fault;
+use self::tally::Requests;
 use super::endpoint::EndpointOverrides;
 use super::stop::{self, Stop, StopOrder};
 use shared::venue::{VENUE_COUNT, Venue, VenueSet};
@@ -54,6 +58,8 @@ pub struct SimulatorSettings {
     pub major_every_ms: u64,
     /// Time between two moves of any other asset at one venue, ms.
     pub other_every_ms: u64,
+    /// Invented assets to list besides, called `C0`, `C1`, …: for whoever asks for many that nobody subscribes to.
+    pub invented: usize,
 }
 
 impl Default for SimulatorSettings {
@@ -68,6 +74,7 @@ impl Default for SimulatorSettings {
             ports: [0; VENUE_COUNT],
             major_every_ms: 200,
             other_every_ms: 2_000,
+            invented: 0,
         }
     }
 }
@@ -85,7 +92,7 @@ impl Simulators {
     /// # Errors
     /// When a port cannot be had: says which.
     pub async fn start(settings: &SimulatorSettings) -> io::Result<Self> {
-        let market = Arc::new(Mutex::new(Market::new(settings.seed)));
+        let market = Arc::new(Mutex::new(Market::with(settings.seed, settings.invented)));
         let (stop, stopped) = stop::channel();
         let mut tasks = JoinSet::new();
         let mut exchanges = Vec::new();
@@ -131,6 +138,13 @@ impl Simulators {
     pub fn clients(&self, venue: Venue) -> usize {
         let exchange = self.exchanges.iter().find(|(exchange, _)| exchange.venue == venue);
         exchange.map_or(0, |(exchange, _)| exchange.clients())
+    }
+
+    /// What was asked of `venue` over REST; `None` where it is not played.
+    #[must_use]
+    pub fn requests(&self, venue: Venue) -> Option<Requests> {
+        let exchange = self.exchanges.iter().find(|(exchange, _)| exchange.venue == venue);
+        exchange.map(|(exchange, _)| exchange.tally().shown())
     }
 
     /// Closes every connection and port. Calling it again does nothing.

@@ -1,6 +1,7 @@
 //! One simulated exchange: what it lists, how it feels, and who listens to it. Shared by its clients and its REST side.
 
 use super::fault::{Conditions, Fault};
+use super::tally::Tally;
 use shared::venue::Venue;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,7 @@ pub struct Exchange {
     batches: broadcast::Sender<Batch>,
     orders: broadcast::Sender<Fault>,
     clients: AtomicUsize,
+    tally: Mutex<Tally>,
 }
 
 /// Counts a client for as long as it is there.
@@ -57,6 +59,7 @@ impl Exchange {
             batches: broadcast::Sender::new(BATCHES_MAX),
             orders: broadcast::Sender::new(ORDERS_MAX),
             clients: AtomicUsize::new(0),
+            tally: Mutex::default(),
         }
     }
 
@@ -93,6 +96,19 @@ impl Exchange {
     #[must_use]
     pub fn quotes(&self) -> Vec<MarketQuote> {
         self.market().quotes(self.venue).to_vec()
+    }
+
+    /// The status and body of the venue's REST answer to `path_and_query`, on the present market as `seen`.
+    #[must_use]
+    pub fn answer(&self, path_and_query: &str, seen: impl Fn(&MarketQuote) -> MarketQuote) -> (u16, String) {
+        let quotes: Vec<MarketQuote> = self.market().quotes(self.venue).iter().map(seen).collect();
+        let now_ms = tuning::clock::now().wall_ms;
+        venues::simulate::rest_simulator(self.venue).get(path_and_query, &self.listed, &quotes, now_ms)
+    }
+
+    /// What was asked over REST.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        lock(&self.tally)
     }
 
     /// What is wrong, now and whenever it changes.
@@ -136,7 +152,7 @@ impl Exchange {
     }
 }
 
-/// A panic while it was held would leave a market one step short, which is still a market.
-fn lock(market: &Mutex<Market>) -> MutexGuard<'_, Market> {
-    market.lock().unwrap_or_else(PoisonError::into_inner)
+/// A panic while it was held would leave a market one step short, or a tally one request: good enough for either.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! What can be made to go wrong at a simulated exchange, and what is going wrong now.
 //!
-//! Pure: parsing and bookkeeping. `client` and `rest` act on it.
+//! Pure: parsing and bookkeeping. `client` and `answer` act on it.
 
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -10,6 +10,9 @@ const NAMES_MAX: usize = 256;
 
 /// Frames that one order may lose or repeat.
 const FRAMES_MAX: u32 = 10_000;
+
+/// Longest time that REST can be told to take, ms: longer than anybody waits.
+const DELAY_MS_MAX: u32 = 600_000;
 
 /// Longest text that can be said, bytes.
 const TEXT_MAX: usize = 64 << 10;
@@ -48,6 +51,12 @@ pub enum Fault {
     RestGarbage,
     /// REST answers 429 with `Retry-After` of this many seconds.
     RestLimited(u32),
+    /// REST gives a head and half a body, and then nothing more.
+    RestHang,
+    /// REST answers in its usual shape with what cannot be.
+    RestNonsense(Nonsense),
+    /// REST takes this long with every answer, ms, whatever else is wrong with it.
+    RestDelay(u32),
     /// Ends everything that is wrong.
     Resume,
 }
@@ -64,6 +73,45 @@ pub enum Garbage {
     Huge,
     /// A binary frame.
     Binary,
+}
+
+/// What a REST answer of the right shape says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nonsense {
+    /// One after the other, by request.
+    #[default]
+    All,
+    /// Every price is 0.
+    Zero,
+    /// Every price is below 0.
+    Negative,
+    /// Every price is 1e308.
+    Huge,
+    /// The prices of another instrument, under that one's name.
+    Wrong,
+}
+
+impl Nonsense {
+    /// Every kind but `All`.
+    const KINDS: [(&'static str, Self); 4] =
+        [("zero", Self::Zero), ("negative", Self::Negative), ("huge", Self::Huge), ("wrong", Self::Wrong)];
+
+    fn parse(what: Option<&str>) -> Result<Self, String> {
+        let Some(what) = what.filter(|what| !what.is_empty()) else { return Ok(Self::All) };
+        let kind = Self::KINDS.into_iter().find(|(name, _)| *name == what);
+        kind.map(|(_, kind)| kind)
+            .ok_or_else(|| format!("what={what} is not known; there are: zero, negative, huge, wrong"))
+    }
+
+    /// The kind for the request with this number.
+    #[must_use]
+    pub const fn of(self, number: u64) -> Self {
+        match self {
+            Self::All => Self::KINDS[(number % 4) as usize].1,
+            kind => kind,
+        }
+    }
 }
 
 impl Fault {
@@ -96,6 +144,12 @@ impl Fault {
             "rest_down" => Self::RestDown,
             "rest_garbage" => Self::RestGarbage,
             "rest_limited" => Self::RestLimited(number("retry_after", 5)?),
+            "rest_hang" => Self::RestHang,
+            "rest_nonsense" => Self::RestNonsense(Nonsense::parse(value("what").as_deref())?),
+            "rest_delay" => {
+                needed("ms")?;
+                Self::RestDelay(number("ms", 0)?.min(DELAY_MS_MAX))
+            }
             "resume" => Self::Resume,
             other => return Err(format!("kind={other} is not known; there are: {KINDS}")),
         })
@@ -105,7 +159,8 @@ impl Fault {
 /// The kinds of faults, for people.
 pub const KINDS: &str = "silent[&name=], quotes_stop, refuse&name=, down, drop, half_open, \
     garbage[&what=text|utf8|huge|binary], jump&percent=, crash&percent=, lose[&frames=], replay[&frames=], say&text=, \
-    rest_down, rest_garbage, rest_limited[&retry_after=], resume";
+    rest_down, rest_garbage, rest_limited[&retry_after=], rest_hang, rest_nonsense[&what=zero|negative|huge|wrong], \
+    rest_delay&ms=, resume";
 
 impl Garbage {
     fn parse(what: Option<&str>) -> Result<Self, String> {
@@ -140,6 +195,10 @@ pub enum RestCondition {
     Garbage,
     /// 429, to be asked again after so many seconds.
     Limited(u32),
+    /// Half an answer.
+    Hang,
+    /// Well-formed, and impossible.
+    Nonsense(Nonsense),
 }
 
 /// What is wrong at an exchange until `Resume`.
@@ -157,6 +216,8 @@ pub struct Conditions {
     pub down: bool,
     /// REST.
     pub rest: RestCondition,
+    /// How long REST takes, ms.
+    pub rest_delay_ms: u32,
 }
 
 impl Conditions {
@@ -179,6 +240,9 @@ impl Conditions {
             Fault::RestDown => self.rest = RestCondition::Down,
             Fault::RestGarbage => self.rest = RestCondition::Garbage,
             Fault::RestLimited(seconds) => self.rest = RestCondition::Limited(*seconds),
+            Fault::RestHang => self.rest = RestCondition::Hang,
+            Fault::RestNonsense(what) => self.rest = RestCondition::Nonsense(*what),
+            Fault::RestDelay(ms) => self.rest_delay_ms = *ms,
             Fault::Resume => *self = Self::default(),
             _ => return false,
         }
@@ -217,6 +281,13 @@ mod tests {
         check("kind=garbage&what=huge", Ok(Fault::Garbage(Garbage::Huge)));
         check("kind=lose&frames=99999999", Ok(Fault::Lose(FRAMES_MAX)));
         check("kind=rest_limited&retry_after=2", Ok(Fault::RestLimited(2)));
+        check("kind=rest_hang", Ok(Fault::RestHang));
+        check("kind=rest_nonsense", Ok(Fault::RestNonsense(Nonsense::All)));
+        check("kind=rest_nonsense&what=huge", Ok(Fault::RestNonsense(Nonsense::Huge)));
+        check("kind=rest_nonsense&what=odd", Err("wrong"));
+        check("kind=rest_delay&ms=40", Ok(Fault::RestDelay(40)));
+        check("kind=rest_delay&ms=4000000000", Ok(Fault::RestDelay(DELAY_MS_MAX)));
+        check("kind=rest_delay", Err("ms="));
         check("kind=refuse", Err("name="));
         check("kind=jump&percent=-100", Err("above -100"));
         check("kind=jump&percent=2147483647", Err("above -100"));

@@ -1,12 +1,14 @@
 //! One port of one simulated exchange: WebSocket, REST and the orders of whoever tests, told apart by the first bytes.
 
+use super::answer;
 use super::client::Client;
 use super::exchange::Exchange;
-use super::fault::{Fault, KINDS, RestCondition};
+use super::fault::{Fault, KINDS};
+use super::tally::Tally;
 use crate::feeds::stop::Stop;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
@@ -108,7 +110,8 @@ fn router(exchange: Arc<Exchange>) -> Router {
     Router::new()
         .route("/simulator", get(show))
         .route("/simulator/fault", post(order))
-        .fallback(rest)
+        .route("/simulator/requests", get(requests).delete(forget))
+        .fallback(answer::rest)
         .with_state(exchange)
 }
 
@@ -140,27 +143,15 @@ fn shown(exchange: &Exchange) -> serde_json::Value {
     })
 }
 
-/// The venue's own REST interface.
-async fn rest(State(exchange): State<Arc<Exchange>>, uri: Uri) -> Response {
-    let condition = exchange.conditions().borrow().rest;
-    match condition {
-        RestCondition::Good => {}
-        RestCondition::Down => return (StatusCode::SERVICE_UNAVAILABLE, "down").into_response(),
-        RestCondition::Garbage => {
-            let page = "<!doctype html><title>Sorry</title><p>We will be back soon.";
-            return ([(header::CONTENT_TYPE, "text/html")], page).into_response();
-        }
-        RestCondition::Limited(seconds) => {
-            return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], "slow down")
-                .into_response();
-        }
-    }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let simulator = venues::simulate::rest_simulator(exchange.venue);
-    let now_ms = tuning::clock::now().wall_ms;
-    let (status, body) = simulator.get(path, &exchange.listed, &exchange.quotes(), now_ms);
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+/// What was asked over REST.
+async fn requests(State(exchange): State<Arc<Exchange>>) -> Response {
+    json(StatusCode::OK, serde_json::json!(exchange.tally().shown()))
+}
+
+/// Counts afresh.
+async fn forget(State(exchange): State<Arc<Exchange>>) -> Response {
+    *exchange.tally() = Tally::default();
+    requests(State(exchange)).await
 }
 
 fn json(status: StatusCode, body: serde_json::Value) -> Response {

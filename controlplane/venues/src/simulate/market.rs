@@ -24,6 +24,9 @@ pub struct MarketQuote {
     pub sequence: u64,
 }
 
+/// Most assets that can be invented: what seven venues list together is less.
+pub const INVENTED_MAX: usize = 5_000;
+
 /// Hundredths of a basis point in the whole.
 const CENTIBPS: i128 = 1_000_000;
 
@@ -90,10 +93,16 @@ pub struct Market {
 
 impl Market {
     /// A market that depends on nothing but `seed`. It lists every default asset on at least one venue, the large ones
-    /// on all, and some instruments that are not for us: delisted ones, and pairs in EUR.
+    /// on all, some that are in no default list, and some instruments that are not for us: delisted ones, and pairs in EUR.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let starts = listing::starts();
+        Self::with(seed, 0)
+    }
+
+    /// The same with so many assets `invented` besides (`C0`, `C1`, …), at most [`INVENTED_MAX`].
+    #[must_use]
+    pub fn with(seed: u64, invented: usize) -> Self {
+        let starts = listing::starts(invented.min(INVENTED_MAX));
         let mids: Vec<Mid> = starts.iter().map(Mid::new).collect();
         let usdt = starts.iter().position(|start| start.symbol.as_str() == "USDT").unwrap_or(0);
         let mut market = Self { random: Random(seed), mids, usdt, venues: Default::default(), sequence: 0 };

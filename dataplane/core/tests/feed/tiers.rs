@@ -1,7 +1,7 @@
 //! Which tier a price is of, and what other nodes' prices may do: stand in for ours, never replace or outlive them.
 
 use crate::world::{START, World, asset, field, show};
-use dataplane_core::feed::{FeedInput, FeedParameters, RemoteCounters, RemotePrice};
+use dataplane_core::feed::{Exclusion, FeedInput, FeedParameters, RemoteCounters, RemotePrice};
 use shared::price::Price;
 use shared::quote::{Currency, Quote, Route};
 use shared::tick::{TICK_CONVERTED, Tier};
@@ -157,6 +157,31 @@ fn a_remote_price_is_not_carried_on_by_our_live_subscriptions() {
     hear(&mut world, "100.00", 0);
     world.wait_ms(9_100);
     assert_eq!(told(&world), "valkey 100.00 USD valkey 2 stale", "Kraken has never said it to us");
+}
+
+#[test]
+fn a_venue_of_ours_that_is_not_believed_carries_no_remote_price_on() {
+    let mut world = World::new();
+    world.take(FeedInput::Parameters(FeedParameters { fresh_ms: 2_000, ..FeedParameters::default() }));
+    world.last(Kraken, "100.00");
+    world.wait_ms(1_000);
+    world.last(Kraken, "150.00");
+    assert_eq!(world.excluded(Kraken), Some(Exclusion::Quarantined));
+    world.wait_ms(2_100);
+    hear(&mut world, "101.00", 1_000);
+    assert_eq!(told(&world), "valkey 101.00 USD valkey 2");
+    // Kraken speaks again, on a live subscription, and is still in quarantine.
+    world.alive.push(Kraken);
+    world.live(Kraken, true);
+    world.last(Kraken, "150.00");
+    assert_eq!(
+        (world.excluded(Kraken), told(&world).as_str()),
+        (Some(Exclusion::Quarantined), "valkey 101.00 USD valkey 2")
+    );
+    world.wait_ms(1_100);
+    assert_eq!(told(&world), "valkey 101.00 USD valkey 2 stale", "its time is up");
+    world.wait_ms(1_000);
+    assert_eq!(told(&world), "local 150.000 USD kraken-ws 1");
 }
 
 /// What is counted when `remote` comes to a node that has heard nothing, and whether it is told.

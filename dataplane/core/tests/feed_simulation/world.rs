@@ -323,7 +323,7 @@ impl World {
     }
 
     fn jump_wall(&mut self) {
-        let jump_ms = [3_600_000, -3_600_000, 30_000, -1][self.dice.below(4) as usize];
+        let jump_ms = [3_600_000, -3_600_000, 30_000, -8_000, -1][self.dice.below(5) as usize];
         self.now.wall_ms = self.now.wall_ms.saturating_add_signed(jump_ms);
     }
 

@@ -1,7 +1,8 @@
 //! What each simulated venue lists, and at what prices the market opens.
 //!
 //! Opening prices are of the right size, no more; nothing is looked up. Which venue lists which asset follows one rule:
-//! the large assets are everywhere, the others at home and at two to four more venues drawn from their name.
+//! the large assets are everywhere, the others at home and at two to four more venues drawn from their name. Assets that
+//! are in no default list, real ones and invented ones, have no home; some are on one venue only.
 
 use crate::assets::{ALWAYS, default_assets};
 use crate::protocol::Instrument;
@@ -68,7 +69,27 @@ const PRICES: &str = "
     NTRN 0.3876 MAV 0.1543 SEI 0.2987 WOO 0.1543 AGLD 0.8765 KAS 0.1654 TIA 4.987 JUP 0.7654 STRK 0.3987 PYTH 0.2876
     W 0.1987 ZRO 3.456 PENDLE 2.987 ONDO 0.6543 WIF 1.654 FLOKI 0.0001234 PEOPLE 0.06543 MASK 2.123 LOOKS 0.04321
     HIGH 1.234 RSS3 0.1098 PERP 0.5432 BADGER 2.345 ALCX 14.32 FXS 1.987 TRIBE 0.2876 ALPHA 0.05432 DODO 0.1098
-    USDT 1.000";
+    USDT 1.000 QNT 98.76 ZIL 0.01765 YFI 5432.1 DASH 29.87 CELO 0.5432 BAL 2.345 RPL 14.32 GMX 23.45 KNC 0.5678
+    GUSD 0.9998 TBTC 66987.6 VTHO 0.002345 VVS 0.000003456 MNT 0.6543 OKB 43.21";
+
+/// Assets in no default list, for whoever asks for one that is not subscribed, and who lists them.
+const UNASKED: &[(&str, &[Venue])] = &[
+    ("QNT", &[Venue::Coinbase, Venue::Kraken, Venue::Cryptocom, Venue::Okx]),
+    ("ZIL", &[Venue::Gateio, Venue::Bybit, Venue::Okx]),
+    ("YFI", &[Venue::Coinbase, Venue::Gemini, Venue::Kraken]),
+    ("DASH", &[Venue::Coinbase, Venue::Kraken]),
+    ("CELO", &[Venue::Coinbase, Venue::Okx]),
+    ("BAL", &[Venue::Gemini, Venue::Kraken]),
+    ("RPL", &[Venue::Kraken, Venue::Bybit]),
+    ("GMX", &[Venue::Gateio, Venue::Bybit]),
+    ("KNC", &[Venue::Coinbase]),
+    ("GUSD", &[Venue::Gemini]),
+    ("TBTC", &[Venue::Kraken]),
+    ("VTHO", &[Venue::Gateio]),
+    ("VVS", &[Venue::Cryptocom]),
+    ("MNT", &[Venue::Bybit]),
+    ("OKB", &[Venue::Okx]),
+];
 
 /// An asset as the market opens.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +100,8 @@ pub(super) struct Start {
     pub price: Price,
     /// Longest step of its walk, in 1/100 bps.
     pub step_max: u32,
+    /// Who lists it, where no rule says so.
+    pub venues: Option<VenueSet>,
 }
 
 /// What a pair is priced in.
@@ -107,19 +130,34 @@ pub(super) struct Listing {
     pub half_spread_max: u64,
 }
 
-/// Every default asset, aliases resolved, none twice; in the order of the venues' lists.
-pub(super) fn starts() -> Vec<Start> {
+/// Every default asset, aliases resolved, none twice, in the order of the venues' lists; then those in no list, and
+/// `invented` more.
+pub(super) fn starts(invented: usize) -> Vec<Start> {
     let mut seen = BTreeSet::new();
-    let names = Venue::ALL.iter().flat_map(|venue| default_assets(*venue)).chain(ALWAYS);
+    let names = Venue::ALL.iter().flat_map(|venue| default_assets(*venue)).chain(ALWAYS).copied();
+    let names = names.chain(UNASKED.iter().map(|(name, _)| *name));
     let symbols = names.filter_map(|name| Symbol::new(name.as_bytes())).map(resolve_alias);
-    symbols.filter(|symbol| seen.insert(*symbol)).filter_map(start).collect()
+    let known = symbols.filter(|symbol| seen.insert(*symbol)).filter_map(start);
+    known.chain((0..invented).filter_map(invent)).collect()
 }
 
 fn start(symbol: Symbol) -> Option<Start> {
     let mut words = PRICES.split_whitespace();
     words.find(|word| *word == symbol.as_str())?;
     let price = Price::parse(words.next()?.as_bytes()).ok()?;
-    Some(Start { symbol, price, step_max: if is_large(symbol) { 100 } else { 300 } })
+    Some(Start { symbol, price, step_max: if is_large(symbol) { 100 } else { 300 }, venues: None })
+}
+
+/// The invented asset with this number: between a cent and a hundred dollars, on one venue if the number is a multiple
+/// of four, else on two to four.
+fn invent(number: usize) -> Option<Start> {
+    let symbol = Symbol::new(format!("C{number}").as_bytes())?;
+    let hash = hashed(symbol);
+    let price = Price::new(i64::try_from(1_000 + hash % 9_000).ok()?, -5 + i8::try_from(hash >> 32 & 3).ok()?);
+    let drawn = drawn(symbol);
+    let venues =
+        if number.is_multiple_of(4) { drawn.iter().take(1).fold(VenueSet::EMPTY, VenueSet::with) } else { drawn };
+    Some(Start { symbol, price, step_max: 300, venues: Some(venues) })
 }
 
 fn is_large(symbol: Symbol) -> bool {
@@ -132,7 +170,7 @@ pub(super) fn of(venue: Venue, starts: &[Start]) -> Vec<Listing> {
     for (asset, start) in starts.iter().enumerate() {
         let has =
             |list: &[(Venue, &str)]| list.iter().any(|(who, what)| *who == venue && *what == start.symbol.as_str());
-        if !lists(venue, start.symbol) || has(NOT_LISTED) || has(DELISTED) {
+        if !lists(venue, start) || has(NOT_LISTED) || has(DELISTED) {
             continue;
         }
         for denomination in denominations(venue, start.symbol) {
@@ -210,23 +248,32 @@ fn rest_name(venue: Venue, name: &str) -> String {
     canonical.map_or_else(|| name.replace('/', ""), |(_, canonical)| (*canonical).to_owned())
 }
 
-/// Whether `venue` lists `symbol`, by the rule at the top of this file.
-fn lists(venue: Venue, symbol: Symbol) -> bool {
+/// Whether `venue` lists the asset, by the rule at the top of this file.
+fn lists(venue: Venue, start: &Start) -> bool {
+    let symbol = start.symbol;
+    if let Some(venues) = start.venues {
+        return venues.contains(venue);
+    }
     if symbol.as_str() == "USDT" {
         return matches!(venue, Venue::Coinbase | Venue::Gemini | Venue::Kraken | Venue::Cryptocom);
+    }
+    if let Some((_, venues)) = UNASKED.iter().find(|(name, _)| *name == symbol.as_str()) {
+        return venues.contains(&venue);
     }
     let at_home =
         default_assets(venue).iter().any(|name| Symbol::new(name.as_bytes()).map(resolve_alias) == Some(symbol));
     is_large(symbol) || at_home || drawn(symbol).contains(venue)
 }
 
+/// FNV-1a over the letters of the name.
+fn hashed(symbol: Symbol) -> u64 {
+    let text = symbol.as_str().bytes();
+    text.fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+}
+
 /// Two to four venues drawn from the letters of the name, the same for ever.
 fn drawn(symbol: Symbol) -> VenueSet {
-    // FNV-1a.
-    let mut hash = symbol
-        .as_str()
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
+    let mut hash = hashed(symbol);
     let mut set = VenueSet::EMPTY;
     let wanted = 2 + u16::try_from(hash % 3).unwrap_or(0);
     while set.len() < wanted {

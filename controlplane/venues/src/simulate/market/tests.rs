@@ -102,3 +102,42 @@ fn what_is_delisted_stands_still() {
     assert!(market.listed(Venue::Coinbase).iter().any(|one| one.name == "RENDER-USD" && one.trading));
     assert_eq!(market.step(Venue::Coinbase, 100_000), None);
 }
+
+/// Where an asset can be had, in dollars or Tether.
+fn homes(market: &Market, name: &str) -> Vec<&'static str> {
+    let lists = |venue: &Venue| market.listed(*venue).iter().any(|one| one.trading && one.base.as_str() == name);
+    Venue::ALL.into_iter().filter(lists).map(Venue::name).collect()
+}
+
+#[test]
+fn some_assets_are_in_no_default_list_and_not_the_same_on_every_venue() {
+    let market = Market::new(1);
+    let defaults: Vec<&str> = Venue::ALL.iter().flat_map(|venue| default_assets(*venue)).copied().collect();
+    for venue in Venue::ALL {
+        let unasked = |one: &&Instrument| {
+            let symbol = resolve_alias(one.base);
+            let is_default = |name: &&str| Symbol::new(name.as_bytes()).map(resolve_alias) == Some(symbol);
+            one.trading && symbol.as_str() != "USDT" && !defaults.iter().any(|name| is_default(name))
+        };
+        let only_here = |one: &&Instrument| homes(&market, one.base.as_str()).len() == 1;
+        let here: Vec<&Instrument> = market.listed(venue).iter().filter(unasked).collect();
+        assert!(here.len() >= 2 && here.iter().any(|one| only_here(&one)), "{venue}: {here:?}");
+        assert!(here.iter().all(|one| one.quote.as_str() != "EUR"));
+    }
+    assert_eq!((homes(&market, "OKB"), homes(&market, "DASH")), (vec!["okx"], vec!["coinbase", "kraken"]));
+}
+
+#[test]
+fn invented_assets_are_listed_priced_and_move() {
+    let mut market = Market::with(1, 400);
+    let homes: Vec<usize> = (0..400).map(|number| homes(&market, &format!("C{number}")).len()).collect();
+    let of = |count: usize| homes.iter().filter(|homes| **homes == count).count();
+    assert_eq!((of(0), of(1), of(1) + of(2) + of(3) + of(4)), (0, 100, 400));
+    for venue in Venue::ALL {
+        let at = market.listed(venue).iter().rposition(|one| one.base.as_str().starts_with('C')).expect("invented");
+        let before = market.quotes(venue)[at];
+        assert!(before.bid.mantissa() > 0 && before.bid < before.ask, "{before:?}");
+        assert_ne!(market.step(venue, at), Some(before));
+    }
+    assert_eq!(Market::with(1, usize::MAX).mids.len(), Market::with(1, INVENTED_MAX).mids.len());
+}
