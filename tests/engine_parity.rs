@@ -7,27 +7,32 @@
 use dataplane_core::access::KeyDirectory;
 use dataplane_core::command::{ShardCommand, ShardParameters};
 use dataplane_core::feed::{FeedInput, FeedParameters};
+use dataplane_core::lookup::NotFound;
 use dataplane_engine::{DataPlane, DataPlaneSetup, Engine, HandedOver};
 use harness::http::Connection;
 use shared::asset::{AssetDirectory, Symbol};
+use shared::code::Code;
 use shared::key::{KeyId, KeyRecord, Permissions};
 use shared::price::Price;
 use shared::quote::{Currency, Field, Quote, Route};
 use shared::venue::{Venue, VenueSet};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown};
+use std::net::{Ipv4Addr, Shutdown, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tuning::core_plan::CorePlan;
 use tuning::steering::SteeringChoice;
 
 const KEY: &str = "tb_live_parity00000000000000000000000000";
 const SLOW_KEY: &str = "tb_live_slow0000000000000000000000000000";
 
-/// A data plane with three assets priced by two venues, and a control plane that only says what it was handed.
+/// A data plane with three assets priced by two venues, and a control plane that says what it was handed and finds nothing.
 struct Plane {
-    plane: DataPlane,
-    control: Option<JoinHandle<()>>,
+    plane: Arc<DataPlane>,
+    control: Vec<JoinHandle<()>>,
+    is_over: Arc<AtomicBool>,
 }
 
 impl Plane {
@@ -54,8 +59,13 @@ impl Plane {
         })
         .expect("the data plane starts");
         let hand_overs = plane.hand_overs();
-        let control = std::thread::spawn(move || hand_overs.into_iter().for_each(say_what_was_handed_over));
-        let started = Self { plane, control: Some(control) };
+        let (plane, is_over) = (Arc::new(plane), Arc::new(AtomicBool::new(false)));
+        let (asked, ends) = (Arc::clone(&plane), Arc::clone(&is_over));
+        let control = vec![
+            std::thread::spawn(move || hand_overs.into_iter().for_each(say_what_was_handed_over)),
+            std::thread::spawn(move || find_nothing(&asked, &ends)),
+        ];
+        let started = Self { plane, control, is_over };
         for (text, prices) in
             [("BTC", ["67000.5", "67001.5"]), ("ETH", ["3500.25", "3500.75"]), ("SHIB", ["0.00001234", "0.00001236"])]
         {
@@ -85,8 +95,11 @@ impl Plane {
 impl Drop for Plane {
     fn drop(&mut self) {
         self.plane.stop();
-        // The channel's other end is gone with the shards, so the thread ends.
-        drop(self.control.take());
+        self.is_over.store(true, Ordering::Relaxed);
+        // The channel's other end is gone with the shards, so both threads end.
+        for thread in self.control.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -121,6 +134,21 @@ fn quote(venue: Venue, asset: shared::asset::AssetId, [bid, ask]: [&str; 2]) -> 
     }
 }
 
+/// Stands for the control plane: of what the shards ask it, nothing is known; of what is listed, there is no price.
+fn find_nothing(plane: &DataPlane, is_over: &AtomicBool) {
+    let mut asks = plane.take_asks().expect("nobody has taken it");
+    let mut asked = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        asks.wait(&mut asked, Duration::from_millis(100));
+        for ask in asked.drain(..) {
+            let is_listed = ask.symbol.as_str() == "QUIET";
+            let code = if is_listed { Code::PriceUnavailable } else { Code::AssetUnknown };
+            let nothing = NotFound { symbol: ask.symbol, code };
+            plane.command_one(ask.shard, ShardCommand::NotFound(Arc::from([nothing])));
+        }
+    }
+}
+
 /// Stands for the control plane: answers with the request head that came along, and closes. What came behind the head
 /// depends on how the kernel cut the stream, not on the engine.
 fn say_what_was_handed_over(handed: HandedOver) {
@@ -151,6 +179,10 @@ fn scripts() -> Vec<String> {
         "/prices?assets=BTC,ETH,SHIB",
         "/prices?assets=BTC,NONE&ignore_unknown=1",
         "/prices?assets=all&ignore_unknown=1",
+        "/prices?assets=BTC,NONE",
+        "/prices?assets=QUIET,NEVER,ETH&ignore_unknown=1",
+        "/price?asset=QUIET&newer_than=0&wait_ms=50",
+        "/price?asset=QUIET&allow_stale=1",
         "/price?asset=BTC&newer_than=18446744073709551615&wait_ms=50",
         "/assets",
         "/price?asset=BTC&detail=1",
@@ -158,6 +190,10 @@ fn scripts() -> Vec<String> {
     .map(line)
     .into();
     scripts.push(price.repeat(100));
+    // Lookups in the middle of a stream: each of another asset, so that none is answered from memory alone.
+    let lookups = ["LOST1", "QUIET", "LOST2", "LOST3"].map(|text| line(&format!("/price?asset={text}")));
+    scripts.push(format!("{price}{}{price}", lookups.join(&price)));
+    scripts.push(price.replace("Host", "If-None-Match: *\r\nHost").repeat(3));
     scripts.push(format!("{price}{}{price}", line("/nowhere")));
     scripts.push(format!("{price}BROKEN\r\n\r\n{price}"));
     scripts.push(price.replace("GET", "HEAD").repeat(3));
@@ -233,6 +269,33 @@ fn the_engines_give_the_same_bytes() {
             }
         }
     }
+}
+
+/// The same datagrams, one by one: what is cold waits, and is told then.
+#[test]
+fn the_engines_give_the_same_datagrams() {
+    let planes: Vec<Plane> = Engine::ALL.iter().map(|engine| Plane::start(*engine, 1)).collect();
+    let pad = "x".repeat(200);
+    for assets in ["\"asset\":\"BTC\"", "\"asset\":\"GONE1\"", "\"asset\":\"QUIET\"", "\"assets\":[\"ETH\",\"GONE2\"]"]
+    {
+        let request = format!("{{\"key\":\"{KEY}\",{assets},\"id\":7,\"pad\":\"{pad}\"}}");
+        let replies: Vec<String> = planes.iter().map(|plane| ask_datagram(plane, request.as_bytes())).collect();
+        assert!(replies.iter().all(|reply| *reply == replies[0] && reply.contains("\"id\":7,")), "{replies:?}");
+    }
+    for plane in &planes {
+        harness::eventually("three lookups to have been made", || {
+            (plane.plane.stats()[0].counters.lookups_fruitless == 3).then_some(())
+        });
+    }
+}
+
+fn ask_datagram(plane: &Plane, request: &[u8]) -> String {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+    socket.send_to(request, plane.plane.udp_address()).expect("sent");
+    let mut bytes = [0; 2_048];
+    let length = socket.recv(&mut bytes).expect("a reply");
+    blot(&String::from_utf8_lossy(&bytes[..length]))
 }
 
 #[test]
