@@ -60,6 +60,10 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         Just(get("/prices?assets=BTC,ETH,NOPE&ignore_unknown=1", KEY)),
         Just(get("/price?asset=BTC", SLOW_KEY)),
         Just(get("/price?asset=OLD", "nobody")),
+        Just(get("/price?asset=BTC&newer_than=99999&wait_ms=5", KEY)),
+        Just(get("/price?asset=DOGE&newer_than=5&wait_ms=30000", KEY)),
+        Just(get("/price?asset=NOPE", KEY)),
+        Just(get("/prices?assets=DOGE,BTC,NOPE2", KEY)),
     ];
     let piece = (0..PIECES.len()).prop_map(|at| PIECES[at].to_owned());
     let text = prop_oneof![3 => good, 2 => vec(piece, 1..8).prop_map(|pieces| pieces.concat())];
@@ -87,7 +91,8 @@ fn play(input: &[u8], cuts: &[usize]) -> (Vec<u8>, Option<Then>) {
                 break outcome.step.then;
             }
             // Nothing newer comes, so its time runs out.
-            world.shard.idle_tick(world.now.plus_ms(30_000), &mut world.ready);
+            world.pass_ms(30_000);
+            world.shard.idle_tick(world.now, &mut world.ready);
             assert_eq!(world.ready.streams.drain(..).count(), 1);
         };
         if then != Then::Read {

@@ -198,6 +198,7 @@ impl World {
             sent.extend_from_slice(self.output.bytes());
             at += step.consumed;
             if step.then == Then::Wait && self.finds_nothing && self.find_nothing() > 0 {
+                self.ready.streams.retain(|ready| *ready != connection.token());
                 continue;
             }
             if step.then != Then::Write {
