@@ -20,6 +20,7 @@ mod http;
 pub mod limits;
 pub mod lookup;
 mod lookups;
+mod places;
 pub mod render;
 mod table;
 mod usage;

@@ -28,7 +28,7 @@ pub const PRICE_REPLY_MAX: usize = 370;
 pub const HEADER_MEMORY_MAX: usize = 384;
 
 /// HTTP requests of one shard that may wait, for a newer price or for a lookup, at a time. A connection has at most one,
-/// and a shard at most 16,384 connections. With as many datagrams, 32,768 × 48 bytes = 1.5 MiB a shard, untouched until used.
+/// and a shard at most 16,384 connections. With as many datagrams, 32,768 × 40 bytes = 1.3 MiB a shard, untouched until used.
 pub const WAITERS_MAX: usize = 16_384;
 
 /// Ticks taken from the ring in one go. 512 row writes are about 30 µs, so requests never wait longer for them.
@@ -92,7 +92,7 @@ const _: () = assert!(SMALL_REPLY_MAX > PRICE_REPLY_MAX + 256 && crate::reply::O
 /// How long a request waits for a lookup at the longest, ms; then it is answered 503 `price_unavailable`.
 pub const LOOKUP_WAIT_MS: u64 = 1_500;
 
-/// Assets one shard has looked up at a time: 1,024 × 48 bytes = 48 KiB. At 60 ms a lookup that is 17,000 a second; with one
+/// Assets one shard has looked up at a time: 1,024 × 32 bytes = 32 KiB. At 60 ms a lookup that is 17,000 a second; with one
 /// more the answer is `overloaded`.
 pub const LOOKUPS_MAX: usize = 1_024;
 

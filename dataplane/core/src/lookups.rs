@@ -14,6 +14,7 @@ pub(crate) use seek::Sought;
 use crate::limits::{
     IN_USE_MS, IN_USE_TURNS, LOOKUP_WAIT_MS, LOOKUPS_MAX, NO_TIME_TO_LOOK_MS, UNAVAILABLE_MS, UNKNOWN_MS,
 };
+use crate::places::Places;
 use alloc::vec;
 use alloc::vec::Vec;
 use budget::{Bound, Budget};
@@ -61,8 +62,7 @@ enum End {
 
 /// All lookups of one shard.
 pub(crate) struct Lookups {
-    places: Vec<Lookup>,
-    free: Vec<u16>,
+    places: Places<Lookup>,
     /// Those under way.
     by_symbol: HashMap<Symbol, u16, FixedState>,
     /// The same, by the number of their asset where it has one.
@@ -82,8 +82,7 @@ impl Lookups {
     /// No lookups. Allocates all it will ever need: with room for twice as many, the index never grows.
     pub(crate) fn new(hash_seed: u64) -> Self {
         Self {
-            places: Vec::with_capacity(LOOKUPS_MAX),
-            free: Vec::with_capacity(LOOKUPS_MAX),
+            places: Places::new(LOOKUPS_MAX),
             by_symbol: HashMap::with_capacity_and_hasher(2 * LOOKUPS_MAX, FixedState::with_seed(hash_seed)),
             by_asset: vec![NONE; ASSETS_MAX],
             settled: Vec::with_capacity(LOOKUPS_MAX),
@@ -112,8 +111,8 @@ impl Lookups {
     }
 
     /// Whether the lookup in this place is not over.
-    fn is_under_way(&self, place: usize) -> bool {
-        self.find(&self.places[place].symbol).is_some_and(|found| found.index() == place)
+    fn is_under_way(&self, place: u16) -> bool {
+        self.find(&self.places[place].symbol) == Some(LookupPlace(place))
     }
 
     /// Begins one for `key`. There must be none of this symbol.
@@ -121,22 +120,13 @@ impl Lookups {
     /// # Errors
     /// The table is full, or this key's part of it, or too many of its lookups came to nothing in this second.
     fn begin(&mut self, symbol: Symbol, asset: Option<AssetId>, key: KeyId) -> Result<LookupPlace, Bound> {
-        if self.free.is_empty() && self.places.len() == LOOKUPS_MAX {
+        if self.places.is_full() {
             return Err(Bound::AtATime);
         }
         self.budget.begin(key, self.mono_ms)?;
         let deadline_mono_ms = self.mono_ms + LOOKUP_WAIT_MS;
         let lookup = Lookup { symbol, deadline_mono_ms, key, asset: asset.map_or(NONE, AssetId::number) };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.places[usize::from(place)] = lookup;
-                place
-            }
-            None => {
-                self.places.push(lookup);
-                (self.places.len() - 1) as u16
-            }
-        };
+        let place = self.places.take(lookup).ok_or(Bound::AtATime)?;
         self.by_symbol.insert(symbol, place);
         if let Some(asset) = asset {
             self.by_asset[asset.index()] = place;
@@ -159,7 +149,7 @@ impl Lookups {
     pub(crate) fn came_to_nothing(&mut self, symbol: &Symbol, code: Code) -> bool {
         let Some(place) = self.by_symbol.get(symbol).copied() else { return false };
         // An asset of the directory is known to somebody, even if not to whoever looked.
-        let is_known = self.places[usize::from(place)].asset != NONE;
+        let is_known = self.places[place].asset != NONE;
         let (code, ms) = match code {
             Code::Overloaded => (code, NO_TIME_TO_LOOK_MS),
             Code::AssetUnknown if !is_known => (code, UNKNOWN_MS),
@@ -176,7 +166,7 @@ impl Lookups {
         if self.by_symbol.is_empty() {
             return expired;
         }
-        for place in 0..self.places.len() {
+        for place in self.places.reach() {
             let Lookup { symbol, deadline_mono_ms, .. } = self.places[place];
             if deadline_mono_ms <= self.mono_ms && self.is_under_way(place) {
                 self.came_to_nothing(&symbol, Code::PriceUnavailable);
@@ -190,16 +180,16 @@ impl Lookups {
     /// price is there already are over; answers how many.
     pub(crate) fn bind(&mut self, assets: &AssetDirectory, is_fresh: impl Fn(AssetId) -> bool) -> usize {
         let mut found = 0;
-        for place in 0..self.places.len() {
+        for place in self.places.reach() {
             let Lookup { symbol, asset, .. } = self.places[place];
             if asset == NONE
                 && self.is_under_way(place)
                 && let Some(asset) = assets.find(&symbol)
             {
                 self.places[place].asset = asset.number();
-                self.by_asset[asset.index()] = place as u16;
+                self.by_asset[asset.index()] = place;
                 if is_fresh(asset) {
-                    self.settle(place as u16, End::Found);
+                    self.settle(place, End::Found);
                     found += 1;
                 }
             }
@@ -208,7 +198,7 @@ impl Lookups {
     }
 
     fn settle(&mut self, place: u16, end: End) {
-        let Lookup { symbol, key, asset, .. } = self.places[usize::from(place)];
+        let Lookup { symbol, key, asset, .. } = self.places[place];
         self.by_symbol.remove(&symbol);
         if let Some(number) = self.by_asset.get_mut(usize::from(asset)) {
             *number = NONE;
@@ -239,7 +229,7 @@ impl Lookups {
     #[inline]
     pub(crate) fn next_settled(&mut self) -> Option<LookupPlace> {
         let place = self.settled.pop()?;
-        self.free.push(place);
+        self.places.give_back(place);
         Some(LookupPlace(place))
     }
 }

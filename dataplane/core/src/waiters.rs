@@ -6,6 +6,7 @@
 
 use crate::limits::{DATAGRAMS_WAITING_MAX, LOOKUPS_MAX, WAITERS_MAX};
 use crate::lookups::LookupPlace;
+use crate::places::Places;
 use crate::shard::{DatagramTicket, ReadyList, StreamToken};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,7 +14,7 @@ use shared::asset::AssetId;
 use shared::limits::ASSETS_MAX;
 
 /// No place.
-const NONE: u32 = u32::MAX;
+const NONE: u16 = u16::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -56,19 +57,19 @@ struct Waiter {
     who: Who,
     newer_than: u64,
     deadline_mono_ms: u64,
-    /// Neighbours in the queue while waiting; `next` is the next free place while free.
-    next: u32,
-    previous: u32,
+    /// Neighbours in the queue while waiting.
+    next: u16,
+    previous: u16,
     queue: u16,
     state: State,
 }
 
-const _: () = assert!(size_of::<Waiter>() == 48 && ASSETS_MAX + LOOKUPS_MAX < u16::MAX as usize);
+const _: () = assert!(size_of::<Waiter>() == 40 && ASSETS_MAX + LOOKUPS_MAX < u16::MAX as usize);
 
 #[derive(Clone, Copy)]
 struct Queue {
-    first: u32,
-    last: u32,
+    first: u16,
+    last: u16,
 }
 
 impl Queue {
@@ -77,16 +78,13 @@ impl Queue {
 
 /// Place of a waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WaitPlace(u32);
+pub(crate) struct WaitPlace(u16);
 
 /// All waiting requests of one shard.
 pub(crate) struct Waiters {
-    places: Vec<Waiter>,
-    /// First of the places that were freed.
-    free: u32,
+    places: Places<Waiter>,
     queues: Vec<Queue>,
     waiting: usize,
-    held: usize,
     streams_held: usize,
 }
 
@@ -94,11 +92,9 @@ impl Waiters {
     /// Nobody waits. Reserves all it will ever need; untouched, it is not resident.
     pub(crate) fn new() -> Self {
         Self {
-            places: Vec::with_capacity(WAITERS_MAX + DATAGRAMS_WAITING_MAX),
-            free: NONE,
+            places: Places::new(WAITERS_MAX + DATAGRAMS_WAITING_MAX),
             queues: vec![Queue::EMPTY; ASSETS_MAX + LOOKUPS_MAX],
             waiting: 0,
-            held: 0,
             streams_held: 0,
         }
     }
@@ -111,44 +107,31 @@ impl Waiters {
     /// Begins to wait; `None` when every place is held.
     pub(crate) fn begin(&mut self, who: Who, awaited: Awaited, deadline_mono_ms: u64) -> Option<WaitPlace> {
         let is_stream = matches!(who, Who::Stream(_));
-        let is_full = if is_stream {
-            self.streams_held == WAITERS_MAX
-        } else {
-            self.held - self.streams_held == DATAGRAMS_WAITING_MAX
+        let (held, most) = match is_stream {
+            true => (self.streams_held, WAITERS_MAX),
+            false => (self.places.held() - self.streams_held, DATAGRAMS_WAITING_MAX),
         };
-        if is_full {
+        if held >= most {
             return None;
         }
         let (index, newer_than) = awaited.queue();
-        let queue = &mut self.queues[index];
-        let previous = queue.last;
-        let state = State::Waiting;
-        let waiter = Waiter { who, newer_than, deadline_mono_ms, next: NONE, previous, queue: index as u16, state };
-        let place = match self.free {
-            NONE => {
-                self.places.push(waiter);
-                self.places.len() as u32 - 1
-            }
-            free => {
-                self.free = self.places[free as usize].next;
-                self.places[free as usize] = waiter;
-                free
-            }
-        };
+        let (queue, state) = (index as u16, State::Waiting);
+        let previous = self.queues[index].last;
+        let place =
+            self.places.take(Waiter { who, newer_than, deadline_mono_ms, next: NONE, previous, queue, state })?;
         match previous {
-            NONE => queue.first = place,
-            last => self.places[last as usize].next = place,
+            NONE => self.queues[index].first = place,
+            last => self.places[last].next = place,
         }
-        queue.last = place;
+        self.queues[index].last = place;
         self.waiting += 1;
-        self.held += 1;
         self.streams_held += usize::from(is_stream);
         Some(WaitPlace(place))
     }
 
     /// Whether the request still has to wait.
     pub(crate) fn is_waiting(&self, place: WaitPlace) -> bool {
-        self.places.get(place.0 as usize).is_some_and(|waiter| waiter.state == State::Waiting)
+        self.places.get(place.0).is_some_and(|waiter| waiter.state == State::Waiting)
     }
 
     /// The outcome is fetched, or nobody wants it any more: the place is free.
@@ -156,24 +139,16 @@ impl Waiters {
         if self.is_waiting(place) {
             self.unlink(place.0);
         }
-        let free = self.free;
-        if let Some(waiter) = self.places.get_mut(place.0 as usize).filter(|waiter| waiter.state == State::Over) {
+        if let Some(waiter) = self.places.get_mut(place.0).filter(|waiter| waiter.state == State::Over) {
             waiter.state = State::Free;
-            waiter.next = free;
-            self.free = place.0;
-            self.held -= 1;
             self.streams_held -= usize::from(matches!(waiter.who, Who::Stream(_)));
-        }
-        // With nobody left the search for deadlines has nothing to look at.
-        if self.held == 0 {
-            self.places.clear();
-            self.free = NONE;
+            self.places.give_back(place.0);
         }
     }
 
     /// Takes a waiting request out of its queue.
-    fn unlink(&mut self, place: u32) {
-        let Waiter { previous, next, queue, .. } = self.places[place as usize];
+    fn unlink(&mut self, place: u16) {
+        let Waiter { previous, next, queue, .. } = self.places[place];
         let queue = &mut self.queues[usize::from(queue)];
         if queue.first == place {
             queue.first = next;
@@ -181,13 +156,13 @@ impl Waiters {
         if queue.last == place {
             queue.last = previous;
         }
-        if let Some(before) = self.places.get_mut(previous as usize) {
+        if let Some(before) = self.places.get_mut(previous) {
             before.next = next;
         }
-        if let Some(after) = self.places.get_mut(next as usize) {
+        if let Some(after) = self.places.get_mut(next) {
             after.previous = previous;
         }
-        self.places[place as usize].state = State::Over;
+        self.places[place].state = State::Over;
         self.waiting -= 1;
     }
 
@@ -205,7 +180,7 @@ impl Waiters {
     #[inline]
     fn release_queue(&mut self, queue: usize, sequence: u64, ready: &mut ReadyList) {
         let mut place = self.queues[queue].first;
-        while let Some(waiter) = self.places.get(place as usize).copied() {
+        while let Some(waiter) = self.places.get(place).copied() {
             if waiter.newer_than < sequence {
                 self.unlink(place);
                 waiter.who.name_in(ready);
@@ -219,8 +194,8 @@ impl Waiters {
         if self.waiting == 0 {
             return;
         }
-        for place in 0..self.places.len() as u32 {
-            let waiter = self.places[place as usize];
+        for place in self.places.reach() {
+            let waiter = self.places[place];
             if waiter.state == State::Waiting && waiter.deadline_mono_ms <= mono_ms {
                 waiter.who.name_in(ready);
                 self.unlink(place);
@@ -274,7 +249,7 @@ mod tests {
         assert_eq!(tokens(&mut ready), [3]);
         assert_eq!(waiters.waiting(), 0);
         [0, 2, 3].into_iter().for_each(|place| waiters.end(places[place]));
-        assert_eq!((waiters.held, waiters.places.len()), (0, 0));
+        assert_eq!((waiters.places.held(), waiters.streams_held), (0, 0));
     }
 
     #[test]

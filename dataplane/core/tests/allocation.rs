@@ -158,7 +158,7 @@ fn shedding_allocates_nothing() {
 /// More symbols than the table has places, so that its index is cleaned up too; some found, some not, some forgotten.
 #[test]
 fn lookups_allocate_nothing() {
-    const SYMBOLS: usize = 20_000;
+    const SYMBOLS: usize = 10_000;
     let mut world = World::with(world::records(), 1, 3_000);
     let mut output = ReplyBuffer::new();
     let (from, mut reply) = (SocketAddr::from(([127, 0, 0, 1], 40_000)), [0; DATAGRAM_OUT_MAX]);

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use world::{KEY, Outcome, Reply, World, get, tick};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 const STEPS: usize = 400;
 const CLIENTS: usize = 6;
 const ASSETS: [&str; 6] = ["BTC", "ETH", "DOGE", "RENDER", "NEW", "NOPE"];

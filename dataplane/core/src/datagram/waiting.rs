@@ -3,13 +3,10 @@
 //! Whom to answer is known to the engine, under the ticket; what is waited for, to `waiters`.
 
 use crate::limits::DATAGRAMS_WAITING_MAX;
+use crate::places::Places;
 use crate::shard::DatagramTicket;
 use crate::waiters::WaitPlace;
-use alloc::vec::Vec;
 use shared::limits::DATAGRAM_IN_MAX;
-
-/// No place.
-const NONE: u16 = u16::MAX;
 
 /// A datagram as it came.
 #[derive(Clone, Copy)]
@@ -42,8 +39,6 @@ pub(crate) struct Waited {
 
 struct Place {
     kept: Kept,
-    /// The next free place, while it is free.
-    next_free: u16,
     since_mono_ms: u64,
     /// `None` while it is free.
     wait: Option<WaitPlace>,
@@ -51,9 +46,7 @@ struct Place {
 
 /// All waiting datagrams of one shard.
 pub(crate) struct WaitingDatagrams {
-    places: Vec<Place>,
-    free: u16,
-    held: usize,
+    places: Places<Place>,
     /// How many may be held.
     most: usize,
 }
@@ -61,7 +54,7 @@ pub(crate) struct WaitingDatagrams {
 impl WaitingDatagrams {
     /// Nothing waits. Reserves all it will ever need; untouched, it is not resident.
     pub(crate) fn new(most_of_node: u32, shards: u16) -> Self {
-        let mut waiting = Self { places: Vec::with_capacity(DATAGRAMS_WAITING_MAX), free: NONE, held: 0, most: 0 };
+        let mut waiting = Self { places: Places::new(DATAGRAMS_WAITING_MAX), most: 0 };
         waiting.set_most(most_of_node, shards);
         waiting
     }
@@ -73,51 +66,35 @@ impl WaitingDatagrams {
 
     /// How many wait, or are about to be answered.
     pub(crate) const fn held(&self) -> usize {
-        self.held
+        self.places.held()
     }
 
     /// Keeps a datagram; `None` when so many are held that no more may be.
     pub(crate) fn keep(&mut self, request: &[u8], since_mono_ms: u64) -> Option<DatagramTicket> {
-        if self.held >= self.most {
+        if self.places.held() >= self.most {
             return None;
         }
-        let place = Place { kept: Kept::new(request), next_free: NONE, since_mono_ms, wait: None };
-        let index = match self.free {
-            NONE => {
-                self.places.push(place);
-                (self.places.len() - 1) as u16
-            }
-            free => {
-                self.free = self.places[usize::from(free)].next_free;
-                self.places[usize::from(free)] = place;
-                free
-            }
-        };
-        self.held += 1;
-        Some(DatagramTicket(index))
+        self.places.take(Place { kept: Kept::new(request), since_mono_ms, wait: None }).map(DatagramTicket)
     }
 
     /// It waits at this place from now on.
     pub(crate) fn set_wait(&mut self, ticket: DatagramTicket, wait: WaitPlace) {
-        if let Some(place) = self.places.get_mut(usize::from(ticket.0)) {
+        if let Some(place) = self.places.get_mut(ticket.0) {
             place.wait = Some(wait);
         }
     }
 
     /// A datagram that waits: its bytes, since when, and where. `None` when nothing is held under this ticket.
     pub(crate) fn find(&self, ticket: DatagramTicket) -> Option<(Kept, Waited, WaitPlace)> {
-        let place = self.places.get(usize::from(ticket.0))?;
+        let place = self.places.get(ticket.0)?;
         Some((place.kept, Waited { ticket, since_mono_ms: place.since_mono_ms }, place.wait?))
     }
 
     /// It was dealt with: the ticket is free.
     pub(crate) fn release(&mut self, ticket: DatagramTicket) {
-        let free = self.free;
-        if let Some(place) = self.places.get_mut(usize::from(ticket.0)) {
+        if let Some(place) = self.places.get_mut(ticket.0) {
             place.wait = None;
-            place.next_free = free;
-            self.free = ticket.0;
-            self.held -= 1;
+            self.places.give_back(ticket.0);
         }
     }
 }
