@@ -165,7 +165,7 @@ const PER_SHARD: [Each<ShardStats>; 30] = [
     (
         "tb_http_overloaded_total",
         Kind::Counter,
-        "HTTP requests answered overloaded, those shed by the governor among them.",
+        "HTTP requests answered overloaded, those shed by the governor among them, those short of a lookup not.",
         |shard| shard.counters.http_overloaded,
     ),
     ("tb_active_connections", Kind::Gauge, "Connections with a request in the last 200 to 400 ms.", |shard| {
