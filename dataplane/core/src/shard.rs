@@ -70,8 +70,8 @@ pub enum Then {
     Write,
     /// Send what the buffer holds, then close (half-close first, so that the last reply is not lost to a reset).
     WriteAndClose,
-    /// Send what the buffer holds; the next request waits for a tick. Keep unconsumed input, read no more than a
-    /// buffer of it, and call again when `ReadyList` names the connection.
+    /// Send what the buffer holds; the next request waits for a tick or a lookup. Keep unconsumed input, read no more
+    /// than a buffer of it, and call again when `ReadyList` names the connection.
     Wait,
     /// Send what the buffer holds, then give the socket with the unconsumed input to the control plane.
     HandOver,
@@ -104,17 +104,17 @@ pub enum DatagramStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DatagramTicket(pub u16);
 
-/// Connections whose waiting request can be answered now.
+/// Waiting requests that can be taken up again: most are answered then, some wait on.
 #[derive(Debug)]
 pub struct ReadyList {
-    /// Those that waited for one asset are in the order in which they began to wait. The engine takes them out.
+    /// Connections; those that waited for the same are in the order in which they began to wait. The engine takes them out.
     pub streams: Vec<StreamToken>,
-    /// Datagrams, in the order in which they began to wait.
+    /// Datagrams, in the same order, each at most once until it is served.
     pub datagrams: Vec<DatagramTicket>,
 }
 
 impl ReadyList {
-    /// An empty list with room for every request that can wait (192 KiB), so that it never grows.
+    /// An empty list with room for every request that can wait (160 KiB), so that it never grows.
     #[must_use]
     pub fn new() -> Self {
         Self { streams: Vec::with_capacity(WAITERS_MAX), datagrams: Vec::with_capacity(DATAGRAMS_WAITING_MAX) }
