@@ -25,12 +25,10 @@ use crate::config::Settings;
 use crate::feeds::simulator::Simulators;
 use crate::feeds::{self, Feeds, FeedsSetup, instruments};
 use crate::keys::DemoKeys;
-use crate::keys::desk::KeyDesk;
-use crate::limits::{Limits, LimitsSetup};
 use crate::logging;
 use crate::orders::Orders;
+use crate::params::Parameters;
 use crate::params::apply::Hands;
-use crate::prices::PriceBoard;
 use crate::usage::mirror::Mirror;
 use crate::usage::pipeline::Pipeline;
 use crate::usage::retention;
@@ -182,27 +180,16 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let cluster = Cluster::new(settings.node.clone(), Arc::clone(&cache));
     let mirror = settings.usage.mirrored.then(|| Mirror::start(Arc::clone(&cache), keys.watch()));
     let (usage, pipeline) = parts::usage(&settings, &plane, &store, mirror.as_ref(), &params)?;
-    let limits = Limits::start(LimitsSetup {
-        node: settings.node.clone(),
-        keys: keys.watch(),
-        bounds: Arc::<KeyDesk>::clone(&keys),
-        cluster: cluster.watch(),
-        usage: Arc::clone(&usage),
-        store: Arc::clone(&store),
-        cache: Arc::clone(&cache),
-    });
-    let prices = Arc::new(PriceBoard::new(plane.take_ticks()));
-    let (node, simulated) = (settings.node.as_str(), demo.is_some());
-    let around =
-        Around { node, simulated, plane: &plane, feeds: &feeds, cache: &cache, prices: &prices, params: &params };
-    let lookups = lookups::start(&around)?;
+    let limits = parts::limits(&settings.node, &keys, &cluster, &usage, &store, &cache);
+    let around = Around { plane: &plane, feeds: &feeds, cache: &cache, params: &params };
+    let lookups = lookups::start(&settings.node, demo.is_some(), &around)?;
     let state = Arc::new(ApiState {
-        facts: parts::facts(&settings, simulated),
+        facts: parts::facts(&settings, demo.is_some()),
         plane: Box::new(RunningPlane { plane: Arc::clone(&plane), plan }),
         feeds: Box::new(Arc::clone(&feeds)),
         assets: feeds.directory(),
         keys: Arc::clone(&keys),
-        prices,
+        prices: Arc::clone(&lookups.prices),
         lookups: Arc::new(Arc::clone(&lookups.desk)),
         usage,
         journal: pipeline.as_ref().map(|pipeline| Arc::clone(pipeline.status())),
@@ -219,13 +206,8 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;
     let housekeeping = Housekeeping::start(Arc::clone(&plane), Arc::clone(&state))?;
-    let orders: Arc<dyn Orders> = Arc::<DataPlane>::clone(&plane);
-    tokio::spawn(parts::forward_directories(Arc::clone(&orders), feeds.directory()));
-    keys.attach(Arc::clone(&orders));
-    let key_tasks = keys.run(params.watch(), parts::on_reloads(&params), Arc::clone(&state.usage));
-    let hands = Hands { orders, feeds: Arc::<Feeds>::clone(&feeds), log_level: logging::set_level };
-    tokio::spawn(params.serve(hands, begun_with));
-    tokio::spawn(retention::keep(Arc::clone(&state.store), settings.usage.retention_days));
+    let retention_days = settings.usage.retention_days;
+    let key_tasks = follow(&plane, &feeds, &state, begun_with, retention_days);
     let told = Arc::clone(&state);
     let beats = cluster.run(move || cluster::counters::of(&told));
     let addresses = ports.addresses(&plane)?;
@@ -244,6 +226,25 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         beats,
         pipeline,
     })
+}
+
+/// Sets going what follows the database, the parameters and the lists of assets; what the key desk does of it.
+fn follow(
+    plane: &Arc<DataPlane>,
+    feeds: &Arc<Feeds>,
+    state: &Arc<ApiState>,
+    begun_with: Arc<Parameters>,
+    retention_days: u64,
+) -> JoinSet<()> {
+    let (keys, params) = (&state.keys, &state.params);
+    let orders: Arc<dyn Orders> = Arc::<DataPlane>::clone(plane);
+    tokio::spawn(parts::forward_directories(Arc::clone(&orders), feeds.directory()));
+    keys.attach(Arc::clone(&orders));
+    let key_tasks = keys.run(params.watch(), parts::on_reloads(params), Arc::clone(&state.usage));
+    let hands = Hands { orders, feeds: Arc::<Feeds>::clone(feeds), log_level: logging::set_level };
+    tokio::spawn(Arc::clone(params).serve(hands, begun_with));
+    tokio::spawn(retention::keep(Arc::clone(&state.store), retention_days));
+    key_tasks
 }
 
 /// Tells whoever waits that everything answers: the ready file, and a demo's person.

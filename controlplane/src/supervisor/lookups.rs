@@ -13,32 +13,32 @@ use tokio::task::JoinSet;
 
 /// What the desk stands between.
 pub struct Around<'a> {
-    pub node: &'a str,
-    pub simulated: bool,
     pub plane: &'a Arc<DataPlane>,
     pub feeds: &'a Arc<Feeds>,
     pub cache: &'a Arc<dyn Cache>,
-    pub prices: &'a Arc<PriceBoard>,
     pub params: &'a ParameterDesk,
 }
 
 /// The running desk.
 pub struct RunningLookups {
     pub desk: Arc<LookupDesk>,
+    /// What the feed thread has published.
+    pub prices: Arc<PriceBoard>,
     threads: Option<AskThreads>,
     tasks: JoinSet<()>,
 }
 
-/// Starts the desk; it takes what the shards ask from then on.
-pub fn start(around: &Around<'_>) -> anyhow::Result<RunningLookups> {
+/// Starts the desk of `node`, whose prices are `simulated` or not; it takes what the shards ask from then on.
+pub fn start(node: &str, simulated: bool, around: &Around<'_>) -> anyhow::Result<RunningLookups> {
     let (sender, told) = answers();
+    let prices = Arc::new(PriceBoard::new(around.plane.take_ticks()));
     let desk = LookupDesk::new(LookupSetup {
-        node: around.node.to_owned(),
-        simulated: around.simulated,
+        node: node.to_owned(),
+        simulated,
         cache: Arc::clone(around.cache),
         feeds: Arc::clone(around.feeds),
         sink: Arc::new(around.plane.feed()),
-        prices: Arc::clone(around.prices),
+        prices: Arc::clone(&prices),
         parameters: around.params.watch(),
         answers: sender,
     });
@@ -46,7 +46,7 @@ pub fn start(around: &Around<'_>) -> anyhow::Result<RunningLookups> {
     let threads = asks.map(|asks| AskThreads::start(around.plane, &desk, asks, told)).transpose();
     let threads = threads.context("cannot start the threads that look prices up; raise the limit on processes")?;
     let tasks = desk.run();
-    Ok(RunningLookups { desk, threads, tasks })
+    Ok(RunningLookups { desk, prices, threads, tasks })
 }
 
 impl RunningLookups {

@@ -10,6 +10,7 @@ use crate::feeds::simulator::{SimulatorSettings, Simulators};
 use crate::governor::{Governed, Governor, GovernorSetup};
 use crate::keys::desk::{self, KeyDesk};
 use crate::keys::pulse::OnReloads;
+use crate::limits::{Limits, LimitsSetup};
 use crate::logging;
 use crate::orders::Orders;
 use crate::params::check::Base;
@@ -151,6 +152,26 @@ pub fn governor(
         cache: Arc::clone(cache),
         parameters: params.watch(),
         cluster: cluster.watch(),
+    })
+}
+
+/// Limits beyond one node and one second.
+pub fn limits(
+    node: &str,
+    keys: &Arc<KeyDesk>,
+    cluster: &Cluster,
+    usage: &Arc<UsageLedger>,
+    store: &Arc<dyn Store>,
+    cache: &Arc<dyn Cache>,
+) -> Limits {
+    Limits::start(LimitsSetup {
+        node: node.to_owned(),
+        keys: keys.watch(),
+        bounds: Arc::<KeyDesk>::clone(keys),
+        cluster: cluster.watch(),
+        usage: Arc::clone(usage),
+        store: Arc::clone(store),
+        cache: Arc::clone(cache),
     })
 }
 

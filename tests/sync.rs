@@ -1,0 +1,479 @@
+//! `trinity-beast sync` on a real database and a real cache: what stands in the cache afterwards is what the database
+//! holds, whichever way it came there, and however often the program was ended on the way.
+//!
+//! A copy is judged by one that was made anew in another cache at the same moment; the first is judged by the database.
+//! A server of PostgreSQL tells what has come once no older transaction is open, autovacuum's included: so a test waits
+//! until a copy is what it should be, and none of the rounds until then may be a full one.
+
+use controlplane::config::DatabaseChoice;
+use controlplane::keys::Secret;
+use controlplane::store::{self, AuditEntry, Committed, KeyChange, NewKey, ReportLog, Store, UsageRow, UsageSpan};
+use harness::history::database::Database;
+use harness::redis::Redis;
+use harness::service::{binary, migrate};
+use harness::{eventually, history::Chance};
+use serde_json::Value;
+use shared::usage::UsageRecord;
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Runtime;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// Everything that stands in a cache, a line each, with the end of what ends by its own time; without the note of how far
+/// it is a copy, which tells times.
+const DUMP: &str = "local out = {} \
+    for _, k in ipairs(redis.call('KEYS', '*')) do if k ~= 'sync:cursor' then \
+      local t, v = redis.call('TYPE', k).ok, nil \
+      if t == 'string' then v = redis.call('GET', k) \
+      elseif t == 'hash' then local h, p = redis.call('HGETALL', k), {} \
+        for i = 1, #h, 2 do p[#p + 1] = h[i] .. '=' .. h[i + 1] end table.sort(p) v = table.concat(p, ' ') \
+      else v = table.concat(redis.call('ZRANGE', k, 0, -1, 'WITHSCORES'), ' ') end \
+      local e = redis.call('PTTL', k) > 0 and 'ends' or 'stays' \
+      if k:find('^usage_log:') or k:find('^report_usage:') then e = redis.call('PEXPIRETIME', k) end \
+      out[#out + 1] = k .. ' ' .. e .. ' ' .. v end end \
+    table.sort(out) return out";
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(now.as_millis()).expect("small")
+}
+
+fn audit() -> AuditEntry {
+    let text = |text: &str| text.to_owned();
+    AuditEntry {
+        time_ms: now_ms(),
+        node: text("n"),
+        caller: text("test"),
+        action: text("a"),
+        target: text("t"),
+        before: text("null"),
+        after: text("null"),
+    }
+}
+
+/// Rows of a segment from this time on, 10 ms after each other, of four keys or nobody's, and of three assets or none.
+fn rows(node: &str, places: std::ops::Range<u64>, from_ms: u64) -> Vec<UsageRow> {
+    let row = |offset: u64| {
+        let assets: [&[u8; 16]; 4] = [
+            &[0; 16],
+            b"BTC\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"ETH\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"SOL\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        ];
+        let first_time_ms = from_ms + (offset - places.start) * 10;
+        let record = UsageRecord {
+            first_time_ms,
+            last_time_ms: first_time_ms + 5,
+            requests: 1 + offset % 3,
+            asset: *assets[(offset % 4) as usize],
+            key: (offset % 5) as u32,
+            status: if offset % 11 == 0 { 429 } else { 200 },
+            protocol: (offset % 2) as u8,
+            ..UsageRecord::default()
+        };
+        UsageRow { node: Arc::from(node), segment: 3, offset, record }
+    };
+    places.clone().map(row).collect()
+}
+
+fn report(number: u64) -> ReportLog {
+    let text = |text: &str| text.to_owned();
+    ReportLog {
+        id: format!("00000000-0000-7000-8000-{number:012}"),
+        time_ms: now_ms() - number * 1_000,
+        key: 1,
+        report: text("usage"),
+        protocol: text("tcp"),
+        format: text("csv"),
+        query: text("asset=BTC"),
+        status: 200,
+        lines: 3,
+        bytes: 99,
+        took_ms: 7,
+        complete: true,
+        node: text("n1"),
+    }
+}
+
+/// A database, its store as nodes have it, a cache to copy it to, and another to judge by.
+struct World {
+    database: Database,
+    runtime: Runtime,
+    store: Arc<dyn Store>,
+    cache: Redis,
+    judge: Redis,
+    /// When the world began, Unix ms.
+    began_ms: u64,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new(on_postgres: bool) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let database = match on_postgres {
+            true => Database::new_postgres(),
+            false => Database::Sqlite(directory.path().join("store.sqlite")),
+        };
+        if !on_postgres {
+            migrate(&database.url());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let choice = DatabaseChoice { url: Some(Secret::new(database.url())), ..DatabaseChoice::default() };
+        let store = runtime.block_on(async { store::open(&choice, None) }).expect("an address");
+        Self {
+            database,
+            runtime,
+            store,
+            cache: Redis::start(),
+            judge: Redis::start(),
+            began_ms: now_ms(),
+            _directory: directory,
+        }
+    }
+
+    /// Commits rows as their node does.
+    fn commit(&self, node: &str, places: std::ops::Range<u64>, from_ms: u64) {
+        for from in places.clone().step_by(10_000) {
+            let to = (from + 10_000).min(places.end);
+            let rows = rows(node, from..to, from_ms + (from - places.start) * 10);
+            let span = UsageSpan { node, segment: 3, from, to };
+            assert_eq!(self.runtime.block_on(self.store.commit_usage(span, &rows)), Ok(Committed::Done));
+        }
+    }
+
+    fn key(&self, number: u8, expires_time_ms: Option<u64>) {
+        let key = NewKey {
+            hash: [number; 32],
+            hint: "tb_live_abcd".to_owned(),
+            name: format!("key {number}"),
+            tier: "pro".to_owned(),
+            limit_per_second: None,
+            limit_per_month: None,
+            permissions: None,
+            udp_secret: [number; 16],
+            expires_time_ms,
+        };
+        self.runtime.block_on(self.store.create_key(&key, None, &audit())).expect("a key");
+    }
+
+    fn change(&self, id: u32, change: KeyChange) {
+        self.runtime.block_on(self.store.change_key(id, change, &audit())).expect("a change");
+    }
+
+    fn parameters(&self, changes: &[(&str, Option<&str>)]) {
+        let changes: BTreeMap<_, _> =
+            changes.iter().map(|(name, text)| ((*name).to_owned(), text.map(str::to_owned))).collect();
+        let anything = BTreeMap::new();
+        let done = self.store.put_parameters(&changes, &anything, &[]);
+        self.runtime.block_on(done).expect("parameters");
+    }
+
+    /// As an operator would.
+    fn change_by_hand(&self, sql: &str) {
+        assert_eq!(self.database.sql(sql), "");
+    }
+
+    fn reports(&self, numbers: std::ops::Range<u64>) {
+        let reports: Vec<ReportLog> = numbers.map(report).collect();
+        self.runtime.block_on(self.store.log_reports(&reports)).expect("reports");
+    }
+
+    fn command(&self, cache: &Redis, words: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("sync").args(words).env_clear().stdin(Stdio::null());
+        command.env("DATABASE_URL", self.database.url()).env("CACHE_URL", cache.url());
+        command
+    }
+
+    fn spawn(&self, words: &[&str]) -> Child {
+        self.command(&self.cache, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child")
+    }
+
+    /// Syncs once; the summary.
+    fn sync(&self, words: &[&str]) -> Value {
+        summary(&self.command(&self.cache, &[words, &["--json"]].concat()).output().expect("trinity-beast runs"))
+    }
+
+    /// Everything in the cache.
+    fn content(&self) -> String {
+        self.cache.ask(&["EVAL", DUMP, "0"])
+    }
+
+    /// What a copy made anew now is.
+    fn expected(&self) -> String {
+        self.judge.flush_all();
+        let made = summary(&self.command(&self.judge, &["--json"]).output().expect("trinity-beast runs"));
+        assert!(made["full"].is_string(), "{made}");
+        self.judge.ask(&["EVAL", DUMP, "0"])
+    }
+
+    /// Syncs until the cache is what it should be, and never fully.
+    fn follows(&self, what: &str) {
+        let (expected, deadline) = (self.expected(), Instant::now() + harness::PATIENCE / 2);
+        loop {
+            let summary = self.sync(&[]);
+            assert!(summary["full"].is_null(), "{what}: {summary}");
+            let content = self.content();
+            if content == expected {
+                return;
+            }
+            let other = content.lines().zip(expected.lines()).find(|(found, wanted)| found != wanted);
+            assert!(Instant::now() < deadline, "{what}: {other:.400?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[track_caller]
+fn summary(output: &Output) -> Value {
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{failed}");
+    serde_json::from_str(&said).unwrap_or_else(|why| panic!("{why}: {said}{failed}"))
+}
+
+/// Everything there is to copy, some of it not to be.
+fn plant(world: &World) {
+    let now_ms = world.began_ms;
+    for number in 1..=4 {
+        world.key(number, (number == 3).then_some(now_ms + 3_600_000));
+    }
+    world.change(2, KeyChange::Revoke { time_ms: now_ms });
+    world.change(4, KeyChange::Expire { time_ms: now_ms - 1 });
+    world.commit("n1", 0..2_500, now_ms - 60_000);
+    world.commit("n2", 0..500, now_ms - 40 * DAY_MS);
+    world.commit("n3", 0..50, now_ms - 94 * DAY_MS);
+    world.reports(1..4);
+    world.parameters(&[("cache_ttl_seconds", Some("30")), ("ADMIN_KEY", Some("canary-administrator-key"))]);
+    world.change_by_hand("INSERT INTO exchange_asset_map (exchange, asset) VALUES ('okx', 'SOL'), ('okx', 'BTC')");
+}
+
+/// What the first copy is, by what was planted.
+fn judge_first(world: &World, summary: &Value) {
+    for (part, written, deleted) in [("usage", 3_000, 0), ("keys", 2, 2), ("reports", 3, 0), ("assets", 1, 0)] {
+        assert_eq!(
+            (&summary[part]["written"], &summary[part]["deleted"]),
+            (&written.into(), &deleted.into()),
+            "{part}"
+        );
+    }
+    let content = world.content();
+    assert!(!content.contains("canary"), "a secret");
+    let of = |start: &str| content.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+    assert_eq!((of("usage_log:").len(), of("report_usage:").len(), of("apikey:").len()), (3_000, 3, 2));
+    assert_eq!(world.cache.ask(&["ZCARD", "usage_logs:index"]), "3000");
+    // Sets have what the database finds.
+    let counted =
+        |what: &str| world.database.number(&format!("SELECT count(*) FROM usage_logs WHERE {what} AND node <> 'n3'"));
+    assert_eq!(world.cache.ask(&["ZCARD", "usage_logs:asset:BTC"]), counted("asset = 'BTC'").to_string());
+    let set = format!("usage_logs:api_key:{}", "01".repeat(32));
+    assert_eq!(world.cache.ask(&["ZCARD", &set]), counted("key_id = 1").to_string());
+    let newest = "SELECT time_ms FROM usage_logs ORDER BY time_ms DESC LIMIT 1";
+    let last = world.cache.ask(&["ZRANGE", "usage_logs:index", "-1", "-1", "WITHSCORES"]);
+    let (uuid, score) = last.split_once('\n').expect("a member and its score");
+    assert_eq!(score, world.database.sql(newest));
+    let row = format!(
+        "usage_log:{uuid} {} asset=SOL endpoint=/price key_id=4 node=n1 offset=2499 protocol=udp requests=1 segment=3 status=200 \
+         tier=local time_ms={score}",
+        score.parse::<u64>().expect("a time") + 93 * DAY_MS
+    );
+    let asked = of(&format!("usage_log:{uuid}"))[0];
+    assert_eq!(asked, row);
+    assert!(of("app:config")[0].contains(" cache_ttl_seconds=30 "));
+    assert_eq!(of("exchange_asset_map"), ["exchange_asset_map stays okx=BTC,SOL"]);
+    assert!(of("apikey:01")[0].contains("\"limit_per_second\":1000,\"limit_per_month\":100000000"));
+}
+
+/// Full, nothing new, and everything that may come: on either database.
+fn a_copy_is_whole_and_then_follows(world: &World) {
+    plant(world);
+    let first = world.sync(&[]);
+    assert_eq!(first["full"], "the cache holds no copy yet");
+    judge_first(world, &first);
+    world.follows("nothing new");
+    let idle = world.sync(&[]);
+    for part in ["usage", "keys", "reports"] {
+        assert_eq!((&idle[part]["written"], &idle[part]["deleted"]), (&0.into(), &0.into()), "{part}: {idle}");
+    }
+    let now_ms = now_ms();
+    // New rows; rows of a node that was cut off; rows of the queue, twice and between others; too old ones.
+    world.commit("n1", 2_500..2_700, now_ms - 3_000);
+    world.commit("n4", 0..100, now_ms - 92 * DAY_MS);
+    world.commit("n3", 50..60, now_ms - 95 * DAY_MS);
+    let mut queued = rows("n5", 40..90, now_ms - 3 * DAY_MS);
+    queued.extend(rows("n1", 2_400..2_500, world.began_ms - 36_000));
+    queued.retain(|row| row.offset % 3 != 0);
+    for _ in 0..2 {
+        world.runtime.block_on(world.store.add_usage(&queued)).expect("added");
+    }
+    world.reports(10..12);
+    world.key(5, None);
+    world.change(1, KeyChange::Revoke { time_ms: now_ms });
+    world.follows("what has come");
+    // What is gone goes, and what follows from tiers does.
+    world.parameters(&[("cache_ttl_seconds", None)]);
+    world.change_by_hand("DELETE FROM exchange_asset_map WHERE asset = 'BTC'");
+    world.change_by_hand("UPDATE rate_limit_template SET limit_per_second = 777 WHERE name = 'pro'");
+    world.follows("what has changed");
+    assert!(world.content().contains("\"limit_per_second\":777"));
+    world.change_by_hand("DELETE FROM exchange_asset_map");
+    world.follows("an empty list");
+    // Lost with the cache, and with it what was noted.
+    world.cache.flush_all();
+    assert_eq!(world.sync(&[])["full"], "the cache holds no copy yet");
+    assert_eq!(world.content(), world.expected());
+    // What others have put there makes way.
+    for (name, value) in [("usage_logs:index", "x"), ("sync:cursor", "x"), ("app:config", "x")] {
+        world.cache.ask(&["SET", name, value]);
+    }
+    assert_eq!(world.sync(&[])["full"], "the cache's note cannot be read");
+    assert_eq!(world.content(), world.expected());
+    assert_eq!(world.sync(&["--full"])["full"], "asked for");
+    assert_eq!(world.content(), world.expected());
+}
+
+#[test]
+fn a_copy_of_postgres_is_whole_and_then_follows() {
+    a_copy_is_whole_and_then_follows(&World::new(true));
+}
+
+#[test]
+fn a_copy_of_sqlite_is_whole_and_then_follows() {
+    a_copy_is_whole_and_then_follows(&World::new(false));
+}
+
+#[test]
+fn one_that_is_killed_leaves_a_note_behind_the_copy_and_never_ahead() {
+    let world = World::new(true);
+    plant(&world);
+    world.commit("n6", 0..20_000, now_ms() - 50 * DAY_MS);
+    let expected = world.expected();
+    let (mut chance, mut torn) = (Chance::new(20_261_122), 0);
+    for round in 0..9 {
+        if round % 3 == 0 {
+            world.cache.flush_all();
+        }
+        let mut child = world.spawn(&[["--full"].as_slice(), &[]][round % 2]);
+        std::thread::sleep(Duration::from_millis(20 + chance.below(450)));
+        child.kill().expect("ours");
+        child.wait().expect("its end");
+        let is_noted = world.cache.ask(&["HEXISTS", "sync:cursor", "usage"]) == "1";
+        let is_whole = world.content() == expected;
+        assert!(is_whole || !is_noted, "round {round}: noted, and not whole");
+        torn += u32::from(!is_whole);
+    }
+    assert!(torn > 0, "none was killed on the way");
+    world.sync(&[]);
+    assert!(world.content() == expected, "a copy that was torn is not mended");
+}
+
+#[test]
+fn two_at_once_and_a_cache_that_is_emptied_meanwhile_come_to_the_same() {
+    let world = World::new(true);
+    plant(&world);
+    world.commit("n6", 0..10_000, now_ms() - 50 * DAY_MS);
+    for words in [[].as_slice(), &["--full"]] {
+        world.cache.flush_all();
+        let mut pair = [world.spawn(words), world.spawn(words)];
+        if !words.is_empty() {
+            // Emptied while it is written to, which is noticed and mended.
+            eventually("the first rows", || (world.cache.ask(&["EXISTS", "usage_logs:index"]) == "1").then_some(()));
+            world.cache.flush_all();
+        }
+        for child in &mut pair {
+            assert!(child.wait().expect("its end").success());
+        }
+        assert!(world.content() == world.expected(), "{words:?}");
+        world.follows("nothing new");
+    }
+}
+
+#[test]
+fn what_is_committed_after_later_numbers_is_found() {
+    let world = World::new(true);
+    let Database::Postgres(server, url) = &world.database else { unreachable!("it is one") };
+    let now_ms = now_ms();
+    world.commit("n1", 0..10, now_ms);
+    world.sync(&[]);
+    // Takes its number, and ends after others that come later. The rows are as a node writes them.
+    let late = format!(
+        "INSERT INTO usage_logs (time_ms, segment, record_offset, key_id, status, requests, node, asset, protocol, \
+         endpoint, tier) VALUES ({now_ms}, 9, 0, 1, 200, 1, 'late', 'BTC', 'tcp', 'price', 'local'); INSERT INTO \
+         usage_arrivals (segment, from_place, to_place, from_ms, to_ms, records, arrived_ms, node) VALUES (9, 0, 0, \
+         {now_ms}, {now_ms}, 1, {now_ms}, 'late'); SELECT pg_sleep(3)"
+    );
+    std::thread::scope(|scope| {
+        let open = scope.spawn(|| server.sql(url, &late));
+        let asleep =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        eventually("a transaction that stays open", || (server.sql(url, asleep) == "1").then_some(()));
+        world.commit("n1", 10..20, now_ms);
+        // Rounds meanwhile must not go on behind it.
+        for _ in 0..3 {
+            assert!(world.sync(&[])["full"].is_null());
+        }
+        open.join().expect("its end");
+    });
+    world.follows("the one that was late");
+    assert_eq!(world.cache.ask(&["ZCARD", "usage_logs:index"]), "21");
+}
+
+#[test]
+fn another_database_and_one_that_was_too_long_away_are_copied_anew() {
+    let (world, other) = (World::new(true), World::new(false));
+    world.commit("n1", 0..10, now_ms());
+    other.commit("n2", 0..10, now_ms());
+    let other_too = |words: &[&str]| summary(&other.command(&world.cache, words).output().expect("it runs"));
+    world.sync(&[]);
+    assert_eq!(other_too(&["--json"])["full"], "the cache held a copy of another database");
+    assert_eq!(world.cache.ask(&["ZCARD", "usage_logs:index"]), "20", "the other's end by themselves");
+    assert_eq!(world.sync(&[])["full"], "the cache held a copy of another database");
+    // Arrivals that are not told of any more.
+    world.change_by_hand("UPDATE sync_state SET pruned = txid_current() + 1000");
+    assert_eq!(world.sync(&[])["full"], "the last one was too long ago");
+    assert_eq!(world.sync(&[])["full"], "the last one was too long ago", "until changes are above it");
+    world.change_by_hand("UPDATE sync_state SET pruned = 0");
+    assert!(world.sync(&[])["full"].is_null());
+    world.cache.ask(&["HSET", "sync:cursor", "usage", "4000000000"]);
+    assert_eq!(world.sync(&[])["full"], "the database was set back");
+}
+
+#[track_caller]
+fn check(mut command: Command, code: i32, part: &str) {
+    let output = command.output().expect("trinity-beast runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    assert!(told.contains(part), "{part}: {told}");
+}
+
+#[test]
+fn what_cannot_be_is_said_with_what_to_do() {
+    let world = World::new(false);
+    world.commit("n1", 0..10, now_ms());
+    let mut without = world.command(&world.cache, &[]);
+    without.env_remove("CACHE_URL");
+    check(without, 1, "CACHE_URL is not set");
+    check(world.command(&world.cache, &["--every", "at six"]), 2, "five fields in UTC");
+    let mut nowhere = world.command(&world.cache, &[]);
+    nowhere.env("CACHE_URL", "redis://127.0.0.1:1");
+    check(nowhere, 1, "the cache cannot be reached");
+    // Parameters that no node would take: the rest is copied.
+    world.parameters(&[("cache_ttl_seconds", Some("never"))]);
+    check(world.command(&world.cache, &[]), 1, "app:config was left as it stands");
+    assert_eq!(world.cache.ask(&["ZCARD", "usage_logs:index"]), "10");
+    assert_eq!(world.cache.ask(&["EXISTS", "app:config"]), "0");
+}
+
+#[test]
+fn at_its_times_it_goes_on_until_told_to_stop() {
+    let world = World::new(false);
+    world.commit("n1", 0..10, now_ms());
+    let mut child = world.spawn(&["--every", "cron(0 6 * * ? *)"]);
+    eventually("the first round", || (world.cache.ask(&["HEXISTS", "sync:cursor", "usage"]) == "1").then_some(()));
+    assert_eq!(child.try_wait().expect("its state"), None);
+    let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+    assert!(told.success() && child.wait().expect("its end").success());
+}
