@@ -36,6 +36,7 @@ use crate::store::Store;
 use crate::usage::UsageLedger;
 use crate::usage::mirror::Mirror;
 use crate::usage::pipeline::PipelineStatus;
+use axum::Extension;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -124,7 +125,7 @@ impl ApiState {
 pub fn public_router(state: Arc<ApiState>) -> Router {
     let routes = Router::new()
         .route("/price", get(detail::price))
-        .route("/assets", get(assets::list))
+        .route("/assets", get(assets::list).layer(Extension(assets::MadeList::default())))
         .route("/docs", get(docs::page))
         .route("/limits", get(limits::own))
         .route("/health", get(health::readyz))

@@ -18,6 +18,7 @@ pub mod outlet;
 pub mod plan;
 pub mod rest;
 pub mod session;
+pub mod shares;
 pub mod simulator;
 pub mod slot;
 pub mod status;
@@ -32,19 +33,24 @@ use self::board::Board;
 use self::instruments::refresh::{Outcomes, Refresh};
 use self::instruments::{Catalogue, ListReader, Sources};
 use self::outlet::FeedSink;
-use self::plan::{KNOWN_MAX, Market, Offer, Plan, Wanted, Wishes};
+use self::plan::{KNOWN_MAX, Offer, Plan, Wanted, Wishes};
 use self::rest::RestClient;
+use self::shares::{Share, Shares};
 use self::slot::{Slot, VenueContext};
 use self::status::{FeedsStatus, venue_status};
 use self::stop::{Stop, StopOrder};
-use self::timing::CONNECTIONS_MAX;
 use shared::asset::{AssetDirectory, AssetId, Symbol, resolve_alias};
 use shared::limits::ASSETS_MAX;
 use shared::venue::Venue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// Time between two looks whether markets that wait for a turn may be subscribed: turns come back by the hour.
+const TURNS_EVERY: Duration = Duration::from_secs(60);
 
 /// What the feeds are made of.
 pub struct FeedsSetup {
@@ -111,23 +117,26 @@ fn context(reader: &ListReader, sources: &Sources, trust: &connect::Trust, sink:
 
 /// Keeps one venue's slots, as many as its markets need, until told to stop.
 async fn run_venue(context: Arc<VenueContext>, mut plans: watch::Receiver<Arc<Plan>>, mut stop: Stop) {
-    let capacity = context.protocol().limits().names_per_connection.max(1);
+    let mut shares = Shares::new(&context.protocol().limits());
     let mut slots = JoinSet::new();
-    let mut shares: Vec<watch::Sender<Arc<Vec<Market>>>> = Vec::new();
+    let mut given: Vec<watch::Sender<Arc<Share>>> = Vec::new();
     let mut edition = None;
     loop {
         let plan = Arc::clone(&plans.borrow_and_update());
-        let markets = plan.of(context.venue);
+        let (markets, now) = (plan.of(context.venue), tuning::clock::now());
         let renewed = edition.replace(plan.edition) != Some(plan.edition);
-        context.board.lock().change_markets(markets, &plan.directory, renewed, tuning::clock::now());
-        let mut chunks = markets.chunks(capacity);
-        for share in &shares {
-            share.send_replace(Arc::new(chunks.next().unwrap_or_default().to_vec()));
-        }
-        for chunk in chunks.take(CONNECTIONS_MAX - shares.len()) {
-            let (share, markets) = watch::channel(Arc::new(chunk.to_vec()));
-            shares.push(share);
-            slots.spawn(Slot::new(Arc::clone(&context), markets, stop.clone()).keep());
+        context.board.lock().change_markets(markets, &plan.directory, renewed, now);
+        shares.deal(markets, &plan.lasting, now.mono_ns);
+        for (at, markets) in shares.each().enumerate() {
+            let share = Share { markets, edition: plan.edition };
+            match given.get(at) {
+                Some(given) => _ = given.send_if_modified(|present| replace(present, share)),
+                None => {
+                    let (sender, receiver) = watch::channel(Arc::new(share));
+                    given.push(sender);
+                    slots.spawn(Slot::new(Arc::clone(&context), receiver, stop.clone()).keep());
+                }
+            }
         }
         tokio::select! {
             biased;
@@ -137,10 +146,20 @@ async fn run_venue(context: Arc<VenueContext>, mut plans: watch::Receiver<Arc<Pl
                     break;
                 }
             }
+            () = sleep(TURNS_EVERY), if shares.waiting() > 0 => {}
         }
     }
     // Each slot heard the same order to stop.
     while slots.join_next().await.is_some() {}
+}
+
+/// Puts `share` in the place of another one; answers whether it is another.
+fn replace(present: &mut Arc<Share>, share: Share) -> bool {
+    let is_other = **present != share;
+    if is_other {
+        *present = Arc::new(share);
+    }
+    is_other
 }
 
 impl Feeds {
@@ -197,6 +216,12 @@ impl Feeds {
         self.plan.borrow().offers.of(symbol).to_vec()
     }
 
+    /// Who prices what now.
+    #[must_use]
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan.borrow())
+    }
+
     /// The venue's REST interface, if the venue is used. Everybody who asks the venue shares its pace.
     #[must_use]
     pub fn rest(&self, venue: Venue) -> Option<Arc<RestClient>> {
@@ -206,7 +231,7 @@ impl Feeds {
     /// What each venue is doing.
     #[must_use]
     pub fn status(&self) -> FeedsStatus {
-        let plan = Arc::clone(&self.plan.borrow());
+        let plan = self.plan();
         let now = tuning::clock::now();
         let venues = self.contexts.iter().map(|context| venue_status(context, &plan.directory, now)).collect();
         FeedsStatus { venues, unlisted: plan.unlisted.iter().map(Symbol::to_string).collect() }

@@ -3,6 +3,7 @@
 //! A trait each, because the routes are tested against a plane that says what a test wants it to say.
 
 use crate::feeds::Feeds;
+use crate::feeds::plan::Plan;
 use crate::feeds::status::FeedsStatus;
 use dataplane_core::feed::{FeedCounters, VenueDetail};
 use dataplane_engine::{DataPlane, Engine, ShardStats};
@@ -70,10 +71,16 @@ impl Plane for RunningPlane {
 pub trait FeedView: Send + Sync {
     /// What each venue is doing.
     fn status(&self) -> FeedsStatus;
+    /// What is subscribed, and why.
+    fn plan(&self) -> Arc<Plan>;
 }
 
 impl FeedView for Arc<Feeds> {
     fn status(&self) -> FeedsStatus {
         Feeds::status(self)
+    }
+
+    fn plan(&self) -> Arc<Plan> {
+        Feeds::plan(self)
     }
 }

@@ -13,6 +13,7 @@ use crate::cache::Cache;
 use crate::cache::in_process::InProcessCache;
 use crate::cluster::{Cluster, ClusterView};
 use crate::feeds::board::Counters;
+use crate::feeds::plan::{Market, Plan};
 use crate::feeds::status::{FeedsStatus, VenueStatus};
 use crate::keys::Secret;
 use crate::limits::{Limits, LimitsSetup};
@@ -44,6 +45,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tower::ServiceExt;
 use tuning::{core_plan::CorePlan, steering::Steering};
+use venues::protocol::Instrument;
 
 const KEY: &str = "tb_live_0123456789abcdefghijklmnopqrstuv";
 const EXPIRED: &str = "tb_live_expired";
@@ -130,6 +132,19 @@ impl FeedView for SaidFeeds {
             instrument_list: None,
         };
         FeedsStatus { venues: vec![kraken], unlisted: vec!["RLY".to_owned()] }
+    }
+
+    /// Kraken is to carry BTC always, and SOL because somebody asks for it.
+    fn plan(&self) -> Arc<Plan> {
+        let market = |index| {
+            let (name, currency) = ("X".to_owned(), Currency::Usd);
+            let instrument =
+                Instrument { rest_name: name.clone(), name, base: symbol("X"), quote: symbol("USD"), trading: true };
+            Market { asset: AssetId::new(index).expect("an id"), currency, instrument }
+        };
+        let mut plan = Plan { lasting: AssetId::new(0).into_iter().collect(), ..Plan::default() };
+        plan.markets[Venue::Kraken.index()] = Arc::new(vec![market(0), market(2)]);
+        Arc::new(plan)
     }
 }
 
@@ -443,9 +458,13 @@ async fn a_newer_price_is_waited_for() {
 async fn assets_are_listed_by_venue_with_their_other_names() {
     let (status, assets) = ask_json(&Bench::new().public(), "GET /assets", "").await;
     assert_eq!(status, 200);
-    let expected =
-        json!({ "asset": "BTC", "prewarmed": true, "priced": true, "venues": ["kraken"], "aliases": ["XBT"] });
+    let expected = json!({ "asset": "BTC", "prewarmed": true, "subscribed": true, "on_demand": false, "priced": true,
+        "venues": ["kraken"], "aliases": ["XBT"] });
     assert_eq!(assets["assets"][0], expected);
+    let standing = |index: usize| {
+        ["prewarmed", "subscribed", "on_demand"].map(|name| assets["assets"][index][name].as_bool().expect("a flag"))
+    };
+    assert_eq!((standing(1), standing(2)), ([true, false, false], [false, true, true]));
     assert_eq!(assets["venues"]["kraken"], json!(["BTC", "ETH", "SOL"]));
     assert_eq!(assets["venues"]["okx"], json!([]));
 }

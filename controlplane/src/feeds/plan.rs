@@ -8,7 +8,7 @@ use shared::asset::{AssetDirectory, AssetId, Symbol, resolve_alias};
 use shared::limits::ASSETS_MAX;
 use shared::quote::Currency;
 use shared::venue::{VENUE_COUNT, Venue, VenueSet};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use venues::protocol::Instrument;
 
@@ -115,12 +115,14 @@ pub struct Wishes {
 }
 
 /// Who prices what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Every asset that some venue lists or somebody knows, and every one that an earlier plan had: ids never change.
     pub directory: Arc<AssetDirectory>,
     /// Each venue's markets to subscribe to, in asset order.
     pub markets: [Arc<Vec<Market>>; VENUE_COUNT],
+    /// Those of them that are wanted, as opposed to asked for on demand.
+    pub lasting: BTreeSet<AssetId>,
     /// Wanted assets that no venue lists, in the order wanted.
     pub unlisted: Vec<Symbol>,
     /// Assets for which the directory had no room.
@@ -160,9 +162,10 @@ impl Plan {
             left_out += usize::from(directory.add(*symbol, false, VenueSet::EMPTY).is_none());
         }
         let markets = markets(wishes, offers, &directory);
+        let lasting = wishes.wanted.iter().filter_map(|wanted| directory.find(&wanted.symbol)).collect();
         let is_same = directory.iter().map(|(_, entry)| entry).eq(before.iter().map(|(_, entry)| entry));
         let directory = if is_same { Arc::clone(before) } else { Arc::new(directory) };
-        Self { directory, markets, unlisted, left_out, offers: Arc::clone(offers), edition }
+        Self { directory, markets, lasting, unlisted, left_out, offers: Arc::clone(offers), edition }
     }
 
     /// The venue's markets.

@@ -9,7 +9,7 @@ pub mod verdict;
 use self::conversation::Conversation;
 use self::verdict::{End, Verdict};
 use super::connect::Socket;
-use super::plan::Market;
+use super::shares::Share;
 use super::timing::{Timing, duration_ms};
 use futures_util::{SinkExt, StreamExt};
 use shared::moment::Moment;
@@ -50,7 +50,9 @@ pub struct Session {
     /// What is said on it.
     pub conversation: Conversation,
     /// What to subscribe to; may change.
-    pub markets: watch::Receiver<Arc<Vec<Market>>>,
+    pub markets: watch::Receiver<Arc<Share>>,
+    /// Edition of the markets that the conversation began with.
+    pub edition: u64,
     /// Where signals go.
     pub signals: mpsc::Sender<Signal>,
     /// Becomes something when the session shall end.
@@ -116,9 +118,10 @@ impl Session {
 
     /// Takes over the markets that are wanted now; answers the end when there is none.
     fn change_markets(&mut self) -> Option<End> {
-        let markets = Arc::clone(&self.markets.borrow_and_update());
-        self.conversation.change_markets(&markets);
-        markets.is_empty().then_some(End::Stopped)
+        let share = Arc::clone(&self.markets.borrow_and_update());
+        let renewed = std::mem::replace(&mut self.edition, share.edition) != share.edition;
+        self.conversation.change_markets(&share.markets, renewed);
+        share.markets.is_empty().then_some(End::Stopped)
     }
 
     async fn wait(&mut self) -> Woken {

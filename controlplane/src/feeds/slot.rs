@@ -8,10 +8,10 @@ use super::backoff::{Backoff, Gate};
 use super::board::Board;
 use super::connect::{Trust, connect};
 use super::endpoint::Endpoint;
-use super::plan::Market;
 use super::session::conversation::Conversation;
 use super::session::verdict::End;
 use super::session::{Outcome, SIGNALS_MAX, Session, Signal};
+use super::shares::Share;
 use super::stop::Stop;
 use super::timing::{Timing, duration_ms};
 use shared::venue::Venue;
@@ -53,7 +53,7 @@ impl VenueContext {
 }
 
 /// Markets that may change.
-pub type Markets = watch::Receiver<Arc<Vec<Market>>>;
+pub type Markets = watch::Receiver<Arc<Share>>;
 
 /// A session and the ways to it.
 struct Running {
@@ -93,7 +93,7 @@ impl Slot {
         tokio::select! {
             biased;
             () = self.stop.ordered() => false,
-            some = self.markets.wait_for(|markets| !markets.is_empty()) => some.is_ok(),
+            some = self.markets.wait_for(|share| !share.markets.is_empty()) => some.is_ok(),
         }
     }
 
@@ -132,11 +132,14 @@ impl Slot {
                 let mut markets = self.markets.clone();
                 let present = Arc::clone(&markets.borrow_and_update());
                 let board = Arc::clone(&context.board);
-                let conversation = Conversation::new(context.protocol(), number, &present, board, context.timing, now);
+                let conversation =
+                    Conversation::new(context.protocol(), number, &present.markets, board, context.timing, now);
                 let (signal, signals) = mpsc::channel(SIGNALS_MAX);
                 let (retire, retired) = watch::channel(None);
                 let timing = context.timing;
-                let session = Session { socket, conversation, markets, signals: signal, retire: retired, timing };
+                let edition = present.edition;
+                let session =
+                    Session { socket, conversation, markets, edition, signals: signal, retire: retired, timing };
                 tracing::info!(venue = %context.venue, number, host = context.endpoint.ws.host, "feed connected");
                 Ok(Running { number, task: tokio::spawn(session.run()), signals, retire })
             }

@@ -54,6 +54,7 @@ const LIMITS: VenueLimits = VenueLimits {
     rest_gap_ms: 100,
     // One instrument is asked for by name, several by reading the list of all (about 700 rows of 300 bytes).
     names_per_rest_request: 300,
+    operations_per_hour: None,
 };
 
 /// The venue asks for a ping every 20 s.

@@ -72,6 +72,7 @@ impl VenueProtocol for Coinbase {
             connect_gap_ms: 1_000,
             rest_gap_ms: 125,
             names_per_rest_request: 1,
+            operations_per_hour: None,
         }
     }
 

@@ -40,6 +40,7 @@ const LIMITS: VenueLimits = VenueLimits {
     rest_gap_ms: 100,
     // One instrument is asked for by name, several by reading the list of all (about 1,000 rows, 260 KB).
     names_per_rest_request: CHANNELS_MAX,
+    operations_per_hour: None,
 };
 
 /// One connection to Crypto.com.

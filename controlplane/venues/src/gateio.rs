@@ -48,6 +48,7 @@ const LIMITS: VenueLimits = VenueLimits {
     rest_gap_ms: 100,
     // One instrument is asked for by name, several by reading the list of all (about 2,500 rows of 230 bytes).
     names_per_rest_request: 400,
+    operations_per_hour: None,
 };
 
 /// One connection to Gate.io.

@@ -51,6 +51,7 @@ impl VenueProtocol for Kraken {
             connect_gap_ms: 4_000,
             rest_gap_ms: 500,
             names_per_rest_request: 1,
+            operations_per_hour: None,
         }
     }
 

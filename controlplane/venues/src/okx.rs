@@ -42,6 +42,7 @@ const LIMITS: VenueLimits = VenueLimits {
     rest_gap_ms: 200,
     // One instrument is asked for by name, several by reading the list of all (about 800 rows of 350 bytes).
     names_per_rest_request: OPERATIONS_PER_HOUR / 2,
+    operations_per_hour: Some(OPERATIONS_PER_HOUR),
 };
 
 /// A connection is closed after 30 s of silence.

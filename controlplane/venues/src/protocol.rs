@@ -125,6 +125,8 @@ pub struct VenueLimits {
     pub rest_gap_ms: u64,
     /// Instruments in one REST ticker request; 1 where one bad name fails the whole request.
     pub names_per_rest_request: usize,
+    /// Subscribe and unsubscribe operations, one name each, of one connection in an hour; `None`: not bounded so.
+    pub operations_per_hour: Option<usize>,
 }
 
 /// A REST request: always a GET below the venue's base address.

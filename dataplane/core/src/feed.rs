@@ -4,9 +4,10 @@
 //! `quarantine` decides whether the venue is believed, `consolidator` takes the median, and here it is numbered and
 //! handed to `fanout`. This file knows when something is published, and nothing about how a price comes about.
 //!
-//! Bounds: an asset takes 136 bytes here and each venue heard of it a `Listing`; 4,096 assets on seven venues would
-//! be 11 MiB, the usual 150 are half a megabyte. `take` looks at one asset; only a lost venue, a venue that comes back
-//! and new tunables mark all assets, and the looking itself is done by `sweep`, 512 assets a call.
+//! Bounds: an asset takes 136 bytes here and each venue heard of it a `Listing`; 8,192 assets on seven venues would
+//! be 22 MiB, the usual 150 are half a megabyte and 4,000 that nobody asks for another half. `take` looks at one asset;
+//! only a lost venue, a venue that comes back and new tunables mark all assets, and the looking itself is done by
+//! `sweep`, 1,024 assets a call.
 
 mod amount;
 mod consolidator;
@@ -33,9 +34,9 @@ use shared::quote::{Currency, Quote, Route};
 use shared::tick::{TICK_STALE, Tick, Tier};
 use shared::venue::{VENUE_COUNT, Venue, VenueSet};
 
-/// Assets that one sweep looks at, at under a microsecond each: less than half a millisecond that quotes wait. With
-/// all 4,096 due at once it takes eight sweeps, 0.8 s, to get round; those left over come first next time.
-const SWEEP_ASSETS_MAX: usize = 512;
+/// Assets that one sweep looks at, at under a microsecond each: less than a millisecond that quotes wait. With all
+/// 8,192 due at once it takes eight sweeps, 0.8 s, to get round; those left over come first next time.
+const SWEEP_ASSETS_MAX: usize = 1_024;
 /// Least time between two ticks of an asset whose price and contributors stay the same: its `age_ms` stays true to
 /// this and one sweep, and a busy asset costs four ticks a second for it. Changes are published at once.
 const REFRESH_NS: u64 = 250_000_000;

@@ -189,9 +189,9 @@ impl Conversation {
         due
     }
 
-    /// Subscribes to `markets` instead of the present ones.
-    pub fn change_markets(&mut self, markets: &[Market]) {
-        self.talk.roster.change(markets);
+    /// Subscribes to `markets` instead of the present ones; `renewed` as in [`Roster::change`].
+    pub fn change_markets(&mut self, markets: &[Market], renewed: bool) {
+        self.talk.roster.change(markets, renewed);
     }
 
     /// What the conversation has come to, if it has; told once.

@@ -116,8 +116,9 @@ impl Roster {
         }
     }
 
-    /// Makes the roster one of `markets`: what is new is asked for, what is gone is ended. Refused ones are tried again.
-    pub fn change(&mut self, markets: &[Market]) {
+    /// Makes the roster one of `markets`: what is new is asked for, what is gone is ended. Where the
+    /// lists are new (`renewed`), refused ones are tried again.
+    pub fn change(&mut self, markets: &[Market], renewed: bool) {
         let wanted: BTreeMap<AssetId, &Market> = markets.iter().map(|market| (market.asset, market)).collect();
         let gone: Vec<AssetId> = self
             .entries
@@ -136,7 +137,7 @@ impl Roster {
         }
         let fresh: Vec<&Market> = markets.iter().filter(|market| !self.entries.contains_key(&market.asset)).collect();
         self.add(fresh.into_iter(), &|_| None);
-        for entry in self.entries.values_mut().filter(|entry| entry.standing == Standing::Resting) {
+        for entry in self.entries.values_mut().filter(|entry| renewed && entry.standing == Standing::Resting) {
             entry.again_ns = 0;
         }
     }

@@ -49,6 +49,7 @@ impl VenueProtocol for GeminiV2 {
             connect_gap_ms: 1_000,
             rest_gap_ms: super::REST_GAP_MS,
             names_per_rest_request: 1,
+            operations_per_hour: None,
         }
     }
 

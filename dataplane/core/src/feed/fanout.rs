@@ -14,7 +14,7 @@ pub const RINGS_MAX: usize = 64;
 const WORDS: usize = ASSETS_MAX / 64;
 const _: () = assert!(ASSETS_MAX.is_multiple_of(64));
 
-/// One reader of ticks. 512 bytes of waiting marks beside the ring itself.
+/// One reader of ticks. 1 KiB of waiting marks beside the ring itself.
 struct Ring {
     producer: Producer<Tick>,
     /// Assets whose newest tick has not been sent.

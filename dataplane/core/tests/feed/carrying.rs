@@ -151,10 +151,10 @@ fn no_ring_is_no_trouble() {
 #[test]
 fn a_sweep_is_bounded_and_those_left_over_come_first() {
     let (producer, mut ring) = RingBuffer::new(4_096);
-    let mut shard = shard(vec![producer], many(1_400));
+    let mut shard = shard(vec![producer], many(2_800));
     let mut now = START;
     say(&mut shard, now, 0, "1.0");
-    for asset in 1..1_400 {
+    for asset in 1..2_800 {
         say_in(&mut shard, now, asset, "100", Currency::Usdt);
     }
     let mut newest = BTreeMap::new();
@@ -164,8 +164,8 @@ fn a_sweep_is_bounded_and_those_left_over_come_first() {
         now = now.plus_ms(100);
         say(&mut shard, now, 0, &format!("1.00{round}"));
         shard.sweep(now);
-        assert!(drain(&mut ring, &mut newest) <= 513, "one sweep looks at 512 assets");
+        assert!(drain(&mut ring, &mut newest) <= 1_025, "one sweep looks at 1,024 assets");
     }
     let left = newest.values().filter(|tick| tick.price().to_string() == "100.000").count();
-    assert_eq!(left, 0, "three sweeps look at 1,400");
+    assert_eq!(left, 0, "three sweeps look at 2,800");
 }

@@ -185,7 +185,7 @@ fn a_change_ends_what_is_gone_and_asks_for_what_is_new() {
     let mut next = markets(5);
     next.remove(0);
     next[0].instrument.name = "A1/USDT".to_owned();
-    roster.change(&next);
+    roster.change(&next, true);
     let frames = asked(&mut roster, START);
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     assert_eq!(frames, [(false, names(&["A0/USD", "A1/USD"])), (true, names(&["A1/USDT", "A3/USD", "A4/USD"]))]);
