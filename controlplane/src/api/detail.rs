@@ -1,17 +1,20 @@
 //! `GET /price?detail=1`: a price with what every venue says, and why some are not counted.
 //!
 //! The shard has checked the request's form before it handed the socket over; the key is asked for here, once, under
-//! the same allowance as everywhere, and the answer is counted like a shard's.
+//! the same allowance as everywhere, and the answer is counted like a shard's. An asset without a price to give is looked
+//! up, and waited for, as on a shard; where is not known here.
 
 use super::account::{Answered, count, has_body, rate_fields};
 use super::caller::key_text;
 use super::problem::Problem;
 use super::{ApiState, Shared};
 use crate::keys::{admit, identify};
+use crate::lookup::Outcome;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dataplane_core::feed::{Exclusion, VenueDetail};
+use dataplane_core::limits::LOOKUP_WAIT_MS;
 use dataplane_core::names_etag;
 use dataplane_core::render::{price_body, usual_detail};
 use serde::Serialize;
@@ -26,6 +29,7 @@ use shared::tick::Tick;
 use shared::usage::{Endpoint, PROTOCOL_TCP};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tuning::clock;
 
 /// How often a request that waits for a newer price looks again.
@@ -110,14 +114,20 @@ async fn answer(
     let wanted = wanted(query).map_err(|code| (None, code.into()))?;
     let problem = |code: Code| Problem::saying(code, format!("{}: {}", wanted.symbol.as_str(), usual_detail(code)));
     let about = |code: Code| (Some(wanted.symbol), problem(code));
-    let id = state.assets.borrow().find(&wanted.symbol).ok_or_else(|| about(Code::AssetUnknown))?;
-    let (tick, is_news) = newer(state, id, wanted).await;
+    let wait_until = Instant::now() + Duration::from_millis(wanted.wait_ms);
+    let nothing = seek(state, record, wanted, wait_until).await.err();
+    let find = || state.assets.borrow().find(&wanted.symbol);
+    let id = find().ok_or_else(|| about(nothing.unwrap_or(Code::AssetUnknown)))?;
+    let (tick, is_news) = newer(state, id, wanted, wait_until).await;
     if let Some(tick) = tick.filter(|_| !is_news) {
         return Ok((wanted.symbol, (StatusCode::NOT_MODIFIED, version(&tick)).into_response()));
     }
     let details = inspect(state, id).await.ok_or_else(|| about(Code::Overloaded))?;
     let rows = rows(&details, clock::now());
-    let told = |code: Code| (Some(wanted.symbol), problem(code).with("venues", serde_json::json!(rows)));
+    // Where there was no time to look, that is what is wrong, and not the price.
+    let not_looked = nothing.filter(|code| matches!(code, Code::Overloaded | Code::Draining));
+    let told =
+        |code: Code| (Some(wanted.symbol), problem(not_looked.unwrap_or(code)).with("venues", serde_json::json!(rows)));
     let tick = tick.ok_or_else(|| told(Code::PriceUnavailable))?;
     if tick.is_stale() && !wanted.allow_stale {
         return Err(told(Code::PriceStale));
@@ -167,18 +177,41 @@ fn wanted(query: &[(String, String)]) -> Result<Wanted, Code> {
     Ok(Wanted { symbol, allow_stale, newer_than, wait_ms })
 }
 
+/// Has the asset looked up unless there is a price of it to give. A request that waits for a newer price waits no longer
+/// than it said, any other for `LOOKUP_WAIT_MS`; and nobody does on a node that is about to go.
+///
+/// # Errors
+/// Why there is none.
+async fn seek(state: &ApiState, record: &KeyRecord, wanted: Wanted, wait_until: Instant) -> Result<(), Code> {
+    let id = state.assets.borrow().find(&wanted.symbol);
+    let tick = id.and_then(|id| state.prices.price(id));
+    if tick.is_some_and(|tick| wanted.allow_stale || !tick.is_stale()) {
+        return Ok(());
+    }
+    if state.is_draining() {
+        return Err(Code::Draining);
+    }
+    let longest = Instant::now() + Duration::from_millis(LOOKUP_WAIT_MS);
+    let waits = wanted.newer_than.is_some() && wanted.wait_ms > 0;
+    let until = if waits { wait_until.min(longest) } else { longest };
+    match timeout_at(until, state.lookups.look_up(wanted.symbol, record.id)).await {
+        Ok(Outcome::Found) => Ok(()),
+        Ok(Outcome::Nothing(code)) => Err(code),
+        Err(_) => Err(Code::PriceUnavailable),
+    }
+}
+
 /// The newest tick of `asset`, if there is one, and whether it is newer than asked for (or that was not asked).
-async fn newer(state: &ApiState, asset: AssetId, wanted: Wanted) -> (Option<Tick>, bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(wanted.wait_ms);
+async fn newer(state: &ApiState, asset: AssetId, wanted: Wanted, wait_until: Instant) -> (Option<Tick>, bool) {
     loop {
         let tick = state.prices.price(asset);
         let Some(newer_than) = wanted.newer_than else { return (tick, true) };
         let is_news = tick.is_some_and(|tick| tick.sequence > newer_than);
-        let now = tokio::time::Instant::now();
-        if is_news || now >= deadline || state.is_draining() {
+        let now = Instant::now();
+        if is_news || now >= wait_until || state.is_draining() {
             return (tick, is_news);
         }
-        tokio::time::sleep_until(deadline.min(now + LOOK_AGAIN)).await;
+        sleep_until(wait_until.min(now + LOOK_AGAIN)).await;
     }
 }
 
@@ -189,7 +222,7 @@ async fn inspect(state: &Arc<ApiState>, asset: AssetId) -> Option<Vec<VenueDetai
     let state = Arc::clone(state);
     let inspecting = tokio::task::spawn_blocking(move || state.plane.inspect(asset));
     // Threads for what blocks may all be taken.
-    tokio::time::timeout(INSPECT_MAX, inspecting).await.ok()?.ok()?
+    timeout(INSPECT_MAX, inspecting).await.ok()?.ok()?
 }
 
 fn rows(details: &[VenueDetail], now: Moment) -> Vec<VenueRow> {
