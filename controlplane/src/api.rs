@@ -36,6 +36,7 @@ use crate::store::Store;
 use crate::usage::UsageLedger;
 use crate::usage::mirror::Mirror;
 use crate::usage::pipeline::PipelineStatus;
+use crate::warm::Warm;
 use axum::Extension;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -84,6 +85,8 @@ pub struct ApiState {
     pub prices: Arc<PriceBoard>,
     /// Who looks up what there is no fresh price of.
     pub lookups: Arc<dyn Lookups>,
+    /// What keeps prices ready, here and for the other nodes.
+    pub warm: Warm,
     /// What every key has asked.
     pub usage: Arc<UsageLedger>,
     /// The journal of it and its way to the database; `None` with `TB_USAGE=off`.

@@ -191,6 +191,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         keys: Arc::clone(&keys),
         prices: Arc::clone(&lookups.prices),
         lookups: Arc::new(Arc::clone(&lookups.desk)),
+        warm: lookups.keep_warm(&settings.node, &cluster, &around),
         usage,
         journal: pipeline.as_ref().map(|pipeline| Arc::clone(pipeline.status())),
         mirror,

@@ -13,20 +13,21 @@ mod turns;
 mod tests;
 
 pub use self::flush::FlushCounters;
-pub use self::prewarm::{PrewarmCounters, Prewarms, Warmed};
+pub use self::prewarm::PrewarmCounters;
 
 use self::flush::Flush;
 use self::prewarm::{Part, Prewarm};
 use self::turns::{Turn, wait_ms};
 use crate::cache::Cache;
 use crate::cluster::ClusterView;
+use crate::lookup::Lookups;
 use crate::params::Parameters;
 use crate::prices::PriceBoard;
 use shared::asset::AssetDirectory;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tuning::clock;
 
@@ -58,7 +59,7 @@ pub struct WarmSetup {
     /// The parameters in force.
     pub parameters: watch::Receiver<Arc<Parameters>>,
     /// Who looks prices up.
-    pub lookups: Arc<dyn Prewarms>,
+    pub lookups: Arc<dyn Lookups>,
 }
 
 /// How it went so far.
@@ -74,7 +75,13 @@ pub struct WarmCounters {
 pub struct Warm {
     flush: Option<Arc<Flush>>,
     prewarm: Arc<Prewarm>,
-    _rounds: JoinSet<()>,
+    rounds: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 impl Warm {
@@ -82,7 +89,7 @@ impl Warm {
     #[must_use]
     pub fn start(setup: WarmSetup) -> Self {
         let WarmSetup { node, cache, cluster, prices, assets, parameters, lookups } = setup;
-        let mut rounds = JoinSet::new();
+        let mut rounds = Vec::new();
         let place = Place { node: node.clone(), cluster, parameters: parameters.clone() };
         // A cache of this process' own has no other reader.
         let flush = (cache.kind() != "in-process").then(|| {
@@ -90,13 +97,19 @@ impl Warm {
             Arc::new(Flush::new(node, cache, prices, assets, parameters))
         });
         if let Some(flush) = &flush {
-            rounds.spawn(keep_flushing(Arc::clone(flush), place.clone()));
+            rounds.push(tokio::spawn(keep_flushing(Arc::clone(flush), place.clone())));
         }
         let prewarm = Arc::new(Prewarm::new(prices, assets, lookups));
         for part in Part::ALL {
-            rounds.spawn(keep_warm(Arc::clone(&prewarm), part, place.clone()));
+            rounds.push(tokio::spawn(keep_warm(Arc::clone(&prewarm), part, place.clone())));
         }
-        Self { flush, prewarm, _rounds: rounds }
+        Self { flush, prewarm, rounds }
+    }
+
+    /// Ends the rounds, at their next wait. To be called before the prices stop: what stands still looks like a quiet
+    /// market, and must not be told to the others as one.
+    pub fn stop(&self) {
+        self.rounds.iter().for_each(JoinHandle::abort);
     }
 
     /// How it went so far.

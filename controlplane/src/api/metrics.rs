@@ -6,6 +6,7 @@ mod backing;
 mod lookups;
 mod reports;
 mod usage;
+mod warm;
 
 use super::{ApiState, Shared, health};
 use crate::feeds::status::VenueStatus;
@@ -79,6 +80,7 @@ fn render(state: &ApiState) -> String {
     if let Some((counters, now)) = state.lookups.figures() {
         lookups::lookups(&mut text, counters, now);
     }
+    warm::warm(&mut text, state.warm.counters());
     lookups::remote(&mut text, &state.plane.feed_counters().remote);
     backing::governor(&mut text, state.governor.status());
     backing::store(&mut text, &*state.store);

@@ -271,6 +271,7 @@ impl Bench {
             admin: AdminGate::new(Some(Secret::new(ADMIN.to_owned()))).or_of(params.watch()),
             store,
             governor: metrics::governor(&cache, &params),
+            warm: metrics::warm(&cache, &params),
             params,
             cluster: Cluster::new("n1".to_owned(), Arc::clone(&cache)),
             cache,

@@ -96,6 +96,7 @@ pub async fn flush(service: Service) {
         ..
     } = service;
     state.governor.stop();
+    state.warm.stop();
     if timeout(CLOSE_MAX, feeds.stop()).await.is_err() {
         tracing::warn!("venue sessions did not close in time");
     }

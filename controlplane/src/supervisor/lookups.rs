@@ -1,11 +1,13 @@
 //! The lookup desk between shards, feeds and cache: put together, and taken down before any of them.
 
 use crate::cache::Cache;
+use crate::cluster::Cluster;
 use crate::feeds::Feeds;
 use crate::lookup::asks::{AskThreads, answers};
 use crate::lookup::desk::{LookupDesk, LookupSetup};
 use crate::params::desk::ParameterDesk;
 use crate::prices::PriceBoard;
+use crate::warm::{Warm, WarmSetup};
 use anyhow::Context;
 use dataplane_engine::DataPlane;
 use std::sync::Arc;
@@ -50,6 +52,19 @@ pub fn start(node: &str, simulated: bool, around: &Around<'_>) -> anyhow::Result
 }
 
 impl RunningLookups {
+    /// Begins to keep prices ready for whoever asks, here and on the other nodes.
+    pub fn keep_warm(&self, node: &str, cluster: &Cluster, around: &Around<'_>) -> Warm {
+        Warm::start(WarmSetup {
+            node: node.to_owned(),
+            cache: Arc::clone(around.cache),
+            cluster: cluster.watch(),
+            prices: Arc::clone(&self.prices),
+            assets: around.feeds.directory(),
+            parameters: around.params.watch(),
+            lookups: Arc::new(Arc::clone(&self.desk)),
+        })
+    }
+
     /// Ends it. Whoever waits is answered by the shards at the deadline.
     pub fn stop(mut self) {
         self.tasks.abort_all();

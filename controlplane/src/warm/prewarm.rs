@@ -5,9 +5,9 @@
 //! interval, as in the system being replaced. How a price is looked up is not known here.
 
 use super::turns::Turn;
+use crate::lookup::{Lookups, Warmed};
 use crate::params::PrewarmTurns;
 use crate::prices::PriceBoard;
-use async_trait::async_trait;
 use shared::asset::{AssetDirectory, AssetEntry, AssetId, Symbol};
 use shared::venue::{Venue, VenueSet};
 use std::sync::Arc;
@@ -18,25 +18,6 @@ use tokio::time::timeout;
 
 /// Longest that one round may take: as long as the shortest interval.
 const ROUND_MAX: Duration = Duration::from_secs(60);
-
-/// What became of some assets that were looked up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Warmed {
-    /// Found with another node, in the cache.
-    pub from_cache: usize,
-    /// Found with a venue, over REST.
-    pub from_rest: usize,
-    /// Not found.
-    pub missing: usize,
-}
-
-/// Who looks prices up that nobody waits for.
-#[async_trait]
-pub trait Prewarms: Send + Sync {
-    /// Looks for fresh prices of `assets`: in the cache, in one call, and then, over REST and within their limits, with
-    /// those of `venues` that trade them. What is found goes to the feed thread. May be dropped midway.
-    async fn prewarm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed;
-}
 
 /// Whose interval it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +69,7 @@ pub struct PrewarmCounters {
 pub struct Prewarm {
     prices: Arc<PriceBoard>,
     assets: watch::Receiver<Arc<AssetDirectory>>,
-    lookups: Arc<dyn Prewarms>,
+    lookups: Arc<dyn Lookups>,
     rounds: AtomicU64,
     from_cache: AtomicU64,
     from_rest: AtomicU64,
@@ -101,7 +82,7 @@ impl Prewarm {
     pub fn new(
         prices: Arc<PriceBoard>,
         assets: watch::Receiver<Arc<AssetDirectory>>,
-        lookups: Arc<dyn Prewarms>,
+        lookups: Arc<dyn Lookups>,
     ) -> Self {
         let none = AtomicU64::default;
         let (rounds, from_cache, from_rest, missing, unfinished) = (none(), none(), none(), none(), none());
@@ -141,7 +122,7 @@ impl Prewarm {
         let cold = self.cold(is_wanted);
         let found = match cold.len() {
             0 => Ok(Warmed::default()),
-            _ => timeout(ROUND_MAX, self.lookups.prewarm(&cold, venues)).await,
+            _ => timeout(ROUND_MAX, self.lookups.warm(&cold, venues)).await,
         };
         let Ok(warmed) = found else {
             self.unfinished.fetch_add(1, Ordering::Relaxed);

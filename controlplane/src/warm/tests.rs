@@ -7,6 +7,7 @@ use crate::cache::names::CacheKey;
 use crate::cache::{self, CacheTimeouts, Write};
 use crate::keys::Secret;
 use crate::lookup::entry::PriceEntry;
+use crate::lookup::{Outcome, Warmed};
 use crate::params::check::{Base, Rows, check};
 use async_trait::async_trait;
 use bytemuck::Zeroable;
@@ -14,6 +15,7 @@ use harness::proxy::{Fault, Proxy};
 use harness::redis::Redis;
 use rtrb::Producer;
 use shared::asset::Symbol;
+use shared::key::KeyId;
 use shared::moment::Moment;
 use shared::quote::Currency;
 use shared::tick::{Source, TICK_STALE, Tick, Tier};
@@ -115,7 +117,7 @@ impl Node {
         Flush::new("n1".to_owned(), cache, Arc::clone(&self.prices), assets, parameters)
     }
 
-    fn setup(&self, cache: Arc<dyn Cache>, lookups: Arc<dyn Prewarms>) -> WarmSetup {
+    fn setup(&self, cache: Arc<dyn Cache>, lookups: Arc<dyn Lookups>) -> WarmSetup {
         WarmSetup {
             node: "n1".to_owned(),
             cache,
@@ -198,8 +200,12 @@ async fn a_cache_that_is_away_is_told_once_and_gets_everything_when_it_is_back()
 struct Asked(Mutex<Vec<(String, VenueSet, Instant)>>);
 
 #[async_trait]
-impl Prewarms for Asked {
-    async fn prewarm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed {
+impl Lookups for Asked {
+    async fn look_up(&self, _: Symbol, _: KeyId) -> Outcome {
+        unreachable!("nobody waits")
+    }
+
+    async fn warm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed {
         let names: Vec<&str> = assets.iter().map(Symbol::as_str).collect();
         self.0.lock().expect("whole").push((names.join(" "), venues, Instant::now()));
         Warmed { from_cache: 1, from_rest: 0, missing: assets.len() - 1 }
@@ -229,7 +235,7 @@ async fn what_has_no_fresh_price_is_looked_up_at_start_and_at_intervals() {
     node.has(tick(1, clock::now(), 0));
     node.has(Tick { flags: TICK_STALE, ..tick(2, clock::now(), 0) });
     let began = Instant::now();
-    let warm = Warm::start(node.setup(Arc::new(InProcessCache::new()), Arc::clone(&asked) as Arc<dyn Prewarms>));
+    let warm = Warm::start(node.setup(Arc::new(InProcessCache::new()), Arc::clone(&asked) as Arc<dyn Lookups>));
     assert_eq!(warm.counters().flush, None, "nobody else reads a cache of this process' own");
     sleep(Duration::from_secs(60)).await;
     let first = [
@@ -262,8 +268,12 @@ async fn what_has_no_fresh_price_is_looked_up_at_start_and_at_intervals() {
 struct Stuck;
 
 #[async_trait]
-impl Prewarms for Stuck {
-    async fn prewarm(&self, _: &[Symbol], _: VenueSet) -> Warmed {
+impl Lookups for Stuck {
+    async fn look_up(&self, _: Symbol, _: KeyId) -> Outcome {
+        unreachable!("nobody waits")
+    }
+
+    async fn warm(&self, _: &[Symbol], _: VenueSet) -> Warmed {
         std::future::pending().await
     }
 }

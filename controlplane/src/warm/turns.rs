@@ -1,8 +1,8 @@
 //! When whose turn is: a node's place in an interval that all nodes count alike.
 //!
-//! Intervals begin at whole multiples of their length in Unix time, and the node that is third of four has its turn three
-//! quarters in. No node tells another anything for it: each knows who is there and what time it is. Clocks that
-//! differ move turns by as much. Pure.
+//! Intervals begin at whole multiples of their length in Unix time, and the node that is third of four has its turn halfway
+//! in. No node tells another anything for it: each knows who is there and what time it is. Clocks that differ move turns by
+//! as much. Pure.
 
 use std::time::Duration;
 

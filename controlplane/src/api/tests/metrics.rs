@@ -3,6 +3,7 @@
 use super::*;
 use crate::cluster::ClusterView;
 use crate::governor::{Governed, Governor, GovernorSetup, ShardCounts};
+use crate::warm::{Warm, WarmSetup};
 use dataplane_core::governor::GovernorBounds;
 
 /// No shards.
@@ -25,6 +26,20 @@ pub fn governor(cache: &Arc<dyn Cache>, params: &ParameterDesk) -> Governor {
         cache: Arc::clone(cache),
         parameters: params.watch(),
         cluster: tokio::sync::watch::channel(alone).1,
+    })
+}
+
+/// Nothing is kept warm.
+pub fn warm(cache: &Arc<dyn Cache>, params: &ParameterDesk) -> Warm {
+    let alone = ClusterView { nodes: vec!["n1".to_owned()], connected: true };
+    Warm::start(WarmSetup {
+        node: "n1".to_owned(),
+        cache: Arc::clone(cache),
+        cluster: tokio::sync::watch::channel(alone).1,
+        prices: Arc::new(PriceBoard::new(None)),
+        assets: tokio::sync::watch::channel(Arc::default()).1,
+        parameters: params.watch(),
+        lookups: Arc::new(FindsNothing),
     })
 }
 
