@@ -67,18 +67,17 @@ impl Shard {
         if admitted.refused == Some(Code::KeyInvalid) {
             return self.stay_silent(Code::KeyInvalid);
         }
-        let (asset, given) = match fault.or(admitted.refused) {
+        let (asset, mut given) = match fault.or(admitted.refused) {
             Some(code) => (None, Err(code)),
-            None => match self.find_words(&request) {
-                (asset, Err(code @ (Code::AssetUnknown | Code::PriceUnavailable | Code::PriceStale))) => {
-                    match self.seek_binary(now, admitted.caller, &request, (code, asset), bytes, waited) {
-                        Ok(ticket) => return DatagramStep::Wait(ticket),
-                        Err(code) => (asset, Err(code)),
-                    }
-                }
-                found => found,
-            },
+            None => self.find_words(&request),
         };
+        // Only looking for the price ends in these.
+        if let Err(code @ (Code::AssetUnknown | Code::PriceUnavailable | Code::PriceStale)) = given {
+            match self.seek_binary(now, admitted.caller, &request, (code, asset), bytes, waited) {
+                Ok(ticket) => return DatagramStep::Wait(ticket),
+                Err(code) => given = Err(code),
+            }
+        }
         let outcome = Outcome { caller: admitted.caller, asset, given };
         let Some(target) = reply.first_chunk_mut::<FRAME_SIZE>() else { return self.stay_silent(Code::Overloaded) };
         // A refusal has nothing in it but its status and the request's id.
