@@ -115,8 +115,8 @@ impl Datagrams {
         Ok(self.more_waits)
     }
 
-    /// Answers a turn's worth of those that `ready` names, in that order. Nothing tells of what is left there: whoever
-    /// finds any must come back without sleeping.
+    /// Answers a turn's worth of those that `ready` names, if any, in that order. Nothing tells of what is left there:
+    /// whoever finds any must come back without sleeping.
     pub(crate) fn serve_waiting(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -125,6 +125,9 @@ impl Datagrams {
         ready: &mut ReadyList,
         now: Moment,
     ) {
+        if ready.datagrams.is_empty() {
+            return;
+        }
         // Taken out first: one that has to wait on may be named again meanwhile, and the list must not outgrow its room.
         let mut tickets = [DatagramTicket(0); TURN_DATAGRAMS];
         let count = ready.datagrams.len().min(TURN_DATAGRAMS);

@@ -116,8 +116,9 @@ impl EpollLoop {
             counters: LoopCounters::default(),
             accepting: Accepting::Yes,
             served: Vec::with_capacity(SENDS_TOGETHER),
-            ready: ReadyList::default(),
-            serving: Vec::new(),
+            ready: ReadyList::new(),
+            // It changes places with the one above.
+            serving: ReadyList::new().streams,
             overdue: Vec::new(),
             swept_mono_ms: 0,
             input: vec![0; READ_BYTES].into_boxed_slice(),
@@ -191,10 +192,8 @@ impl EpollLoop {
 
     /// Answers datagrams that waited; what is left of them after a turn's worth is for the next.
     fn serve_waiting_datagrams(&mut self, now: Moment) {
-        if !self.ready.datagrams.is_empty() {
-            let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
-            self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now);
-        }
+        let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+        self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now);
     }
 
     /// Accepts what waits, up to the turn's bound; whether more may wait.

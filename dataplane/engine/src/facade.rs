@@ -200,7 +200,7 @@ impl DataPlane {
     }
 
     /// Gives an instruction to one shard and wakes it; waits for room in its channel. Nothing happens when there is no such
-    /// shard.
+    /// shard. A key directory is for all shards: that is what [`DataPlane::command`] keeps until each has let go of it.
     pub fn command_one(&self, shard: u16, command: ShardCommand) {
         if let Some(shard) = self.shards.get(usize::from(shard)) {
             // It can only fail when the shard has ended, which `failed_thread` tells.

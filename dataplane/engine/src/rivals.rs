@@ -285,10 +285,8 @@ impl RivalLoop {
 
     /// Answers a turn's worth of datagrams that waited. Called by the task that waits for news alone: see `settle`.
     fn serve_waiting_datagrams(&mut self, now: Moment) {
-        if !self.ready.datagrams.is_empty() {
-            let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
-            self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now);
-        }
+        let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+        self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, now);
     }
 
     /// Twenty times a second: what is due in the shard, connections past their deadline, counters for others to see.

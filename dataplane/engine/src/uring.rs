@@ -247,10 +247,8 @@ impl<'ring> UringLoop<'ring> {
 
     /// Answers datagrams that waited; what is left of them after a turn's worth is for the next.
     fn serve_waiting_datagrams(&mut self) {
-        if !self.ready.datagrams.is_empty() {
-            let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
-            self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, self.now);
-        }
+        let ShardLoop { datagrams, shard, feed_lag, .. } = &mut self.setup;
+        self.datagrams.serve_waiting(datagrams.as_fd(), shard, feed_lag, &mut self.ready, self.now);
     }
 
     fn accepted(&mut self, completion: Completion) {

@@ -9,7 +9,7 @@ use dataplane_core::command::ShardCommand;
 use dataplane_core::lookup::NotFound;
 use dataplane_engine::{AskReceiver, EngineChoice};
 use loadgen::frame::UdpKey;
-use rig::{KEY, PATIENCE, Rig, UDP_SECRET, on_each_engine, request};
+use rig::{Client, KEY, PATIENCE, Rig, UDP_SECRET, on_each_engine, request};
 use shared::asset::Symbol;
 use shared::code::Code;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -21,6 +21,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Those of them that made something larger.
+static REALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of its own.
 unsafe impl GlobalAlloc for Counting {
@@ -37,6 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        REALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -78,6 +82,7 @@ fn serving_allocates_nothing() {
     on_each_engine(|engine| {
         serve_from_the_table(engine);
         serve_what_waits(engine);
+        serve_crowds_that_wait(engine);
     });
 }
 
@@ -165,4 +170,30 @@ fn serve_what_waits(engine: EngineChoice) {
     }
     assert!(spent[5..].iter().all(|count| *count == 0), "allocations by round: {spent:?}");
     rig.await_stats("counted", |stats| stats.counters.lookups_fruitless == 200);
+}
+
+/// More and more connections wait for the same tick. Reply buffers for them may be had from the allocator; nothing that
+/// names them may grow, since it was made for all there can be.
+fn serve_crowds_that_wait(engine: EngineChoice) {
+    const CROWD: usize = 300;
+    let rig = Rig::priced(engine);
+    let mut crowd: Vec<Client> = (0..CROWD).map(|_| rig.connect()).collect();
+    let mut reply = vec![0; 64 * 1_024];
+    let mut spent = Vec::with_capacity(10);
+    for round in 1..=10 {
+        let newest = crowd[0].price("BTC").sequence();
+        let waiting = request("BTC", &format!("&newer_than={newest}&wait_ms=30000"));
+        let part = &mut crowd[..round * CROWD / 10];
+        let before = REALLOCATIONS.load(Ordering::SeqCst);
+        part.iter().for_each(|client| client.send(&waiting));
+        rig.await_stats("all wait", |stats| stats.counters.waiting == part.len() as u64);
+        rig.quote(0);
+        for client in part {
+            let mut socket = client.socket();
+            let length = socket.read(&mut reply).expect("an answer");
+            assert!(reply[..length].starts_with(b"HTTP/1.1 200 ") && reply[..length].ends_with(b"}"));
+        }
+        spent.push(REALLOCATIONS.load(Ordering::SeqCst) - before);
+    }
+    assert!(spent.iter().all(|count| *count == 0), "{}: grown by round: {spent:?}", rig.plane.engine().name());
 }
