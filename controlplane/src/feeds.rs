@@ -178,7 +178,9 @@ impl Feeds {
 
     /// Keeps these subscribed besides, wherever they are listed, and no others that are not wanted: assets that somebody
     /// asks for. Whoever calls it bounds how many, and how often it changes.
-    pub fn keep(&self, on_demand: Vec<Symbol>) {
+    pub fn keep(&self, mut on_demand: Vec<Symbol>) {
+        // Another order is no news.
+        on_demand.sort_unstable();
         self.wishes.send_if_modified(|wishes| {
             let is_news = wishes.on_demand != on_demand;
             wishes.on_demand = on_demand;

@@ -130,6 +130,8 @@ pub struct AssetEntry {
 #[derive(Clone, Debug, Default)]
 pub struct AssetDirectory {
     entries: Vec<AssetEntry>,
+    /// One past the last prewarmed entry: they are few and come first, so going through them is not going through all.
+    prewarmed_end: usize,
     ids: HashMap<Symbol, AssetId, foldhash::fast::FixedState>,
 }
 
@@ -147,10 +149,16 @@ impl AssetDirectory {
             let entry = &mut self.entries[id.index()];
             entry.prewarmed |= prewarmed;
             entry.venues = VenueSet::from_bits(entry.venues.bits() | venues.bits());
+            if prewarmed {
+                self.prewarmed_end = self.prewarmed_end.max(id.index() + 1);
+            }
             return Some(*id);
         }
         let id = AssetId::new(self.entries.len())?;
         self.entries.push(AssetEntry { symbol, prewarmed, venues });
+        if prewarmed {
+            self.prewarmed_end = self.entries.len();
+        }
         self.ids.insert(symbol, id);
         // An alias is a second key to the same id, so a read is always one probe.
         for (alias, asset) in ALIASES {
@@ -166,6 +174,12 @@ impl AssetDirectory {
         if let Some(entry) = self.entries.get_mut(id.index()) {
             entry.prewarmed = prewarmed;
             entry.venues = venues;
+            if prewarmed {
+                self.prewarmed_end = self.prewarmed_end.max(id.index() + 1);
+            } else if id.index() + 1 == self.prewarmed_end {
+                let last = self.entries.iter().rposition(|entry| entry.prewarmed);
+                self.prewarmed_end = last.map_or(0, |last| last + 1);
+            }
         }
     }
 
@@ -211,6 +225,11 @@ impl AssetDirectory {
     /// Every asset with its id, in id order.
     pub fn iter(&self) -> impl Iterator<Item = (AssetId, &AssetEntry)> {
         self.entries.iter().enumerate().filter_map(|(index, entry)| Some((AssetId::new(index)?, entry)))
+    }
+
+    /// Every prewarmed asset with its id, in id order. What lies behind the last of them is not looked at.
+    pub fn prewarmed(&self) -> impl Iterator<Item = (AssetId, &AssetEntry)> {
+        self.iter().take(self.prewarmed_end).filter(|(_, entry)| entry.prewarmed)
     }
 
     /// How many assets there are.
@@ -314,5 +333,30 @@ mod tests {
         }
         assert_eq!(directory.add(symbol("ONEMORE"), false, VenueSet::EMPTY), None);
         assert!(directory.add(symbol("A7"), true, VenueSet::EMPTY).is_some(), "a known one is not an addition");
+    }
+
+    #[test]
+    fn the_prewarmed_ones_are_found_without_going_through_all() {
+        let mut directory = AssetDirectory::new();
+        for (name, prewarmed) in [("A", true), ("B", false), ("C", true), ("D", false), ("E", false)] {
+            directory.add(symbol(name), prewarmed, VenueSet::EMPTY).expect("room");
+        }
+        let id = |index| AssetId::new(index).expect("an id");
+        // What is changed, to what, the prewarmed ones then, and how many entries are gone through for them.
+        for (changed, prewarmed, expected, end) in [
+            (0, true, "AC", 3),
+            (3, true, "ACD", 4),
+            (0, false, "CD", 4),
+            (3, false, "C", 3),
+            (2, false, "", 0),
+            (4, false, "", 0),
+            (1, true, "B", 2),
+        ] {
+            directory.set(id(changed), prewarmed, VenueSet::EMPTY);
+            let found: alloc::string::String = directory.prewarmed().map(|(_, entry)| entry.symbol.as_str()).collect();
+            assert_eq!((found.as_str(), directory.prewarmed_end), (expected, end));
+        }
+        assert_eq!(directory.add(symbol("E"), true, VenueSet::EMPTY), Some(id(4)));
+        assert_eq!(directory.prewarmed_end, 5);
     }
 }

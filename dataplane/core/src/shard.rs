@@ -436,5 +436,5 @@ pub(crate) fn find_price(
 }
 
 fn count_prewarmed(assets: &AssetDirectory) -> usize {
-    assets.iter().filter(|(_, entry)| entry.prewarmed).count()
+    assets.prewarmed().count()
 }

@@ -181,7 +181,7 @@ impl Shard {
 
 /// The symbols asked for: those named, or those of all prewarmed assets.
 fn wanted<'a>(assets: &'a AssetDirectory, query: &'a PricesQuery) -> impl Iterator<Item = Symbol> + 'a {
-    let (named, every): (&[Symbol], usize) = if query.all { (&[], assets.len()) } else { (query.assets.symbols(), 0) };
-    let prewarmed = assets.iter().take(every).filter(|(_, entry)| entry.prewarmed).map(|(_, entry)| entry.symbol);
+    let (named, every): (&[Symbol], usize) = if query.all { (&[], usize::MAX) } else { (query.assets.symbols(), 0) };
+    let prewarmed = assets.prewarmed().take(every).map(|(_, entry)| entry.symbol);
     named.iter().copied().chain(prewarmed)
 }
