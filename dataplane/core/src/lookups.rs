@@ -58,6 +58,7 @@ struct Lookup {
 enum End {
     Found,
     Nothing,
+    NotLooked,
 }
 
 /// All lookups of one shard.
@@ -149,14 +150,15 @@ impl Lookups {
     pub(crate) fn came_to_nothing(&mut self, symbol: &Symbol, code: Code) -> bool {
         let Some(place) = self.by_symbol.get(symbol).copied() else { return false };
         // An asset of the directory is known to somebody, even if not to whoever looked.
-        let is_known = self.places[place].asset != NONE;
-        let (code, ms) = match code {
-            Code::Overloaded => (code, NO_TIME_TO_LOOK_MS),
-            Code::AssetUnknown if !is_known => (code, UNKNOWN_MS),
-            _ => (Code::PriceUnavailable, UNAVAILABLE_MS),
+        let Lookup { key, asset, .. } = self.places[place];
+        // That there was no time is between whoever asked and the control plane: others who wait ask for themselves.
+        let (whose, code, ms, end) = match code {
+            Code::Overloaded => (key, code, NO_TIME_TO_LOOK_MS, End::NotLooked),
+            Code::AssetUnknown if asset == NONE => (KeyId::NOBODY, code, UNKNOWN_MS, End::Nothing),
+            _ => (KeyId::NOBODY, Code::PriceUnavailable, UNAVAILABLE_MS, End::Nothing),
         };
-        self.nothing.remember(*symbol, code, self.mono_ms + ms, self.mono_ms);
-        self.settle(place, End::Nothing);
+        self.nothing.remember(*symbol, whose, code, self.mono_ms + ms, self.mono_ms);
+        self.settle(place, end);
         true
     }
 

@@ -1,10 +1,11 @@
 //! HTTP requests for what a shard has no price of: what is asked of the control plane, who waits for it and how long,
 //! and what each is answered.
 
+#[path = "lookups/bounds.rs"]
+mod bounds;
 mod world;
 
 use dataplane_core::command::ShardCommand;
-use dataplane_core::limits::{ASKS_WAITING_MAX, FRUITLESS_PER_KEY_MAX, LOOKUPS_MAX, LOOKUPS_PER_KEY_MAX, WAITERS_MAX};
 use dataplane_core::lookup::{Ask, AskKind};
 use dataplane_core::shard::{HttpConnection, ReadyList, Then};
 use shared::asset::{AssetDirectory, Symbol};
@@ -66,6 +67,10 @@ impl Waiting {
         assert!(outcome.rest.is_empty());
         outcome.reply()
     }
+}
+
+fn nth_key(id: u32) -> shared::key::KeyRecord {
+    record(id, &format!("key {id}"), 10_000_000)
 }
 
 fn price(name: &str) -> String {
@@ -352,92 +357,6 @@ fn a_node_that_goes_away_looks_nothing_up() {
     assert_eq!((world.get(&price("BTC"), KEY).status, world.asks().len()), (200, 0));
 }
 
-/// `GET` for each of these assets on connections of their own; how many of them wait.
-fn begin_many(world: &mut World, names: impl Iterator<Item = String>, key: &str) -> usize {
-    let replies = names.map(|name| {
-        let mut connection = world.connect(1);
-        let outcome = world.serve(&mut connection, get(&price(&name), key).as_bytes());
-        assert!(outcome.step.then == Then::Wait || outcome.reply().code() == "overloaded", "{name}");
-        outcome.step.then
-    });
-    replies.filter(|then| *then == Then::Wait).count()
-}
-
-#[test]
-fn what_is_looked_up_at_a_time_is_bounded_by_key_and_in_all() {
-    let mut world = World { finds_nothing: false, ..World::with((1..=9).map(nth_key).collect(), 1, 0) };
-    for key in 1..=8 {
-        let names = (0..300).map(|number| format!("K{key}N{number}"));
-        assert_eq!(begin_many(&mut world, names, &format!("key {key}")), usize::from(LOOKUPS_PER_KEY_MAX));
-    }
-    assert_eq!(finds(world.asks()).len(), LOOKUPS_MAX);
-    assert_eq!(begin_many(&mut world, ["MORE".to_owned()].into_iter(), "key 9"), 0, "the table is full");
-    assert_eq!(begin_many(&mut world, ["K1N0".to_owned()].into_iter(), "key 9"), 1, "who asks for the same may wait");
-    assert_eq!(world.get(&price("BTC"), "key 9").status, 200);
-    world.tell_nothing([symbol("K1N0")], Code::AssetUnknown);
-    assert_eq!(begin_many(&mut world, ["MORE".to_owned()].into_iter(), "key 9"), 1);
-    assert_eq!(world.shard.counters().lookups_under_way as usize, LOOKUPS_MAX);
-}
-
-fn nth_key(id: u32) -> shared::key::KeyRecord {
-    record(id, &format!("key {id}"), 10_000_000)
-}
-
-#[test]
-fn a_flood_of_made_up_symbols_is_bounded_and_harms_its_key_alone() {
-    let mut world = World::with(vec![nth_key(1), nth_key(2)], 1, 0);
-    let flood = |world: &mut World, second: usize| {
-        let codes =
-            (0..1_000).map(|number| world.get(&price(&format!("S{second}N{number}")), "key 1").code().to_owned());
-        codes.filter(|code| code == "asset_unknown").count()
-    };
-    for second in 0..3 {
-        assert_eq!(flood(&mut world, second), usize::from(FRUITLESS_PER_KEY_MAX));
-        assert_eq!(world.get(&price("BTC"), "key 1").status, 200, "what is known is given");
-        assert_eq!(world.get(&price("OLD"), "key 1").code(), "price_stale");
-        assert_eq!(world.get(&price(&format!("S{second}OTHER")), "key 2").status, 404, "others may ask");
-        world.pass_ms(1_000);
-    }
-    let counters = world.shard.counters();
-    assert_eq!(counters.lookups_begun, 3 * (u64::from(FRUITLESS_PER_KEY_MAX) + 1));
-    assert_eq!(counters.lookups_refused, 3 * (1_001 - u64::from(FRUITLESS_PER_KEY_MAX)));
-    assert_eq!(counters.http_overloaded, 0, "else the governor would have all clients pay for it");
-}
-
-#[test]
-fn who_finds_the_ring_full_is_told_so() {
-    let mut world = World { finds_nothing: false, ..World::with((1..=17).map(nth_key).collect(), 1, 0) };
-    let per_key = usize::from(LOOKUPS_PER_KEY_MAX);
-    let keys_a_second = ASKS_WAITING_MAX / per_key / 2;
-    for second in 0..2 {
-        for key in 1..=keys_a_second {
-            let names: Vec<String> = (0..per_key).map(|number| format!("S{second}K{key}N{number}")).collect();
-            assert_eq!(begin_many(&mut world, names.iter().cloned(), &format!("key {key}")), per_key);
-            world.tell_nothing(names.iter().map(|name| symbol(name)), Code::AssetUnknown);
-            world.ready.streams.clear();
-        }
-        world.pass_ms(1_000);
-    }
-    assert_eq!(begin_many(&mut world, ["MORE".to_owned()].into_iter(), "key 1"), 0);
-    assert_eq!(world.asks().len(), ASKS_WAITING_MAX);
-    assert_eq!(begin_many(&mut world, ["MORE".to_owned()].into_iter(), "key 1"), 1);
-}
-
-#[test]
-fn thousands_may_wait_for_one_asset() {
-    let mut world = world();
-    let mut waiting: Vec<_> =
-        (0..WAITERS_MAX as u64).map(|token| Waiting::begin(&mut world, token, &price("DOGE"), KEY)).collect();
-    assert_eq!(world.get(&price("DOGE"), KEY).code(), "overloaded");
-    assert_eq!(world.get("/prices?assets=DOGE", KEY).code(), "overloaded");
-    assert_eq!(finds(world.asks()), ["DOGE"]);
-    world.shard.close_stream(&mut waiting[0].connection);
-    world.publish(fresh(2, 6_000));
-    let names = named(&mut world.ready);
-    assert!(names.len() == WAITERS_MAX - 1 && names.is_sorted(), "in the order in which they began to wait");
-    assert_eq!(waiting.pop().expect("one").end(&mut world).status, 200);
-}
-
 #[test]
 fn who_waits_for_a_newer_price_has_a_missing_one_looked_up() {
     let mut world = world();
@@ -482,4 +401,52 @@ fn assets_outside_the_prewarmed_set_are_told_of_while_they_are_in_use() {
     assert_eq!(world.get("/prices?assets=BTC,NEW", KEY).status, 200);
     let again = (0..40).map(|_| turn(&mut world, false)).last();
     assert!(again > later, "nor only those asked for alone");
+}
+
+#[test]
+fn that_there_was_no_time_is_told_to_whoever_asked_and_no_other() {
+    let mut world = World { finds_nothing: false, ..World::with(vec![nth_key(1), nth_key(2)], 1, 0) };
+    let first = Waiting::begin(&mut world, 1, &price("DOGE"), "key 1");
+    let mut other = Waiting::begin(&mut world, 2, &price("DOGE"), "key 2");
+    world.asks();
+    world.tell_nothing([symbol("DOGE")], Code::Overloaded);
+    assert_eq!(named(&mut world.ready), [1, 2]);
+    assert_eq!(first.end(&mut world).code(), "overloaded");
+    let outcome = world.serve(&mut other.connection, &other.rest);
+    assert_eq!(outcome.step.then, Then::Wait, "it asks for itself");
+    let asks = world.asks();
+    assert!(matches!(asks[..], [Ask { kind: AskKind::Find { key: KeyId(2) }, .. }]), "{asks:?}");
+    assert_eq!(world.get(&price("DOGE"), "key 1").code(), "overloaded", "which is remembered");
+    world.publish(fresh(2, 6_000));
+    assert_eq!(other.end(&mut world).status, 200);
+}
+
+#[test]
+fn an_asset_that_became_known_is_looked_up_though_it_was_unknown() {
+    let mut world = World::new();
+    assert_eq!(world.get(&price("NEW"), KEY).code(), "asset_unknown");
+    world.shard.apply(ShardCommand::Assets(directory("NEW", false)));
+    world.finds_nothing = false;
+    let waiting = Waiting::begin(&mut world, 1, &price("NEW"), KEY);
+    world.publish(fresh(5, 6_000));
+    assert_eq!(waiting.end(&mut world).status, 200);
+}
+
+#[test]
+fn a_long_poll_that_a_stale_price_ends_has_it_looked_up() {
+    let mut world = world();
+    let target = "/price?asset=BTC&newer_than=4711&wait_ms=10000";
+    let Waiting { mut connection, rest } = Waiting::begin(&mut world, 1, target, KEY);
+    world.pass_ms(9_000);
+    world.publish(Tick { flags: shared::tick::TICK_STALE, ..fresh(0, 6_000) });
+    assert_eq!(named(&mut world.ready), [1]);
+    assert_eq!(world.serve(&mut connection, &rest).step.then, Then::Wait);
+    assert_eq!(finds(world.asks()), ["BTC"]);
+    world.pass_ms(999);
+    world.shard.idle_tick(world.now, &mut world.ready);
+    assert!(named(&mut world.ready).is_empty());
+    world.pass_ms(1);
+    world.shard.idle_tick(world.now, &mut world.ready);
+    assert_eq!(named(&mut world.ready), [1], "its own time is over");
+    assert_eq!(Waiting { connection, rest }.end(&mut world).code(), "price_stale");
 }

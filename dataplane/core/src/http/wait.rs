@@ -93,17 +93,29 @@ impl Shard {
         let found = self.find_price(&symbol, query.allow_stale);
         let known = found.map_or_else(|missing| missing.1, Some);
         let sequence = known.and_then(|asset| self.table.row(asset)).map(|row| row.tick().sequence);
+        let since_mono_ms = asked.since_mono_ms.unwrap_or(now.mono_ms());
+        let waits = now.mono_ms() < since_mono_ms + query.wait_ms && !self.is_waiting_over;
         let asset = match (known, found) {
             (Some(asset), Ok(_)) if sequence.is_some_and(|sequence| sequence > newer_than) => {
                 return Ok(self.give_price(now, asked, caller, asset, output));
             }
             (Some(asset), _) if sequence.is_none_or(|sequence| sequence <= newer_than) => asset,
+            // It waited, and what came is stale: what is left of its time is for the lookup.
+            (_, Err(missing)) if waits && asked.since_mono_ms.is_some() => {
+                let code = match self.seek(now, caller.key, &symbol, missing, None) {
+                    Sought::UnderWay(place) => {
+                        let most_ms = query.wait_ms.min(now.mono_ms() - since_mono_ms + LOOKUP_WAIT_MS);
+                        let waiting = self.wait(now, connection, asked, Awaited::Lookup(place), most_ms);
+                        return waiting.ok_or((Problem::of_lookup(Code::Overloaded).about(symbol), missing.1));
+                    }
+                    Sought::Over(code) => code,
+                };
+                return Err((Problem::of_lookup(code).about(symbol), missing.1));
+            }
             (_, Err(missing)) => return self.wait_for_price(now, connection, asked, caller, &symbol, missing),
             (_, Ok(_)) => return Err((Problem::of(Code::PriceUnavailable).about(symbol), known)),
         };
         let refusal = |code| (Problem::of_lookup(code).about(symbol), Some(asset));
-        let since_mono_ms = asked.since_mono_ms.unwrap_or(now.mono_ms());
-        let waits = now.mono_ms() < since_mono_ms + query.wait_ms && !self.is_waiting_over;
         let mut code = Code::PriceUnavailable;
         if let Err(missing) = found
             && (waits || query.wait_ms == 0)

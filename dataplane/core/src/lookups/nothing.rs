@@ -11,6 +11,7 @@ use core::hash::BuildHasher as _;
 use foldhash::fast::FixedState;
 use shared::asset::Symbol;
 use shared::code::Code;
+use shared::key::KeyId;
 
 /// Places in which one symbol can be.
 const WAYS: usize = 4;
@@ -19,6 +20,8 @@ const WAYS: usize = 4;
 struct Remembered {
     symbol: Symbol,
     until_mono_ms: u64,
+    /// Whom it is about; nobody where it is true for all.
+    key: KeyId,
     code: Code,
 }
 
@@ -33,7 +36,8 @@ pub(super) struct Nothing {
 impl Nothing {
     /// Nothing yet.
     pub(super) fn new(hash_seed: u64) -> Self {
-        let free = Remembered { symbol: Symbol::zeroed(), until_mono_ms: 0, code: Code::AssetUnknown };
+        let free =
+            Remembered { symbol: Symbol::zeroed(), until_mono_ms: 0, key: KeyId::NOBODY, code: Code::AssetUnknown };
         Self { sets: vec![[free; WAYS]; NOTHING_SETS], hasher: FixedState::with_seed(hash_seed) }
     }
 
@@ -41,25 +45,25 @@ impl Nothing {
         self.hasher.hash_one(symbol) as usize % NOTHING_SETS
     }
 
-    /// Remembers `code` for `symbol` until then; it takes the place of what was remembered for it, or of what will be
-    /// forgotten first.
-    pub(super) fn remember(&mut self, symbol: Symbol, code: Code, until_mono_ms: u64, mono_ms: u64) {
+    /// Remembers `code` for `symbol` until then, for `key` alone or for all (nobody); it takes the place of what was
+    /// remembered for the same, or of what will be forgotten first.
+    pub(super) fn remember(&mut self, symbol: Symbol, key: KeyId, code: Code, until_mono_ms: u64, mono_ms: u64) {
         let set = self.set(&symbol);
         let rank = |place: &&mut Remembered| match place.until_mono_ms {
-            _ if place.symbol == symbol => 0,
+            _ if place.symbol == symbol && place.key == key => 0,
             until if until <= mono_ms => 1,
             until => until,
         };
         if let Some(place) = self.sets[set].iter_mut().min_by_key(rank) {
-            *place = Remembered { symbol, until_mono_ms, code };
+            *place = Remembered { symbol, until_mono_ms, key, code };
         }
     }
 
-    /// What is remembered for `symbol`.
-    pub(super) fn recall(&self, symbol: &Symbol, mono_ms: u64) -> Option<Code> {
-        let places = &self.sets[self.set(symbol)];
-        let found = places.iter().find(|place| place.symbol == *symbol && mono_ms < place.until_mono_ms);
-        found.map(|place| place.code)
+    /// What is remembered for `symbol` when `key` asks for it.
+    pub(super) fn recall(&self, symbol: &Symbol, key: KeyId, mono_ms: u64) -> Option<Code> {
+        let places = self.sets[self.set(symbol)].iter();
+        let mut of_it = places.filter(|place| place.symbol == *symbol && mono_ms < place.until_mono_ms);
+        of_it.find(|place| place.key == KeyId::NOBODY || place.key == key).map(|place| place.code)
     }
 }
 
@@ -75,25 +79,28 @@ mod tests {
     #[test]
     fn what_was_said_last_is_remembered_for_its_time() {
         let mut nothing = Nothing::new(7);
-        assert_eq!(nothing.recall(&symbol(1), 0), None);
-        nothing.remember(symbol(1), Code::AssetUnknown, 100, 10);
-        nothing.remember(symbol(1), Code::Overloaded, 50, 10);
-        for (mono_ms, expected) in [(10, Some(Code::Overloaded)), (49, Some(Code::Overloaded)), (50, None), (99, None)]
+        assert_eq!(nothing.recall(&symbol(1), KeyId(1), 0), None);
+        nothing.remember(symbol(1), KeyId::NOBODY, Code::AssetUnknown, 100, 10);
+        nothing.remember(symbol(1), KeyId::NOBODY, Code::PriceUnavailable, 50, 10);
+        for (mono_ms, expected) in
+            [(10, Some(Code::PriceUnavailable)), (49, Some(Code::PriceUnavailable)), (50, None), (99, None)]
         {
-            assert_eq!(nothing.recall(&symbol(1), mono_ms), expected, "at {mono_ms}");
+            assert_eq!(nothing.recall(&symbol(1), KeyId(1), mono_ms), expected, "at {mono_ms}");
         }
-        assert_eq!(nothing.recall(&symbol(2), 10), None);
+        assert_eq!(nothing.recall(&symbol(2), KeyId(1), 10), None);
     }
 
     #[test]
     fn a_flood_pushes_out_what_is_forgotten_first() {
         let mut nothing = Nothing::new(7);
-        nothing.remember(symbol(0), Code::AssetUnknown, 1_000_000, 1);
+        nothing.remember(symbol(0), KeyId::NOBODY, Code::AssetUnknown, 1_000_000, 1);
         for number in 1..NOTHING_SETS * WAYS * 4 {
-            nothing.remember(symbol(number), Code::AssetUnknown, 5_000 + number as u64, 1);
+            nothing.remember(symbol(number), KeyId::NOBODY, Code::AssetUnknown, 5_000 + number as u64, 1);
         }
-        assert_eq!(nothing.recall(&symbol(0), 1), Some(Code::AssetUnknown));
-        let kept = (0..NOTHING_SETS * WAYS * 4).filter(|number| nothing.recall(&symbol(*number), 1).is_some()).count();
+        assert_eq!(nothing.recall(&symbol(0), KeyId(1), 1), Some(Code::AssetUnknown));
+        let kept = (0..NOTHING_SETS * WAYS * 4)
+            .filter(|number| nothing.recall(&symbol(*number), KeyId(1), 1).is_some())
+            .count();
         assert!(kept <= NOTHING_SETS * WAYS && kept > NOTHING_SETS * WAYS / 2, "{kept}");
     }
 }

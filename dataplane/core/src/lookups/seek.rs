@@ -37,7 +37,11 @@ impl Shard {
         self.lookups.tell_time(mono_ms);
         let entry = asset.and_then(|asset| self.assets.entry(asset));
         let symbol = entry.map_or_else(|| resolve_alias(*symbol), |entry| entry.symbol);
-        if let Some(nothing) = self.lookups.nothing.recall(&symbol, mono_ms) {
+        // An asset that is known by now is not unknown any longer.
+        let is_outdated = |nothing: &Code| *nothing == Code::AssetUnknown && asset.is_some();
+        if let Some(nothing) =
+            self.lookups.nothing.recall(&symbol, key, mono_ms).filter(|nothing| !is_outdated(nothing))
+        {
             return Sought::Over(told(code, nothing));
         }
         if self.is_waiting_over {
