@@ -89,7 +89,8 @@ const _: () = assert!(LOOKUPS_MAX <= DATAGRAMS_WAITING_MAX && DATAGRAMS_WAITING_
 const _: () = assert!(METER_ENTRIES_RESERVED < METER_ENTRIES_MAX && METER_ENTRIES_MAX < u16::MAX as usize);
 const _: () = assert!(SMALL_REPLY_MAX > PRICE_REPLY_MAX + 256 && crate::reply::OUTPUT_MAX > REQUEST_HEAD_MAX);
 
-/// How long a request waits for a lookup at the longest, ms; then it is answered 503 `price_unavailable`.
+/// How long a request waits for lookups at the longest, ms, from when it began to wait; then it is answered 503
+/// `price_unavailable`. A lookup is given up after the same time, so who joins one late is answered with it, sooner.
 pub const LOOKUP_WAIT_MS: u64 = 1_500;
 
 /// Assets one shard has looked up at a time: 1,024 × 32 bytes = 32 KiB. At 60 ms a lookup that is 17,000 a second; with one
