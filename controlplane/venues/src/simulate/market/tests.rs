@@ -117,11 +117,11 @@ fn some_assets_are_in_no_default_list_and_not_the_same_on_every_venue() {
         let unasked = |one: &&Instrument| {
             let symbol = resolve_alias(one.base);
             let is_default = |name: &&str| Symbol::new(name.as_bytes()).map(resolve_alias) == Some(symbol);
-            one.trading && symbol.as_str() != "USDT" && !defaults.iter().any(|name| is_default(name))
+            one.trading && symbol.as_str() != "USDT" && !defaults.iter().any(is_default)
         };
         let only_here = |one: &&Instrument| homes(&market, one.base.as_str()).len() == 1;
         let here: Vec<&Instrument> = market.listed(venue).iter().filter(unasked).collect();
-        assert!(here.len() >= 2 && here.iter().any(|one| only_here(&one)), "{venue}: {here:?}");
+        assert!(here.len() >= 2 && here.iter().any(only_here), "{venue}: {here:?}");
         assert!(here.iter().all(|one| one.quote.as_str() != "EUR"));
     }
     assert_eq!((homes(&market, "OKB"), homes(&market, "DASH")), (vec!["okx"], vec!["coinbase", "kraken"]));
