@@ -148,7 +148,7 @@ impl RestClient {
 
     /// How many markets a request for clients should take now.
     fn share(&self) -> usize {
-        let waiting = u32::try_from(self.queue.waiting_before(Class::Client(0))).unwrap_or(u32::MAX);
+        let waiting = u32::try_from(self.queue.clients_waiting()).unwrap_or(u32::MAX);
         if self.gate.gap().saturating_mul(waiting) > SHARE_AFTER { self.names } else { 1 }
     }
 

@@ -4,7 +4,7 @@ use super::asks::Told;
 use super::counters::{CacheGave, Counters};
 use super::entry::{self, PriceEntry};
 use super::keeper::Keeper;
-use super::table::{Entered, Flight, Table};
+use super::table::{Asker, Entered, Flight, Table};
 use super::{Lookups, Outcome, Warmed};
 use crate::cache::{Cache, CacheError, Cached, Value};
 use crate::feeds::Feeds;
@@ -118,7 +118,7 @@ impl LookupDesk {
     /// How it does.
     #[must_use]
     pub fn state(&self) -> LookupState {
-        LookupState { in_flight: self.table().len(), kept: self.keeper().len() }
+        LookupState { in_flight: self.table().count(), kept: self.keeper().count() }
     }
 
     /// Takes a shard's word. In a runtime; never waits.
@@ -127,19 +127,23 @@ impl LookupDesk {
             AskKind::InUse => return self.keeper().touch(resolve_alias(ask.symbol), Instant::now()),
             AskKind::Find { key } => key,
         };
-        // A fresh price is on its way to the shard already, or there.
-        if self.is_fresh(&ask.symbol) {
+        let above = 0;
+        let asset = self.find(&ask.symbol);
+        let tick = asset.and_then(|asset| self.setup.prices.price(asset));
+        // A fresh price is on its way to the shard already. One that the shard has had is not: it asks because that one is
+        // stale, which the board has not heard yet.
+        if tick.is_some_and(|tick| !tick.is_stale() && tick.sequence > above) {
             return;
         }
-        match self.enter(ask.symbol, key, Some(ask.shard)) {
+        match self.enter(ask.symbol, Asker { key, shard: Some(ask.shard), above }) {
             Ok(_) => {}
             Err(code) => self.tell(ask.shard, NotFound { symbol: ask.symbol, code }),
         }
     }
 
     /// The flight of an asset, begun if there is none.
-    fn enter(self: &Arc<Self>, symbol: Symbol, key: KeyId, shard: Option<u16>) -> Result<Arc<Flight>, Code> {
-        let entered = self.table().enter(symbol, key, shard, Instant::now());
+    fn enter(self: &Arc<Self>, symbol: Symbol, asker: Asker) -> Result<Arc<Flight>, Code> {
+        let entered = self.table().enter(symbol, asker, Instant::now());
         let code = match entered {
             Entered::Begun(flight) => {
                 if let Some(asset) = self.find(&symbol) {
@@ -176,11 +180,25 @@ impl LookupDesk {
                 waiting.for_each(|shard| self.tell(shard, NotFound { symbol: flight.symbol, code }));
             }
             Outcome::Found => {
+                // Somebody joined at the last moment who had that very tick.
+                if shards != 0 && tick.is_some_and(|tick| !flight.is_news(&tick)) {
+                    return self.go_on(flight, shards);
+                }
                 self.counters.found(tick.map_or(Tier::Local as u8, |tick| tick.tier), took);
                 self.keeper_for(flight);
                 if let Some(tick) = tick.filter(|tick| tick.tier == Tier::Rest as u8) {
                     self.write_through(flight.symbol, &tick);
                 }
+            }
+        }
+    }
+
+    /// Looks on for those shards of a flight that has ended to whom what was found is no news.
+    fn go_on(self: &Arc<Self>, flight: &Flight, shards: u64) {
+        for shard in (0..64).filter(|shard| shards >> shard & 1 == 1) {
+            let asker = Asker { key: flight.key, shard: Some(shard), above: flight.above() };
+            if let Err(code) = self.enter(flight.symbol, asker) {
+                self.tell(shard, NotFound { symbol: flight.symbol, code });
             }
         }
     }
@@ -274,6 +292,12 @@ impl LookupDesk {
         self.find(symbol).is_some_and(|asset| self.setup.prices.is_fresh(asset))
     }
 
+    /// Whether the board has what a flight looks for.
+    pub(super) fn has_news(&self, flight: &Flight) -> bool {
+        let tick = flight.asset().and_then(|asset| self.setup.prices.price(asset));
+        tick.is_some_and(|tick| flight.is_news(&tick))
+    }
+
     /// Tells the flights whose asset has got a fresh price, from wherever.
     async fn watch_prices(self: Arc<Self>) {
         loop {
@@ -283,7 +307,7 @@ impl LookupDesk {
                 continue;
             }
             for flight in flights {
-                if flight.asset().is_some_and(|asset| self.setup.prices.is_fresh(asset)) {
+                if self.has_news(&flight) {
                     flight.fresh.notify_one();
                 }
             }
@@ -320,7 +344,7 @@ impl Lookups for Arc<LookupDesk> {
         if self.is_fresh(&symbol) {
             return Outcome::Found;
         }
-        match self.enter(symbol, key, None) {
+        match self.enter(symbol, Asker { key, shard: None, above: 0 }) {
             Ok(flight) => flight.ended().await,
             Err(code) => Outcome::Nothing(code),
         }

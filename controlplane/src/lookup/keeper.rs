@@ -61,7 +61,7 @@ impl Keeper {
 
     /// How many are kept.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.order.len()
     }
 }
@@ -97,6 +97,6 @@ mod tests {
         assert_eq!(keeper.take_change(now + IDLE_MAX), Some(vec![symbol(2)]));
         keeper.touch(symbol(2), now + IDLE_MAX);
         assert_eq!(keeper.take_change(now + IDLE_MAX + IDLE_MAX / 2), None, "asked for again");
-        assert_eq!((keeper.take_change(now + IDLE_MAX * 2), keeper.len()), (Some(Vec::new()), 0));
+        assert_eq!((keeper.take_change(now + IDLE_MAX * 2), keeper.count()), (Some(Vec::new()), 0));
     }
 }

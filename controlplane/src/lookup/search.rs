@@ -48,15 +48,15 @@ impl LookupDesk {
             () = sleep_until(until) => {}
         }
         match flight.asset() {
-            Some(asset) if self.setup.prices.is_fresh(asset) => Outcome::Found,
+            Some(_) if self.has_news(flight) => Outcome::Found,
             Some(_) => Outcome::Nothing(Code::PriceUnavailable),
             None => Outcome::Nothing(Code::AssetUnknown),
         }
     }
 
     async fn try_sources(&self, flight: &Flight, until: Instant) {
-        let mut cached = pin!(self.from_cache(flight));
-        let venues = self.from_venues(flight, until);
+        let mut cached = pin!(self.try_cache(flight));
+        let venues = self.try_venues(flight, until);
         if timeout(CACHE_AHEAD, &mut cached).await.is_ok() {
             venues.await;
         } else {
@@ -65,7 +65,7 @@ impl LookupDesk {
     }
 
     /// Tries another node's price.
-    async fn from_cache(&self, flight: &Flight) {
+    async fn try_cache(&self, flight: &Flight) {
         let Some(name) = entry::name(&flight.symbol) else { return };
         let got = self.setup.cache.get(&name).await;
         let Some(entry) = self.usable(&flight.symbol, got) else { return };
@@ -83,7 +83,7 @@ impl LookupDesk {
     }
 
     /// Tries the venues, each once at the most.
-    async fn from_venues(&self, flight: &Flight, until: Instant) {
+    async fn try_venues(&self, flight: &Flight, until: Instant) {
         let Some(asset) = flight.asset() else { return };
         let class = Class::Client(flight.key.0);
         let left = until.saturating_duration_since(Instant::now());
@@ -97,15 +97,12 @@ impl LookupDesk {
                 None => {}
             }
             let patience = if venues.len() > 0 { HEDGE_AFTER } else { TO_THE_END };
-            match timeout(patience, waiting.next()).await {
-                Ok(Some(Ok(Answered::Priced(quote)))) => {
-                    if let Some(quote) = quote {
-                        self.feed(FeedInput::Quote(*quote)).await;
-                    }
-                    sleep(PROOF_WAIT).await;
+            // Whatever else it comes to: the next one at once, or the next one besides.
+            if let Ok(Some(Ok(Answered::Priced(quote)))) = timeout(patience, waiting.next()).await {
+                if let Some(quote) = quote {
+                    self.feed(FeedInput::Quote(*quote)).await;
                 }
-                // The next one at once, or the next one besides.
-                Ok(_) | Err(_) => {}
+                sleep(PROOF_WAIT).await;
             }
         }
     }

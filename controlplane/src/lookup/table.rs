@@ -7,7 +7,9 @@ use super::Outcome;
 use shared::asset::{AssetId, Symbol};
 use shared::code::Code;
 use shared::key::KeyId;
+use shared::tick::Tick;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -34,8 +36,10 @@ pub struct Flight {
     pub key: KeyId,
     /// When it began.
     pub began: Instant,
-    /// Its asset has a fresh price now.
+    /// Its asset has a fresh price now that is news to all who wait.
     pub fresh: Notify,
+    /// Highest sequence that anybody who waits has.
+    above: AtomicU64,
     asset: OnceLock<AssetId>,
     outcome: watch::Sender<Option<Outcome>>,
 }
@@ -52,6 +56,18 @@ impl Flight {
         let _ = self.asset.set(asset);
     }
 
+    /// Whether a tick of its asset is news to all who wait. They ask because what they have is none, or stale.
+    #[must_use]
+    pub fn is_news(&self, tick: &Tick) -> bool {
+        !tick.is_stale() && tick.sequence > self.above()
+    }
+
+    /// Highest sequence that anybody who waits has; 0: none.
+    #[must_use]
+    pub fn above(&self) -> u64 {
+        self.above.load(Ordering::Relaxed)
+    }
+
     /// Waits for the end.
     pub async fn ended(&self) -> Outcome {
         let mut outcomes = self.outcome.subscribe();
@@ -65,6 +81,17 @@ struct Open {
     flight: Arc<Flight>,
     /// Shards that wait, by bit.
     shards: u64,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Whose request it is.
+    pub key: KeyId,
+    /// Which shard; `None`: somebody who waits by himself.
+    pub shard: Option<u16>,
+    /// The sequence of what it has: only what is newer is news.
+    pub above: u64,
 }
 
 /// What asking led to.
@@ -90,11 +117,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// Asks for an asset, for a shard or for somebody who waits by himself.
-    pub fn enter(&mut self, symbol: Symbol, key: KeyId, shard: Option<u16>, now: Instant) -> Entered {
+    /// Asks for an asset.
+    pub fn enter(&mut self, symbol: Symbol, asker: Asker, now: Instant) -> Entered {
+        let Asker { key, shard, above } = asker;
         let bit = shard.map_or(0, |shard| 1_u64 << (shard & 63));
         if let Some(open) = self.open.get_mut(&symbol) {
             open.shards |= bit;
+            open.flight.above.fetch_max(above, Ordering::Relaxed);
             return Entered::Joined(Arc::clone(&open.flight));
         }
         if let Some((code, until)) = self.ended.get(&symbol)
@@ -111,8 +140,8 @@ impl Table {
         }
         *of_key += 1;
         let (outcome, _) = watch::channel(None);
-        let (fresh, asset) = (Notify::new(), OnceLock::new());
-        let flight = Arc::new(Flight { symbol, key, began: now, fresh, asset, outcome });
+        let (fresh, above, asset) = (Notify::new(), AtomicU64::new(above), OnceLock::new());
+        let flight = Arc::new(Flight { symbol, key, began: now, fresh, above, asset, outcome });
         self.open.insert(symbol, Open { flight: Arc::clone(&flight), shards: bit });
         Entered::Begun(flight)
     }
@@ -150,7 +179,7 @@ impl Table {
 
     /// Flights under way.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.open.len()
     }
 
@@ -163,6 +192,8 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytemuck::Zeroable;
+    use shared::tick::TICK_STALE;
 
     fn symbol(number: usize) -> Symbol {
         Symbol::new(format!("A{number}").as_bytes()).expect("a good symbol")
@@ -175,23 +206,27 @@ mod tests {
         }
     }
 
+    fn asker(key: KeyId, shard: Option<u16>) -> Asker {
+        Asker { key, shard, above: 0 }
+    }
+
     const NOTHING: Outcome = Outcome::Nothing(Code::PriceUnavailable);
 
     #[tokio::test(start_paused = true)]
     async fn one_flight_for_all_who_ask_and_what_came_to_nothing_is_known_for_a_while() {
         let (mut table, now) = (Table::default(), Instant::now());
-        let flight = begun(table.enter(symbol(1), KeyId(1), Some(0), now));
+        let flight = begun(table.enter(symbol(1), asker(KeyId(1), Some(0)), now));
         for shard in [3, 0, 62] {
-            assert!(matches!(table.enter(symbol(1), KeyId(2), Some(shard), now), Entered::Joined(_)));
+            assert!(matches!(table.enter(symbol(1), asker(KeyId(2), Some(shard)), now), Entered::Joined(_)));
         }
         assert_eq!(table.end(&flight, NOTHING, now), 1 | 1 << 3 | 1 << 62);
         assert_eq!(flight.ended().await, NOTHING);
-        let known = table.enter(symbol(1), KeyId(1), Some(0), now + REMEMBERED - Duration::from_millis(1));
+        let known = table.enter(symbol(1), asker(KeyId(1), Some(0)), now + REMEMBERED - Duration::from_millis(1));
         assert!(matches!(known, Entered::Known(Code::PriceUnavailable)), "{known:?}");
-        let again = begun(table.enter(symbol(1), KeyId(1), None, now + REMEMBERED));
+        let again = begun(table.enter(symbol(1), asker(KeyId(1), None), now + REMEMBERED));
         assert_eq!(table.end(&again, Outcome::Found, now), 0, "nobody but himself waits");
-        begun(table.enter(symbol(2), KeyId(1), None, now));
-        assert_eq!(table.len(), 1);
+        begun(table.enter(symbol(2), asker(KeyId(1), None), now));
+        assert_eq!(table.count(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -200,27 +235,42 @@ mod tests {
         let mut flights = Vec::new();
         for number in 0..FLIGHTS_MAX {
             let key = KeyId(u32::try_from(number / KEY_FLIGHTS_MAX).expect("small"));
-            flights.push(begun(table.enter(symbol(number), key, None, now)));
+            flights.push(begun(table.enter(symbol(number), asker(key, None), now)));
             if number == KEY_FLIGHTS_MAX - 1 {
-                assert!(matches!(table.enter(symbol(9_999), key, None, now), Entered::Full), "its share is used up");
+                assert!(
+                    matches!(table.enter(symbol(9_999), asker(key, None), now), Entered::Full),
+                    "its share is used up"
+                );
             }
         }
-        assert!(matches!(table.enter(symbol(9_999), KeyId(99), None, now), Entered::Full));
+        assert!(matches!(table.enter(symbol(9_999), asker(KeyId(99), None), now), Entered::Full));
         assert_eq!(table.by_key.len(), FLIGHTS_MAX / KEY_FLIGHTS_MAX, "who was refused leaves nothing");
         for flight in &flights {
             table.end(flight, Outcome::Found, now);
         }
-        assert!(table.by_key.is_empty() && table.len() == 0);
+        assert!(table.by_key.is_empty() && table.count() == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_is_what_is_fresh_and_newer_than_what_anybody_has_who_waits() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        let flight = begun(table.enter(symbol(1), asker(KeyId(1), Some(0)), now));
+        let tick = Tick { sequence: 5, ..Tick::zeroed() };
+        assert!(flight.is_news(&tick) && !flight.is_news(&Tick { flags: TICK_STALE, ..tick }));
+        for (above, is_news) in [(4, true), (5, false), (2, false)] {
+            table.enter(symbol(1), Asker { above, ..asker(KeyId(2), Some(1)) }, now);
+            assert_eq!(flight.is_news(&tick), is_news, "somebody has {above}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
         let (mut table, now) = (Table::default(), Instant::now());
         for number in 0..REMEMBERED_MAX + 10 {
-            let flight = begun(table.enter(symbol(number), KeyId(1), None, now));
+            let flight = begun(table.enter(symbol(number), asker(KeyId(1), None), now));
             table.end(&flight, NOTHING, now);
         }
         assert_eq!((table.ended.len(), table.order.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
-        begun(table.enter(symbol(0), KeyId(1), None, now));
+        begun(table.enter(symbol(0), asker(KeyId(1), None), now));
     }
 }

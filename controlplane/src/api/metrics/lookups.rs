@@ -86,3 +86,28 @@ pub(super) fn remote(text: &mut Exposition, counters: &RemoteCounters) {
         refused.map(|(why, count)| (format!("why=\"{why}\""), count)),
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_samples_from_the_start() {
+        let mut text = Exposition::default();
+        lookups(&mut text, &Counters::default(), LookupState { in_flight: 3, kept: 2 });
+        remote(&mut text, &RemoteCounters { refused_apart: 7, ..RemoteCounters::default() });
+        for line in [
+            "tb_lookups_in_flight 3",
+            "tb_on_demand_assets 2",
+            r#"tb_lookup_seconds_bucket{outcome="rest",le="0.060"} 0"#,
+            r#"tb_lookup_seconds_bucket{outcome="asset_unknown",le="+Inf"} 0"#,
+            r#"tb_lookup_seconds_sum{outcome="valkey"} 0.000000"#,
+            r#"tb_lookups_answered_total{code="overloaded"} 0"#,
+            r#"tb_lookup_cache_total{gave="old"} 0"#,
+            r#"tb_lookup_cache_odd_total{what="simulated"} 0"#,
+            r#"tb_feed_remote_refused_total{why="apart"} 7"#,
+        ] {
+            assert!(text.0.lines().any(|one| one == line), "{line} in:\n{}", text.0);
+        }
+    }
+}

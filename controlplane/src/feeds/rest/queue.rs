@@ -88,6 +88,13 @@ impl Turns {
         Some((key, question))
     }
 
+    /// How many go before the next question of `key`: its own, and as many of each other key and one more.
+    fn before(&self, key: u32) -> usize {
+        let own = self.waiting.get(&key).map_or(0, VecDeque::len);
+        let others = self.waiting.iter().filter(|(other, _)| **other != key);
+        own + others.map(|(_, of_key)| of_key.len().min(own + 1)).sum::<usize>()
+    }
+
     /// Keeps those that `is_kept`; gives the others, in no order.
     fn retain(&mut self, is_kept: impl Fn(&Question) -> bool) -> Vec<Question> {
         let mut gone = Vec::new();
@@ -145,11 +152,20 @@ impl Queue {
         self.asked.notified().await;
     }
 
-    /// Questions that go before one of this class or with it, those included that nobody wants an answer to any more.
+    /// Questions that go before one of this class that is put now, those included that nobody wants an answer to any more.
     #[must_use]
     pub fn waiting_before(&self, class: Class) -> usize {
         let lines = self.lock();
-        lines.clients.count + if class == Class::Ahead { lines.ahead.count } else { 0 }
+        match class {
+            Class::Client(key) => lines.clients.before(key),
+            Class::Ahead => lines.clients.count + lines.ahead.count,
+        }
+    }
+
+    /// Questions of all clients, those included that nobody wants an answer to any more.
+    #[must_use]
+    pub fn clients_waiting(&self) -> usize {
+        self.lock().clients.count
     }
 
     /// Takes up to `most` questions for one request: of clients, or with `ahead` of those asked in advance. Such for an
@@ -221,8 +237,12 @@ mod tests {
         let others: Vec<_> =
             [(2_001, 2), (2_002, 3)].map(|(asset, key)| queue.ask(market(asset), Class::Client(key), soon())).into();
         assert!(flood.iter().chain(&others).all(Option::is_some));
+        for (class, before) in [(1, 1_002), (2, 4), (9, 3)] {
+            assert_eq!(queue.waiting_before(Class::Client(class)), before, "a flood delays itself, not key {class}");
+        }
+        assert_eq!(queue.waiting_before(Class::Ahead), 1_002);
         assert_eq!(assets(&queue.take(false, 5, NOTHING_IN_AIR)), [0, 2_001, 2_002, 1, 2]);
-        assert_eq!(queue.waiting_before(Class::Client(9)), 997);
+        assert_eq!(queue.clients_waiting(), 997);
     }
 
     #[tokio::test(start_paused = true)]
@@ -252,7 +272,7 @@ mod tests {
         }
         let told = waiting.map(|waiting| waiting.expect("room").try_recv().ok());
         assert_eq!(told, [Some(Answered::Refused), None, Some(Answered::Refused)]);
-        assert_eq!(queue.waiting_before(Class::Client(9)), 0);
+        assert_eq!(queue.clients_waiting(), 0);
     }
 
     #[tokio::test(start_paused = true)]
