@@ -14,6 +14,7 @@ use crate::render::head::{Head, JSON};
 use crate::render::problem::Problem;
 use crate::reply::ReplyBuffer;
 use crate::shard::{Shard, find_price};
+use core::ops::ControlFlow;
 use shared::asset::{AssetDirectory, AssetId, Symbol};
 use shared::code::Code;
 use shared::moment::Moment;
@@ -43,21 +44,43 @@ impl Shard {
         let drafted = match (admitted.refused, query) {
             (Some(code), _) => Err((self.governor.problem(code), None)),
             (None, Err(problem)) => Err((*problem, None)),
-            (None, Ok(query)) => match self.draft(now, query) {
-                Drafted { missing: 0, asset } => Ok(asset),
-                // All there are is what there is now.
-                Drafted { asset, .. } if query.all => Ok(asset),
-                Drafted { asset, .. } => match self.wait_for_prices(now, connection, asked, caller, query) {
-                    Ok(Some(waiting)) => return waiting,
-                    Ok(None) => Ok(asset),
-                    Err(refusal) => Err(refusal),
-                },
+            (None, Ok(query)) => match self.draft_or_wait(now, connection, asked, caller, query) {
+                Ok(ControlFlow::Break(waiting)) => return waiting,
+                Ok(ControlFlow::Continue(asset)) => Ok(asset),
+                Err(refusal) => Err(refusal),
             },
         };
         match drafted {
             Ok(asset) => self.give_prices(now, connection, asked, caller, asset, output),
             Err((problem, asset)) => self.refuse(now, asked, caller, problem, asset, Endpoint::Prices, output),
         }
+    }
+
+    /// Writes the body and answers the asset, if it is about a single one that is known; or lets the request wait for what
+    /// is missing. One that has waited looks for that first: it is named for each of its assets that were looked up, and
+    /// its body is written for the last of them only.
+    ///
+    /// # Errors
+    /// What is wrong with the first asset that fails the call.
+    fn draft_or_wait(
+        &mut self,
+        now: Moment,
+        connection: &mut HttpConnection,
+        asked: &Asked<'_>,
+        caller: Caller,
+        query: &PricesQuery,
+    ) -> Result<ControlFlow<Progress, Option<AssetId>>, Refusal> {
+        let has_waited = asked.since_mono_ms.is_some();
+        if has_waited && let Some(waiting) = self.wait_for_prices(now, connection, asked, caller, query)? {
+            return Ok(ControlFlow::Break(waiting));
+        }
+        let Drafted { missing, asset } = self.draft(now, query);
+        // All there are is what there is now.
+        let may_wait = missing > 0 && !query.all && !has_waited;
+        if may_wait && let Some(waiting) = self.wait_for_prices(now, connection, asked, caller, query)? {
+            return Ok(ControlFlow::Break(waiting));
+        }
+        Ok(ControlFlow::Continue(asset))
     }
 
     /// Has the assets looked up whose prices are missing, and lets the request wait for one of them. Answers nothing if
