@@ -166,8 +166,8 @@ impl Syncer {
     async fn round(&self, full: bool) -> Result<Option<Summary>, SyncError> {
         let began = Instant::now();
         // The marks are older than everything that is read after them.
-        let marks = self.store.sync_marks().await?;
-        let Standing { epoch, cursor, why } = cursor::begin(&*self.cache, &marks).await?;
+        let (standing, marks) = cursor::begin(&*self.cache, &*self.store).await?;
+        let Standing { epoch, cursor, why } = standing;
         let why = if full { Some("asked for") } else { why };
         let since = if why.is_some() { None } else { cursor };
         let round = Round {

@@ -1,6 +1,8 @@
 //! What both caches must do alike: one suite, run on the one in this process and on real servers, alone, with TLS, and
 //! as a cluster.
 
+mod loads;
+
 use super::names::{
     self, ALL, APP_CONFIG, CLUSTER_NODES, CLUSTER_STATS, PRICE, RATE_LIMIT, USAGE_COUNTER, USAGE_INDEX, USAGE_LOG,
 };
@@ -57,6 +59,8 @@ async fn conforms(cache: &dyn Cache) {
     what_may_not_stand_is_refused(cache).await;
     numbers_grow_and_keep_their_lifetime(cache).await;
     many_are_written_together(cache).await;
+    loads::much_is_loaded(cache).await;
+    loads::a_hash_is_brought_forward(cache).await;
     leases_are_of_one_second(cache).await;
     nodes_come_and_go(cache).await;
     let health = cache.health();

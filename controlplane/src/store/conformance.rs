@@ -9,6 +9,7 @@ mod others;
 mod reports;
 mod schema;
 mod secret;
+mod sync;
 mod usage_days;
 mod usage_write;
 

@@ -5,9 +5,10 @@
 //! came further counts, in whichever order they end. In a cluster the note stands on one server: that another one was
 //! emptied alone is not seen, nor that a server let entries go because it is full; a full round mends both.
 
+use super::SyncError;
 use crate::cache::names::{CacheKey, SYNC_CURSOR};
 use crate::cache::{Cache, CacheError, Cached, News, Value};
-use crate::store::SyncMarks;
+use crate::store::{Store, SyncMarks};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -19,6 +20,8 @@ const KEYS: &str = "keys";
 const TIERS: &str = "tiers";
 const KEYS_TIME: &str = "keys_time_ms";
 const TIME: &str = "time_ms";
+
+const UNREADABLE: &str = "the cache's note cannot be read";
 
 /// Up to where everything is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,22 +52,27 @@ fn key() -> CacheKey {
     CacheKey::fixed(SYNC_CURSOR)
 }
 
-/// Looks how the cache stands, and gives it to the database where it is not its own.
-pub async fn begin(cache: &dyn Cache, marks: &SyncMarks) -> Cached<Standing> {
-    let fields = match cache.get(&key()).await {
-        Ok(Some((Value::Hash(fields), _))) => fields,
-        Ok(_) => return anew(cache, marks, "the cache holds no copy yet").await,
+/// Looks how the cache stands to the database, and gives it to it where it is not its own; and how far that has come.
+pub async fn begin(cache: &dyn Cache, store: &dyn Store) -> Result<(Standing, SyncMarks), SyncError> {
+    let noted = cache.get(&key()).await;
+    // Behind the note, so that one of another round which ended meanwhile is not ahead of them.
+    let marks = store.sync_marks().await?;
+    let standing = match noted {
+        Ok(Some((Value::Hash(fields), _))) => judge(cache, &marks, &fields).await?,
+        Ok(_) => anew(cache, &marks, "the cache holds no copy yet").await?,
         // Something else stands there, and makes way.
-        Err(CacheError::Refused(_)) => return anew(cache, marks, "the cache's note cannot be read").await,
-        Err(why) => return Err(why),
+        Err(CacheError::Refused(_)) => anew(cache, &marks, UNREADABLE).await?,
+        Err(why) => return Err(why.into()),
     };
+    Ok((standing, marks))
+}
+
+async fn judge(cache: &dyn Cache, marks: &SyncMarks, fields: &BTreeMap<String, String>) -> Cached<Standing> {
     if fields.get(DATABASE) != Some(&marks.identity) {
         return anew(cache, marks, "the cache held a copy of another database").await;
     }
-    let Some(epoch) = fields.get(EPOCH).cloned() else {
-        return anew(cache, marks, "the cache's note cannot be read").await;
-    };
-    let Some(cursor) = read(&fields) else {
+    let Some(epoch) = fields.get(EPOCH).cloned() else { return anew(cache, marks, UNREADABLE).await };
+    let Some(cursor) = read(fields) else {
         return Ok(Standing { epoch, cursor: None, why: Some("the last one was not ended") });
     };
     if cursor.usage > marks.usage || cursor.reports > marks.reports || cursor.keys > marks.keys {

@@ -313,3 +313,26 @@ async fn a_certificate_that_the_machine_trusts_is_enough() {
     let told = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success() && told.contains("1 passed"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_another_type_makes_way_for_a_load() {
+    use crate::cache::load::{Loads, Shown};
+    let server = Redis::start();
+    let cache = Valkey::open(&server.url(), TIMEOUTS, NO_TLS).expect("a cache");
+    comes_back(&cache).await;
+    let name = |name: &str| CacheKey::parse(name).expect("a name");
+    let load = || {
+        let mut loads = Loads::default();
+        loads.fields(&name("usage_log:a"), &[("a", Shown::Number(1))], u64::from(u32::MAX) * 1_000).expect("room");
+        loads.members(&name("usage_logs:index"), &[("a", 1), ("b", 2)]).expect("room");
+        loads.trim(&name("usage_logs:asset:BTC"), 1, 5).expect("room");
+        loads
+    };
+    for wrong in ["usage_log:a", "usage_logs:index", "usage_logs:asset:BTC"] {
+        server.ask(&["SET", wrong, "x"]);
+    }
+    assert_eq!(cache.load(load()).await, Ok(()));
+    assert_eq!(server.ask(&["HGETALL", "usage_log:a"]), "a\n1");
+    assert_eq!(server.ask(&["ZCARD", "usage_logs:index"]), "2");
+    assert_eq!(server.ask(&["EXISTS", "usage_logs:asset:BTC"]), "0");
+}
