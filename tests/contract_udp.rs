@@ -25,14 +25,6 @@ fn ask_json(service: &Service, rest: &str) -> Value {
     serde_json::from_slice(&reply).expect("a JSON reply")
 }
 
-fn secret(service: &Service) -> (u32, [u8; 16]) {
-    let ready = service.ready();
-    let text = ready["udp_secret"].as_str().expect("udp_secret");
-    let byte = |index: usize| u8::from_str_radix(&text[2 * index..2 * index + 2], 16).expect("hex");
-    let id = ready["udp_key_id"].as_u64().expect("udp_key_id");
-    (u32::try_from(id).expect("a key id"), std::array::from_fn(byte))
-}
-
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
@@ -57,7 +49,7 @@ fn the_json_form_answers_and_errs_as_promised() {
 #[test]
 fn the_binary_form_answers_and_is_signed() {
     on_each_engine(|service| {
-        let (id, secret) = secret(service);
+        let (id, secret) = service.udp_key();
         let request = frame(id, &secret, "BTC", 42, now_ms());
         let reply = reply_frame(&secret, &ask(service.address("lpo_udp"), bytemuck::bytes_of(&request)));
         assert_eq!((reply.status, reply.currency), (0, 1));
@@ -78,7 +70,7 @@ fn the_binary_form_answers_and_is_signed() {
 #[test]
 fn who_is_not_known_gets_silence() {
     on_each_engine(|service| {
-        let (id, secret) = secret(service);
+        let (id, secret) = service.udp_key();
         let address = service.address("lpo_udp");
         let probe = json_request(service, "\"asset\":\"BTC\",\"id\":1");
         let good = frame(id, &secret, "BTC", 1, now_ms());

@@ -58,6 +58,11 @@ impl Connection {
     pub fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_nodelay(true).expect("nodelay");
+        Self::of(stream)
+    }
+
+    /// A connection that was made before.
+    pub fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(crate::PATIENCE)).expect("a read time-out");
         Self { stream, unread: Vec::new() }
     }

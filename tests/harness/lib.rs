@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows how the service is built; it sees what a user sees.
 
+pub mod exchanges;
 pub mod history;
 pub mod http;
 pub mod moto;

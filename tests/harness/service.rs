@@ -51,7 +51,10 @@ pub fn migrate(url: &str) {
     assert!(output.status.success(), "migrate: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A running `demo`, with a directory of its own; ended when dropped.
+/// The administrator's key of a `serve`.
+const ADMIN_KEY: &str = "admin-key-of-the-harness";
+
+/// A running `demo` or `serve`, with a directory of its own; ended when dropped.
 pub struct Service {
     child: Child,
     ready: Value,
@@ -69,12 +72,42 @@ impl Service {
         Self::start(engine, variables, |command| command)
     }
 
+    /// Starts `serve` on `engine` with free ports and these variables besides, which say where its prices come from. It has
+    /// no key but the administrator's: see [`use_key`](Self::use_key).
+    pub fn serve(engine: &str, variables: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let data = directory.path().join("data").display().to_string();
+        let own = [("TB_DATA_DIR", data.as_str()), ("DRAIN_WAIT_SECONDS", "0"), ("BIND_ADDRESS", "127.0.0.1")];
+        let variables: Vec<(&str, &str)> =
+            own.into_iter().chain([("ADMIN_KEY", ADMIN_KEY)]).chain(variables.iter().copied()).collect();
+        let mut service = Self::launch("serve", directory, engine, &variables, |command| command);
+        service.ready["admin_key"] = ADMIN_KEY.into();
+        service
+    }
+
+    /// Takes a key as it was shown once for the one that [`get`](Self::get) asks with and [`stress_key`](Self::stress_key)
+    /// tells.
+    pub fn use_key(&mut self, made: &Value) {
+        self.ready["stress_key"] = made["key"].clone();
+        self.ready["udp_key_id"] = made["key_id"].clone();
+        self.ready["udp_secret"] = made["udp_secret"].clone();
+    }
+
     /// Starts `demo` through `prepare`, which may wrap or change the command.
     pub fn start(engine: &str, variables: &[(&str, &str)], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::launch("demo", tempfile::tempdir().expect("a temporary directory"), engine, variables, prepare)
+    }
+
+    fn launch(
+        name: &str,
+        directory: tempfile::TempDir,
+        engine: &str,
+        variables: &[(&str, &str)],
+        prepare: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
         let ready_file = directory.path().join("ready.json");
         let mut command = Command::new(binary());
-        command.arg("demo").arg("--ready-file").arg(&ready_file).env("TB_ENGINE", engine);
+        command.arg(name).arg("--ready-file").arg(&ready_file).env("TB_ENGINE", engine);
         for port in
             ["TCP_PORT_LPO", "TCP_PORT_LRS", "HEALTH_PORT_LPO", "HEALTH_PORT_LRS", "UDP_PORT_LPO", "UDP_PORT_LRS"]
         {
@@ -92,8 +125,8 @@ impl Service {
             }
             let ended = child.try_wait().expect("its state");
             let log = || std::fs::read_to_string(directory.path().join("log")).unwrap_or_default();
-            assert!(ended.is_none(), "demo ended with {ended:?}:\n{}", log());
-            assert!(Instant::now() < deadline, "demo did not become ready:\n{}", log());
+            assert!(ended.is_none(), "{name} ended with {ended:?}:\n{}", log());
+            assert!(Instant::now() < deadline, "{name} did not become ready:\n{}", log());
             std::thread::sleep(Duration::from_millis(20));
         };
         Self { child, ready, directory }
@@ -118,6 +151,21 @@ impl Service {
     /// The key of three requests a second.
     pub fn demo_key(&self) -> &str {
         self.ready["demo_key"].as_str().expect("demo_key")
+    }
+
+    /// The number and the secret with which the stress key signs datagrams.
+    pub fn udp_key(&self) -> (u32, [u8; 16]) {
+        let text = self.ready["udp_secret"].as_str().expect("udp_secret");
+        let byte = |index: usize| u8::from_str_radix(&text[2 * index..2 * index + 2], 16).expect("hex");
+        let id = self.ready["udp_key_id"].as_u64().expect("udp_key_id");
+        (u32::try_from(id).expect("a key id"), std::array::from_fn(byte))
+    }
+
+    /// The simulated exchanges of a `demo`.
+    pub fn exchanges(&self) -> Vec<(String, SocketAddr)> {
+        let simulators = self.ready["simulators"].as_object().expect("simulators");
+        let address = |text: &Value| text.as_str().and_then(|text| text.parse().ok()).expect("an address");
+        simulators.iter().map(|(venue, text)| (venue.clone(), address(text))).collect()
     }
 
     /// GET of a path on the price port with the stress key.
@@ -146,11 +194,25 @@ impl Service {
     /// # Panics
     /// When it is refused.
     pub fn new_key(&self, tier: &str) -> (u64, String) {
-        let wish = format!(r#"{{"name":"test","tier":"{tier}"}}"#);
-        let made = self.admin_request("POST", "/admin/keys", Some(&wish));
-        assert_eq!(made.status, 201, "{}", made.text());
-        let key = made.json();
+        let key = self.make_key(&format!(r#"{{"name":"test","tier":"{tier}"}}"#));
         (key["key_id"].as_u64().expect("a number"), key["key"].as_str().expect("a text").to_owned())
+    }
+
+    /// Makes an API key as wished: all that is shown of it once.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn make_key(&self, wish: &str) -> Value {
+        let made = self.admin_request("POST", "/admin/keys", Some(wish));
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()
+    }
+
+    /// What `/metrics` says of the sample that begins so; `None`: there is none.
+    pub fn metric(&self, begins: &str) -> Option<u64> {
+        let text = http::get(self.address("health_lpo"), "/metrics", &[]).text();
+        let line = text.lines().find(|line| line.starts_with(begins))?;
+        line.rsplit(' ').next().and_then(|number| number.parse().ok())
     }
 
     /// Waits until `asset` has a price with at least `sources` venues behind it.

@@ -3,9 +3,8 @@
 
 mod flags;
 
-pub use self::flags::{Flags, bench};
+pub use self::flags::{Flags, bench, median};
 
-use self::flags::median;
 use harness::service::Service;
 use loadgen::job::{Credentials, DatagramFormat, Job, Pace, Progress, Target};
 use loadgen::outcome::Tally;
