@@ -123,11 +123,10 @@ impl LookupDesk {
 
     /// Takes a shard's word. In a runtime; never waits.
     pub fn take(self: &Arc<Self>, ask: Ask) {
-        let key = match ask.kind {
+        let (key, above) = match ask.kind {
             AskKind::InUse => return self.keeper().touch(resolve_alias(ask.symbol), Instant::now()),
-            AskKind::Find { key } => key,
+            AskKind::Find { key, sequence } => (key, sequence),
         };
-        let above = 0;
         let asset = self.find(&ask.symbol);
         let tick = asset.and_then(|asset| self.setup.prices.price(asset));
         // A fresh price is on its way to the shard already. One that the shard has had is not: it asks because that one is

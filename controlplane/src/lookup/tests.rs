@@ -59,7 +59,7 @@ async fn one_keys_flood_is_bounded_and_harms_nobody_else() {
     let world = World::start(setting).await;
     proxy.set(harness::proxy::Fault::Hang);
     for number in 0..2 * KEY_FLIGHTS_MAX {
-        let find = AskKind::Find { key: KeyId(7) };
+        let find = AskKind::Find { key: KeyId(7), sequence: 0 };
         world.desk.take(Ask { symbol: symbol(&format!("X{number}")), shard: 1, kind: find });
     }
     let told = world.told();

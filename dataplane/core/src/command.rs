@@ -16,7 +16,8 @@ pub struct ShardParameters {
     /// How long a client may take nothing of its answer, ms.
     pub write_stall_ms: u64,
     /// Datagrams that may wait for a lookup, all shards of the node together (`udp_max_concurrent_lpo`). A shard lets its
-    /// even part of them wait, rounded up, and never more than [`crate::limits::DATAGRAMS_WAITING_MAX`].
+    /// even part of them wait, rounded up, and never more than [`crate::limits::DATAGRAMS_WAITING_MAX`]; of one key no more
+    /// than it leaves room for others, which is half of them where it is alone.
     pub datagrams_waiting: u32,
 }
 
@@ -46,6 +47,7 @@ pub enum ShardCommand {
     /// Accept no new TCP connections from now on (carried out by the engine), and let no request wait any longer:
     /// those that do are answered at the next idle tick. UDP is answered to the end.
     StopAccepting,
-    /// Leave the loop. Carried out by the engine.
+    /// Leave the loop. Carried out by the engine. Requests that wait are not answered any more: [`Self::StopAccepting`] and
+    /// an idle tick, 50 ms, go before it where they are to be.
     Stop,
 }

@@ -21,6 +21,7 @@ use crate::waiters::{Awaited, Who};
 use core::net::SocketAddr;
 use shared::asset::AssetId;
 use shared::code::Code;
+use shared::key::KeyId;
 use shared::limits::DATAGRAM_IN_MAX;
 use shared::moment::Moment;
 use shared::usage::{Endpoint, PROTOCOL_UDP};
@@ -74,16 +75,17 @@ impl Shard {
     /// Lets a datagram wait for a lookup.
     ///
     /// # Errors
-    /// `overloaded` when as many wait as may.
+    /// `overloaded` when as many wait as may, or as many of this key.
     fn wait_datagram(
         &mut self,
         now: Moment,
+        key: KeyId,
         request: &[u8],
         waited: Option<Waited>,
         place: LookupPlace,
     ) -> Result<DatagramTicket, Code> {
         let mono_ms = now.mono_ms();
-        let kept = waited.map(|waited| waited.ticket).or_else(|| self.waiting_datagrams.keep(request, mono_ms));
+        let kept = waited.map(|waited| waited.ticket).or_else(|| self.waiting_datagrams.keep(key, request, mono_ms));
         let ticket = kept.ok_or(Code::Overloaded)?;
         let deadline_mono_ms = waited.map_or(mono_ms, |waited| waited.since_mono_ms) + LOOKUP_WAIT_MS;
         match self.waiters.begin(Who::Datagram(ticket), Awaited::Lookup(place), deadline_mono_ms) {

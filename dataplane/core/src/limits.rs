@@ -134,6 +134,10 @@ pub const IN_USE_TURNS: usize = 20;
 /// untouched until they are used.
 pub const DATAGRAMS_WAITING_MAX: usize = 16_384;
 
-/// Words to the control plane that may wait in a shard's ring: 4,096 × 28 bytes = 112 KiB. It takes thousands in a
+/// Counts of waiting datagrams by key: 4,096 × 2 bytes = 8 KiB. Keys whose numbers are the same modulo this are counted as
+/// one; numbers are given in order, so with fewer keys there are none.
+pub const WAITING_KEY_COUNTS: usize = 4_096;
+
+/// Words to the control plane that may wait in a shard's ring: 4,096 × 40 bytes = 160 KiB. It takes thousands in a
 /// millisecond; when full, the request is answered `overloaded`.
 pub const ASKS_WAITING_MAX: usize = 4_096;

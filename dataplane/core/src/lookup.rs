@@ -18,6 +18,8 @@ pub struct Ask {
     pub kind: AskKind,
 }
 
+const _: () = assert!(size_of::<Ask>() == 40);
+
 /// What a shard wants of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskKind {
@@ -26,6 +28,9 @@ pub enum AskKind {
     Find {
         /// Whose request it was that asked first.
         key: KeyId,
+        /// The newest tick of the asset that the shard has, which is a stale one; 0: none. A fresh price with a higher
+        /// sequence is on its way to the shard; one without is not, whatever else may be thought fresh.
+        sequence: u64,
     },
     /// Nothing: the asset is not of the prewarmed set and was answered for within the last second, so it should stay
     /// subscribed. Said at most once a second for each asset.

@@ -226,10 +226,24 @@ fn a_datagram_is_charged_once() {
     assert_eq!(serve(&mut world, &binary(2, &secret(2), "BTC", START.wall_ms)).1[3], Code::RateLimitedSecond.number());
 }
 
+/// Begins to wait for keys that all ask on and on, in turn, until none is let in; how many of each wait.
+fn fill(world: &mut World, keys: u32, ready_made: impl Fn(u32) -> Vec<u8>) -> Vec<usize> {
+    let mut waiting = vec![0; keys as usize];
+    for key in (0..keys).cycle() {
+        let step = serve(world, &ready_made(key)).0;
+        if !matches!(step, DatagramStep::Wait(_)) {
+            break;
+        }
+        waiting[key as usize] += 1;
+    }
+    waiting
+}
+
 #[test]
 fn so_many_wait_and_no_more() {
+    // One key has half of the shard's part, rounded up.
     for (of_node, shards, expected) in
-        [(7_u32, 2_u16, 4_usize), (1, 4, 1), (0, 1, 0), (1_000_000, 1, DATAGRAMS_WAITING_MAX)]
+        [(14_u32, 2_u16, 4_usize), (1, 4, 1), (0, 1, 0), (1_000_000, 1, DATAGRAMS_WAITING_MAX / 2)]
     {
         let mut world = World { finds_nothing: false, ..World::with(world::records(), shards, 0) };
         let parameters = ShardParameters { datagrams_waiting: of_node, ..ShardParameters::default() };
@@ -250,6 +264,28 @@ fn so_many_wait_and_no_more() {
         let again: Vec<_> =
             (0..expected).map(|_| begin(&mut world, &binary(1, &secret(1), "NOPE", START.wall_ms))).collect();
         assert!(again.iter().all(|ticket| tickets.contains(ticket)), "tickets are used again");
+    }
+}
+
+#[test]
+fn no_key_waits_at_the_cost_of_another() {
+    for keys in 1..6_u32 {
+        let records = (1..8).map(|id| record(id, &format!("key {id}"), 1_000_000)).collect();
+        let mut world = World { finds_nothing: false, ..World::with(records, 1, 0) };
+        let parameters = ShardParameters { datagrams_waiting: 120, ..ShardParameters::default() };
+        world.shard.apply(ShardCommand::Parameters(parameters));
+        let request = |key: u32| binary(key + 1, &secret(key + 1), "DOGE", START.wall_ms);
+        let each = 120 / (keys as usize + 1);
+        assert_eq!(fill(&mut world, keys, request), vec![each; keys as usize], "{keys} that take all they can");
+        // One that comes afterwards finds room, and one after it.
+        let late: Vec<_> = [keys, keys + 1].map(|key| begin(&mut world, &request(key))).into();
+        world.publish(fresh(2, 6_000));
+        let tickets = named(&mut world);
+        assert!(late.iter().all(|ticket| tickets.contains(&ticket.0)));
+        assert!(tickets.iter().all(|ticket| end(&mut world, DatagramTicket(*ticket))[3] == 0));
+        // What they held counts no longer.
+        world.publish(Tick { flags: TICK_STALE, ..fresh(2, 6_001) });
+        assert_eq!(fill(&mut world, keys, request), vec![each; keys as usize]);
     }
 }
 

@@ -149,7 +149,7 @@ impl World {
 
     /// A shard's question, for a key of its own.
     pub fn ask(&self, name: &str, shard: u16) {
-        let kind = AskKind::Find { key: KeyId(u32::from(shard)) };
+        let kind = AskKind::Find { key: KeyId(u32::from(shard)), sequence: 0 };
         self.desk.take(Ask { symbol: symbol(name), shard, kind });
     }
 

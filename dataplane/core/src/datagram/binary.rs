@@ -106,7 +106,7 @@ impl Shard {
         let symbol = Symbol::from_padded(request.asset()).ok_or(Code::AssetInvalid)?;
         let since_mono_ms = waited.map(|waited| waited.since_mono_ms);
         match self.seek(now, caller.key, &symbol, missing, since_mono_ms) {
-            Sought::UnderWay(place) => self.wait_datagram(now, bytes, waited, place),
+            Sought::UnderWay(place) => self.wait_datagram(now, caller.key, bytes, waited, place),
             Sought::Over(code) => Err(code),
         }
     }

@@ -98,7 +98,7 @@ impl Shard {
         match self.seek_each(now, caller.key, symbols, request.allow_stale, since_mono_ms, single.is_some()) {
             Ok(Some(place)) => {
                 let asset = outcome.map_or_else(|(_, asset)| asset, |(asset, _)| asset);
-                self.wait_datagram(now, bytes, waited, place).map_err(|code| Err((code, asset)))
+                self.wait_datagram(now, caller.key, bytes, waited, place).map_err(|code| Err((code, asset)))
             }
             Ok(None) => Err(outcome),
             Err((_, refused)) => Err(Err(refused)),

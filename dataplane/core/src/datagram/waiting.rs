@@ -1,11 +1,16 @@
 //! Datagrams that wait for a lookup: their bytes, from the first look at them until they are answered.
 //!
-//! Whom to answer is known to the engine, under the ticket; what is waited for, to `waiters`.
+//! Whom to answer is known to the engine, under the ticket; what is waited for, to `waiters`. No key has more of them than
+//! it leaves room for others: alone it may hold half of the places, beside another that does so a third, and so on. So
+//! there always is room for a key that has none, whatever the others do.
 
-use crate::limits::DATAGRAMS_WAITING_MAX;
+use crate::limits::{DATAGRAMS_WAITING_MAX, WAITING_KEY_COUNTS};
 use crate::places::Places;
 use crate::shard::DatagramTicket;
 use crate::waiters::WaitPlace;
+use alloc::vec;
+use alloc::vec::Vec;
+use shared::key::KeyId;
 use shared::limits::DATAGRAM_IN_MAX;
 
 /// A datagram as it came.
@@ -39,6 +44,7 @@ pub(crate) struct Waited {
 
 struct Place {
     kept: Kept,
+    key: KeyId,
     since_mono_ms: u64,
     /// `None` while it is free.
     wait: Option<WaitPlace>,
@@ -49,12 +55,15 @@ pub(crate) struct WaitingDatagrams {
     places: Places<Place>,
     /// How many may be held.
     most: usize,
+    /// How many are held of the keys that are counted there.
+    of_keys: Vec<u16>,
 }
 
 impl WaitingDatagrams {
     /// Nothing waits. Reserves all it will ever need; untouched, it is not resident.
     pub(crate) fn new(most_of_node: u32, shards: u16) -> Self {
-        let mut waiting = Self { places: Places::new(DATAGRAMS_WAITING_MAX), most: 0 };
+        let mut waiting =
+            Self { places: Places::new(DATAGRAMS_WAITING_MAX), most: 0, of_keys: vec![0; WAITING_KEY_COUNTS] };
         waiting.set_most(most_of_node, shards);
         waiting
     }
@@ -69,12 +78,16 @@ impl WaitingDatagrams {
         self.places.held()
     }
 
-    /// Keeps a datagram; `None` when so many are held that no more may be.
-    pub(crate) fn keep(&mut self, request: &[u8], since_mono_ms: u64) -> Option<DatagramTicket> {
-        if self.places.held() >= self.most {
+    /// Keeps a datagram of `key`; `None` when so many are held that no more may be.
+    pub(crate) fn keep(&mut self, key: KeyId, request: &[u8], since_mono_ms: u64) -> Option<DatagramTicket> {
+        let left = self.most.saturating_sub(self.places.held());
+        let of_key = &mut self.of_keys[count_of(key)];
+        if usize::from(*of_key) >= left {
             return None;
         }
-        self.places.take(Place { kept: Kept::new(request), since_mono_ms, wait: None }).map(DatagramTicket)
+        let place = self.places.take(Place { kept: Kept::new(request), key, since_mono_ms, wait: None })?;
+        *of_key += 1;
+        Some(DatagramTicket(place))
     }
 
     /// It waits at this place from now on.
@@ -94,7 +107,14 @@ impl WaitingDatagrams {
     pub(crate) fn release(&mut self, ticket: DatagramTicket) {
         if let Some(place) = self.places.get_mut(ticket.0) {
             place.wait = None;
+            let of_key = &mut self.of_keys[count_of(place.key)];
+            *of_key = of_key.saturating_sub(1);
             self.places.give_back(ticket.0);
         }
     }
+}
+
+/// Where a key's datagrams are counted.
+const fn count_of(key: KeyId) -> usize {
+    key.0 as usize % WAITING_KEY_COUNTS
 }

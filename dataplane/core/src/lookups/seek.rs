@@ -65,7 +65,8 @@ impl Shard {
                 return Sought::Over(if is_told { code } else { Code::Overloaded });
             }
         };
-        self.tell(symbol, AskKind::Find { key });
+        let sequence = asset.and_then(|asset| self.table.row(asset)).map_or(0, |row| row.tick().sequence);
+        self.tell(symbol, AskKind::Find { key, sequence });
         self.counters.lookups_begun += 1;
         self.counters.lookups_under_way = self.lookups.under_way() as u64;
         Sought::UnderWay(place)

@@ -56,7 +56,7 @@ impl Desk {
     /// The only shard asks for this asset and for nothing else.
     #[track_caller]
     fn expect(&mut self, text: &str) {
-        let ask = Ask { symbol: symbol(text), shard: 0, kind: AskKind::Find { key: KeyId(1) } };
+        let ask = Ask { symbol: symbol(text), shard: 0, kind: AskKind::Find { key: KeyId(1), sequence: 0 } };
         assert_eq!(self.asked(1), [ask]);
     }
 }
@@ -202,7 +202,7 @@ fn each_shard_asks_once_and_is_told_by_itself() {
         let mut asks = desk.asked(2);
         asks.sort_unstable_by_key(|ask| ask.shard);
         for (ask, shard) in asks.iter().zip(0..) {
-            let expected = Ask { symbol: symbol(NOBODYS), shard, kind: AskKind::Find { key: KeyId(1) } };
+            let expected = Ask { symbol: symbol(NOBODYS), shard, kind: AskKind::Find { key: KeyId(1), sequence: 0 } };
             assert_eq!(*ask, expected);
         }
         // Of no such shard there is nothing to tell.
@@ -430,7 +430,8 @@ fn datagrams_that_wait_in_thousands_are_all_answered_together() {
 #[test]
 fn more_datagrams_than_may_wait_are_told_at_once() {
     on_each_engine(|engine| {
-        let parameters = ShardParameters { datagrams_waiting: 10, ..ShardParameters::default() };
+        // Half of which one key may have.
+        let parameters = ShardParameters { datagrams_waiting: 20, ..ShardParameters::default() };
         let rig = Wish { parameters, ..Wish::of(engine) }.start();
         let client = rig.datagrams();
         send_train(&client, &(0..16).map(|id| frame("BTC", id)).collect::<Vec<_>>());
