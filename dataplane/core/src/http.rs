@@ -24,7 +24,7 @@ use crate::render::problem::Problem;
 use crate::reply::ReplyBuffer;
 use crate::shard::{Shard, StreamStep, Then};
 use answer::Asked;
-use connection::{HttpConnection, Pending};
+use connection::{HttpConnection, Pending, Waited};
 use core::mem::MaybeUninit;
 use request::{FieldSpace, KeyText, Method, Request, Scanned};
 use route::{PriceQuery, Route};
@@ -162,22 +162,22 @@ impl Shard {
             }
             // Once it is taken up it is answered or waits on: no answer may need more room than there is.
             Pending::Wait { .. } if !output.is_empty() => Progress::NoRoom,
-            Pending::Wait { since_mono_ms, .. } => {
+            Pending::Wait { waited, .. } => {
                 self.abandon(connection);
                 connection.begin_anew();
-                self.read_request(now, connection, rest, Some(since_mono_ms), output)
+                self.read_request(now, connection, rest, Some(waited), output)
             }
             Pending::Nothing => Progress::Partial,
         }
     }
 
-    /// Reads the foremost request from its first byte. `since_mono_ms`: it was admitted then, and has waited.
+    /// Reads the foremost request from its first byte. `waited`: it was admitted before, and has waited.
     fn read_request(
         &mut self,
         now: Moment,
         connection: &mut HttpConnection,
         rest: &[u8],
-        since_mono_ms: Option<u64>,
+        waited: Option<Waited>,
         output: &mut ReplyBuffer,
     ) -> Progress {
         // An empty line before a request is a leftover of the one before it.
@@ -188,7 +188,7 @@ impl Shard {
             && self.gate.is_current(&mut connection.memory.memo)
             && let Some(block) = connection.memory.recognise(&rest[length..])
         {
-            return self.judge(now, connection, &request, &rest[..length + block], since_mono_ms, output);
+            return self.judge(now, connection, &request, &rest[..length + block], waited, output);
         }
         let length = match connection.scan.advance(rest) {
             Scanned::Partial => return Progress::Partial,
@@ -198,7 +198,7 @@ impl Shard {
         connection.scan = request::HeadScan::default();
         let mut space: FieldSpace<'_> = [const { MaybeUninit::uninit() }; _];
         match Request::parse(&rest[..length], &mut space) {
-            Ok(request) => self.judge(now, connection, &request, &rest[..length], since_mono_ms, output),
+            Ok(request) => self.judge(now, connection, &request, &rest[..length], waited, output),
             Err(problem) => self.refuse_framing(now, problem, output),
         }
     }
@@ -210,7 +210,7 @@ impl Shard {
         connection: &mut HttpConnection,
         request: &Request<'_, '_>,
         head: &[u8],
-        since_mono_ms: Option<u64>,
+        waited: Option<Waited>,
         output: &mut ReplyBuffer,
     ) -> Progress {
         let asked = Asked {
@@ -221,7 +221,7 @@ impl Shard {
                 () if !request.is_version_11 => ConnectionField::KeepAlive,
                 () => ConnectionField::None,
             },
-            since_mono_ms,
+            waited,
             length: head.len(),
         };
         match Route::of(request.target) {
@@ -268,10 +268,9 @@ impl Shard {
             KeyText::Remembered => {}
             KeyText::Given(text) => self.identify(connection, request, text, head).ok_or(Some(Code::KeyInvalid))?,
         }
-        Ok(if asked.since_mono_ms.is_some() {
-            self.gate.check(&connection.memory.memo, now)
-        } else {
-            self.admit_one(now, connection)
+        Ok(match asked.waited {
+            Some(waited) => self.gate.check_charged(&connection.memory.memo, now, waited.left),
+            None => self.admit_one(now, connection),
         })
     }
 

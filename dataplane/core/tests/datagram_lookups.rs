@@ -226,6 +226,20 @@ fn a_datagram_is_charged_once() {
     assert_eq!(serve(&mut world, &binary(2, &secret(2), "BTC", START.wall_ms)).1[3], Code::RateLimitedSecond.number());
 }
 
+#[test]
+fn a_month_that_ends_meanwhile_is_of_the_next_request() {
+    let mut world = world();
+    let requests = [json("\"asset\":\"DOGE\"", 0), binary(1, &secret(1), "DOGE", START.wall_ms)];
+    let [text, frame] = requests.clone().map(|request| begin(&mut world, &request));
+    world.keys.set_month_used_up(shared::key::KeyId(1), true);
+    world.publish(fresh(2, 6_000));
+    assert!(String::from_utf8_lossy(&end(&mut world, text)).contains("\"price\":\"1.50\""));
+    assert_eq!(end(&mut world, frame)[3], 0);
+    let [text, frame] = requests.map(|request| serve(&mut world, &request).1);
+    assert!(String::from_utf8_lossy(&text).contains("rate_limited_month"));
+    assert_eq!(frame[3], Code::RateLimitedMonth.number());
+}
+
 /// Begins to wait for keys that all ask on and on, in turn, until none is let in; how many of each wait.
 fn fill(world: &mut World, keys: u32, ready_made: impl Fn(u32) -> Vec<u8>) -> Vec<usize> {
     let mut waiting = vec![0; keys as usize];

@@ -3,6 +3,8 @@
 
 #[path = "lookups/bounds.rs"]
 mod bounds;
+#[path = "lookups/outcomes.rs"]
+mod outcomes;
 mod world;
 
 use dataplane_core::command::ShardCommand;

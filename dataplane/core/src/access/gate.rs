@@ -138,6 +138,14 @@ impl Gate {
         self.judge(memo, now).0
     }
 
+    /// Whether a request that was charged before may still be answered, `left` being what the key had left then. Only a key
+    /// that no longer works, or no longer may read prices, is refused: its month was used up by this request at the latest.
+    pub(crate) fn check_charged(&self, memo: &KeyMemo, now: Moment, left: u32) -> Admitted {
+        let Admitted { caller, refused } = self.judge(memo, now).0;
+        let refused = refused.filter(|code| *code != Code::RateLimitedMonth);
+        Admitted { caller: Caller { left, ..caller }, refused }
+    }
+
     /// Whether the key still works, and its home.
     #[inline]
     fn judge(&self, memo: &KeyMemo, now: Moment) -> (Admitted, u32) {

@@ -62,7 +62,7 @@ impl Shard {
         let fault = if waited.is_some() { None } else { request.fault(now) };
         let admitted = match fault {
             None if waited.is_none() => self.gate.admit(&mut known.memo, now),
-            _ => self.gate.check(&known.memo, now),
+            _ => self.gate.check_charged(&known.memo, now, 0),
         };
         if admitted.refused == Some(Code::KeyInvalid) {
             return self.stay_silent(Code::KeyInvalid);

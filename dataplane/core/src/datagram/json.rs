@@ -51,7 +51,7 @@ impl Shard {
         };
         let mut memo = memo;
         let admitted = match waited {
-            Some(_) => self.gate.check(&memo, now),
+            Some(_) => self.gate.check_charged(&memo, now, 0),
             None => self.gate.admit(&mut memo, now),
         };
         let refused = admitted.refused.or(request.fault);

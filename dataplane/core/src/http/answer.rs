@@ -2,7 +2,7 @@
 //! here, together with its bytes, so that what was answered and what was counted are the same.
 
 use super::Progress;
-use super::connection::HttpConnection;
+use super::connection::{HttpConnection, Waited};
 use super::request::Request;
 use super::route::PriceQuery;
 use crate::access::{Admitted, Caller};
@@ -28,8 +28,8 @@ pub(crate) struct Asked<'a> {
     /// The head of the answer is wanted, its body is not.
     pub(crate) is_head: bool,
     pub(crate) connection: ConnectionField,
-    /// When it began to wait, if it has waited: it was charged then, and how long it may wait on counts from then.
-    pub(crate) since_mono_ms: Option<u64>,
+    /// Since when it waits, if it has waited: it was charged then, and how long it may wait on counts from then.
+    pub(crate) waited: Option<Waited>,
     /// Bytes of its head.
     pub(crate) length: usize,
 }
@@ -39,7 +39,12 @@ impl Asked<'_> {
     #[inline]
     pub(crate) const fn plainly(closes: bool, length: usize) -> Self {
         let connection = if closes { ConnectionField::Close } else { ConnectionField::None };
-        Self { request: None, is_head: false, connection, since_mono_ms: None, length }
+        Self { request: None, is_head: false, connection, waited: None, length }
+    }
+
+    /// When it began to wait, if it has waited.
+    pub(crate) fn since_mono_ms(&self) -> Option<u64> {
+        self.waited.map(|waited| waited.since_mono_ms)
     }
 
     fn has_etag(&self, sequence: u64) -> bool {

@@ -26,12 +26,11 @@ pub struct HttpConnection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pending {
     Nothing,
-    /// The request waits for a tick or a lookup until `deadline_mono_ms`. It began to wait, for this or something else, at
-    /// `since_mono_ms`.
+    /// The request waits for a tick or a lookup until `deadline_mono_ms`.
     Wait {
         place: WaitPlace,
-        since_mono_ms: u64,
         deadline_mono_ms: u64,
+        waited: Waited,
     },
     /// A long body is on its way: `sent` bytes of it are out; `head` bytes of input are its request.
     Long {
@@ -42,6 +41,15 @@ pub(crate) enum Pending {
     },
     /// It ends: nothing is answered any more.
     Closed,
+}
+
+/// A request that was charged before, and has waited since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waited {
+    /// When it began to wait, for whatever it was then.
+    pub(crate) since_mono_ms: u64,
+    /// What its key had left of that second.
+    pub(crate) left: u32,
 }
 
 impl HttpConnection {

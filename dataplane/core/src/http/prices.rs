@@ -70,7 +70,7 @@ impl Shard {
         caller: Caller,
         query: &PricesQuery,
     ) -> Result<ControlFlow<Progress, Option<AssetId>>, Refusal> {
-        let has_waited = asked.since_mono_ms.is_some();
+        let has_waited = asked.waited.is_some();
         if has_waited && let Some(waiting) = self.wait_for_prices(now, connection, asked, caller, query)? {
             return Ok(ControlFlow::Break(waiting));
         }
@@ -97,11 +97,11 @@ impl Shard {
         query: &PricesQuery,
     ) -> Result<Option<Progress>, Refusal> {
         let symbols = query.assets.symbols().iter().copied();
-        let (stale, since) = (query.allow_stale, asked.since_mono_ms);
+        let (stale, since) = (query.allow_stale, asked.since_mono_ms());
         let sought = self.seek_each(now, caller.key, symbols, stale, since, !query.ignore_unknown);
         let refusal = |(symbol, (code, asset))| (Problem::of_lookup(code).about(symbol), asset);
         let Some(place) = sought.map_err(refusal)? else { return Ok(None) };
-        let waiting = self.wait_for_lookup(now, connection, asked, place);
+        let waiting = self.wait_for_lookup(now, connection, asked, caller, place);
         waiting.map(Some).ok_or((Problem::of_lookup(Code::Overloaded), None))
     }
 

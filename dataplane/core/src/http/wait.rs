@@ -5,7 +5,7 @@
 
 use super::Progress;
 use super::answer::Asked;
-use super::connection::{HttpConnection, Pending};
+use super::connection::{HttpConnection, Pending, Waited};
 use super::route::PriceQuery;
 use crate::access::Caller;
 use crate::limits::LOOKUP_WAIT_MS;
@@ -36,8 +36,8 @@ impl Shard {
         symbol: &Symbol,
         missing: Missing,
     ) -> Result<Progress, Refusal> {
-        let code = match self.seek(now, caller.key, symbol, missing, asked.since_mono_ms) {
-            Sought::UnderWay(place) => match self.wait_for_lookup(now, connection, asked, place) {
+        let code = match self.seek(now, caller.key, symbol, missing, asked.since_mono_ms()) {
+            Sought::UnderWay(place) => match self.wait_for_lookup(now, connection, asked, caller, place) {
                 Some(waiting) => return Ok(waiting),
                 None => Code::Overloaded,
             },
@@ -52,9 +52,10 @@ impl Shard {
         now: Moment,
         connection: &mut HttpConnection,
         asked: &Asked<'_>,
+        caller: Caller,
         place: LookupPlace,
     ) -> Option<Progress> {
-        self.wait(now, connection, asked, Awaited::Lookup(place), LOOKUP_WAIT_MS)
+        self.wait(now, connection, asked, caller, Awaited::Lookup(place), LOOKUP_WAIT_MS)
     }
 
     fn wait(
@@ -62,14 +63,15 @@ impl Shard {
         now: Moment,
         connection: &mut HttpConnection,
         asked: &Asked<'_>,
+        caller: Caller,
         awaited: Awaited,
         most_ms: u64,
     ) -> Option<Progress> {
-        let since_mono_ms = asked.since_mono_ms.unwrap_or(now.mono_ms());
-        let deadline_mono_ms = since_mono_ms + most_ms;
+        let waited = Waited { since_mono_ms: asked.since_mono_ms().unwrap_or(now.mono_ms()), left: caller.left };
+        let deadline_mono_ms = waited.since_mono_ms + most_ms;
         let place = self.waiters.begin(Who::Stream(connection.token()), awaited, deadline_mono_ms)?;
         self.gauge_waiting();
-        connection.pending = Pending::Wait { place, since_mono_ms, deadline_mono_ms };
+        connection.pending = Pending::Wait { place, deadline_mono_ms, waited };
         Some(Progress::Waiting { deadline_mono_ms })
     }
 
@@ -93,7 +95,7 @@ impl Shard {
         let found = self.find_price(&symbol, query.allow_stale);
         let known = found.map_or_else(|missing| missing.1, Some);
         let sequence = known.and_then(|asset| self.table.row(asset)).map(|row| row.tick().sequence);
-        let since_mono_ms = asked.since_mono_ms.unwrap_or(now.mono_ms());
+        let since_mono_ms = asked.since_mono_ms().unwrap_or(now.mono_ms());
         let waits = now.mono_ms() < since_mono_ms + query.wait_ms && !self.is_waiting_over;
         let asset = match (known, found) {
             (Some(asset), Ok(_)) if sequence.is_some_and(|sequence| sequence > newer_than) => {
@@ -101,11 +103,11 @@ impl Shard {
             }
             (Some(asset), _) if sequence.is_none_or(|sequence| sequence <= newer_than) => asset,
             // It waited, and what came is stale: what is left of its time is for the lookup.
-            (_, Err(missing)) if waits && asked.since_mono_ms.is_some() => {
+            (_, Err(missing)) if waits && asked.waited.is_some() => {
                 let code = match self.seek(now, caller.key, &symbol, missing, None) {
                     Sought::UnderWay(place) => {
                         let most_ms = query.wait_ms.min(now.mono_ms() - since_mono_ms + LOOKUP_WAIT_MS);
-                        let waiting = self.wait(now, connection, asked, Awaited::Lookup(place), most_ms);
+                        let waiting = self.wait(now, connection, asked, caller, Awaited::Lookup(place), most_ms);
                         return waiting.ok_or((Problem::of_lookup(Code::Overloaded).about(symbol), missing.1));
                     }
                     Sought::Over(code) => code,
@@ -120,9 +122,9 @@ impl Shard {
         if let Err(missing) = found
             && (waits || query.wait_ms == 0)
         {
-            match self.seek(now, caller.key, &symbol, missing, asked.since_mono_ms) {
+            match self.seek(now, caller.key, &symbol, missing, asked.since_mono_ms()) {
                 Sought::UnderWay(place) if !waits => {
-                    let waiting = self.wait_for_lookup(now, connection, asked, place);
+                    let waiting = self.wait_for_lookup(now, connection, asked, caller, place);
                     return waiting.ok_or(refusal(Code::Overloaded));
                 }
                 Sought::UnderWay(_) => {}
@@ -131,7 +133,7 @@ impl Shard {
         }
         if waits {
             let awaited = Awaited::Newer(asset, newer_than);
-            let waiting = self.wait(now, connection, asked, awaited, query.wait_ms);
+            let waiting = self.wait(now, connection, asked, caller, awaited, query.wait_ms);
             return waiting.ok_or((Problem::of(Code::Overloaded).about(symbol), Some(asset)));
         }
         let sequence = sequence.ok_or(refusal(code))?;
