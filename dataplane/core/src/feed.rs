@@ -195,7 +195,7 @@ pub struct RemoteCounters {
     pub refused_stale: u64,
     /// Refused: not newer than what we have.
     pub refused_older: u64,
-    /// Refused: more than 20 % from our own last price of the last 10 minutes.
+    /// Refused: more than 20 % (USDT: 10 %) from our own last price of the last 10 minutes; USDT else from one dollar.
     pub refused_apart: u64,
 }
 
@@ -470,9 +470,11 @@ impl FeedShard {
     }
 
     /// Takes over the USDT/USD price; assets that follow it are looked at by the next sweep, or at their next quote.
+    /// Another node's is no rate: what it would make of our venues' prices would go to all nodes as ours.
     fn use_rate(&mut self, index: usize) {
         let tick = &self.newest[index];
-        let is_good = tick.sequence != 0 && !tick.is_stale() && tick.currency() == Currency::Usd;
+        let is_own = tick.sequence != 0 && tick.tier != Tier::Valkey as u8;
+        let is_good = is_own && !tick.is_stale() && tick.currency() == Currency::Usd;
         let rate = if is_good { Rate::of(tick.price()) } else { None };
         self.rate_changed |= rate != self.market.rate;
         self.market.rate = rate;

@@ -9,6 +9,7 @@ use super::guard::Walls;
 use super::{FeedParameters, RemoteCounters, RemotePrice};
 use alloc::collections::BTreeMap;
 use shared::moment::Moment;
+use shared::price::Price;
 use shared::quote::Currency;
 use shared::tick::{Source, TICK_CONVERTED, TICK_SIMULATED, Tick, Tier};
 
@@ -16,6 +17,8 @@ use shared::tick::{Source, TICK_CONVERTED, TICK_SIMULATED, Tick, Tier};
 const AHEAD_MS_MAX: u64 = 5_000;
 /// Furthest a remote price may be from our own last one, in percent of ours.
 const APART_PERCENT_MAX: i128 = 20;
+/// As `APART_PERCENT_MAX`, for USDT, of which we know more: without a price of our own it is compared with a dollar.
+const TETHER_APART_PERCENT_MAX: i128 = 10;
 /// How long our own last price tells what is too far, ms.
 const OWN_MS_MAX: u64 = 600_000;
 const NS_PER_MS: u64 = 1_000_000;
@@ -130,7 +133,9 @@ impl Taking<'_> {
         }
         let own = if is_own { own_price(newest) } else { held.and_then(|held| held.own) };
         let own = own.filter(|(_, received_mono_ns)| now.ms_since(*received_mono_ns) < OWN_MS_MAX);
-        if own.is_some_and(|(own, _)| amount.is_apart(own, APART_PERCENT_MAX)) {
+        let one_dollar = Amount::of(Price::new(1, 0)).filter(|_| self.is_tether);
+        let percent = if self.is_tether { TETHER_APART_PERCENT_MAX } else { APART_PERCENT_MAX };
+        if own.map(|(own, _)| own).or(one_dollar).is_some_and(|base| amount.is_apart(base, percent)) {
             return Err(Refusal::Apart);
         }
         let flags = if remote.converted { TICK_CONVERTED } else { 0 } | if self.simulated { TICK_SIMULATED } else { 0 };

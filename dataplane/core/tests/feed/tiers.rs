@@ -9,7 +9,7 @@ use shared::venue::Venue::{self, Coinbase, Kraken, Okx};
 use shared::venue::VenueSet;
 
 /// Another node's price of BTC that it received `age_ms` ago by our present wall clock, and has not proven since.
-fn remote(world: &World, price: &str, age_ms: u64) -> RemotePrice {
+pub fn remote(world: &World, price: &str, age_ms: u64) -> RemotePrice {
     let received_time_ms = world.now.wall_ms - age_ms;
     RemotePrice {
         asset: asset("BTC"),
@@ -24,7 +24,7 @@ fn remote(world: &World, price: &str, age_ms: u64) -> RemotePrice {
     }
 }
 
-fn hear(world: &mut World, price: &str, age_ms: u64) {
+pub fn hear(world: &mut World, price: &str, age_ms: u64) {
     let remote = remote(world, price, age_ms);
     world.take(FeedInput::Remote(remote));
 }
@@ -34,7 +34,7 @@ fn rest(world: &mut World, venue: Venue, price: &str) {
 }
 
 /// The newest price with its tier.
-fn told(world: &World) -> String {
+pub fn told(world: &World) -> String {
     world.newest("BTC").map_or_else(
         || "nothing".to_owned(),
         |tick| format!("{} {}", Tier::from_number(tick.tier).expect("a tier").name(), show(&tick)),
@@ -206,7 +206,9 @@ fn what_cannot_be_is_refused_and_counted() {
         check_refused(|remote| remote.price = absurd, RemoteCounters { refused_price: 1, ..none() });
     }
     check_refused(|remote| remote.venues = VenueSet::EMPTY, RemoteCounters { refused_price: 1, ..none() });
-    let of_tether = |remote: &mut RemotePrice, currency| (remote.asset, remote.currency) = (asset("USDT"), currency);
+    let of_tether = |remote: &mut RemotePrice, currency| {
+        (remote.asset, remote.price, remote.currency) = (asset("USDT"), Price::new(1, 0), currency);
+    };
     check_refused(|remote| of_tether(remote, Currency::Usdt), RemoteCounters { refused_price: 1, ..none() });
     check_refused(|remote| of_tether(remote, Currency::Usd), RemoteCounters { taken: 1, ..none() });
     let time = || RemoteCounters { refused_time: 1, ..none() };
@@ -304,15 +306,53 @@ fn suspended_time_counts_and_new_tunables_hold() {
     assert_eq!(told(&world), "valkey 101.00 USD valkey 2 stale");
 }
 
+/// Whether another node's price of USDT is taken by a node whose venues have said `own` of it 10 s ago.
+#[track_caller]
+fn check_tether(own: Option<&str>, price: &str, is_taken: bool) {
+    let mut world = World::new();
+    if let Some(own) = own {
+        world.tether(Kraken, own);
+        world.wait_ms(10_000);
+    }
+    let tether = RemotePrice { asset: asset("USDT"), ..remote(&world, price, 0) };
+    world.take(FeedInput::Remote(tether));
+    let counters = world.shard.counters().remote;
+    assert_eq!((counters.taken, counters.refused_apart), (is_taken.into(), (!is_taken).into()), "{own:?} {price}");
+}
+
 #[test]
-fn another_nodes_tether_converts_our_own() {
+fn another_nodes_tether_is_about_a_dollar_or_what_ours_was() {
+    for (price, is_taken) in [("0.999", true), ("0.9", true), ("1.1", true), ("0.8999", false), ("1.1001", false)] {
+        check_tether(None, price, is_taken);
+    }
+    for price in ["0.5", "2", "67000", "0.0001"] {
+        check_tether(None, price, false);
+        check_tether(Some("1.00"), price, false);
+    }
+    check_tether(Some("0.7"), "0.65", true);
+    check_tether(Some("0.7"), "0.999", false);
+}
+
+#[test]
+fn another_nodes_tether_changes_no_price_of_ours() {
     let mut world = World::new();
     world.last_usdt(Okx, "100.00");
     assert_eq!(told(&world), "local 100.000 USDT okx-ws 1");
-    let tether = RemotePrice { asset: asset("USDT"), ..remote(&world, "0.999", 0) };
-    world.take(FeedInput::Remote(tether));
+    for price in ["2", "0.92"] {
+        let tether = RemotePrice { asset: asset("USDT"), ..remote(&world, price, 0) };
+        world.take(FeedInput::Remote(tether));
+        world.wait_ms(100);
+        world.last_usdt(Okx, "100.00");
+        assert_eq!(told(&world), "local 100.000 USDT okx-ws 1");
+    }
+    // Ours does, for as long as it is ours.
+    world.tether(Kraken, "0.999");
     world.wait_ms(100);
     assert_eq!(told(&world), "local 99.9000 USD okx-ws 1");
     world.wait_ms(9_000);
-    assert_eq!(world.newest("USDT").map(|tick| tick.is_stale()), Some(true));
+    let tether = RemotePrice { asset: asset("USDT"), ..remote(&world, "0.95", 0) };
+    world.take(FeedInput::Remote(tether));
+    world.wait_ms(100);
+    world.last_usdt(Okx, "100.00");
+    assert_eq!(told(&world), "local 100.000 USDT okx-ws 1");
 }
