@@ -15,7 +15,7 @@ pub(crate) use waiting::WaitingDatagrams;
 
 use crate::access::Caller;
 use crate::limits::LOOKUP_WAIT_MS;
-use crate::lookups::LookupPlace;
+use crate::lookups::{LookupPlace, Seeker};
 use crate::shard::{Answered, DatagramStep, DatagramTicket, Shard};
 use crate::waiters::{Awaited, Who};
 use core::net::SocketAddr;
@@ -70,6 +70,13 @@ impl Shard {
         }
         self.gauge_waiting();
         step
+    }
+
+    /// A datagram of `key` that has something looked up.
+    fn seeker_of_datagram(&self, key: KeyId, waited: Option<Waited>) -> Seeker {
+        let since_mono_ms = waited.map(|waited| waited.since_mono_ms);
+        // One that has waited holds its place.
+        Seeker { key, since_mono_ms, may_wait: waited.is_some() || self.waiting_datagrams.have_room_for(key) }
     }
 
     /// Lets a datagram wait for a lookup.

@@ -9,7 +9,7 @@ mod budget;
 mod nothing;
 mod seek;
 
-pub(crate) use seek::Sought;
+pub(crate) use seek::{Seeker, Sought};
 
 use crate::limits::{
     IN_USE_MS, IN_USE_TURNS, LOOKUP_WAIT_MS, LOOKUPS_MAX, NO_TIME_TO_LOOK_MS, UNAVAILABLE_MS, UNKNOWN_MS,

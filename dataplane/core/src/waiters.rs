@@ -104,14 +104,19 @@ impl Waiters {
         self.waiting
     }
 
+    /// Whether one more request of a connection may wait.
+    pub(crate) const fn have_room_for_a_stream(&self) -> bool {
+        self.streams_held < WAITERS_MAX
+    }
+
     /// Begins to wait; `None` when every place is held.
     pub(crate) fn begin(&mut self, who: Who, awaited: Awaited, deadline_mono_ms: u64) -> Option<WaitPlace> {
         let is_stream = matches!(who, Who::Stream(_));
-        let (held, most) = match is_stream {
-            true => (self.streams_held, WAITERS_MAX),
-            false => (self.places.held() - self.streams_held, DATAGRAMS_WAITING_MAX),
+        let has_room = match is_stream {
+            true => self.have_room_for_a_stream(),
+            false => self.places.held() - self.streams_held < DATAGRAMS_WAITING_MAX,
         };
-        if held >= most {
+        if !has_room {
             return None;
         }
         let (index, newer_than) = awaited.queue();

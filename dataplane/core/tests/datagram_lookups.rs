@@ -282,6 +282,24 @@ fn so_many_wait_and_no_more() {
 }
 
 #[test]
+fn nothing_is_looked_up_for_whom_there_is_no_room() {
+    let mut world = world();
+    world.shard.apply(ShardCommand::Parameters(ShardParameters { datagrams_waiting: 2, ..ShardParameters::default() }));
+    let ticket = begin(&mut world, &json("\"asset\":\"DOGE\"", 0));
+    assert_eq!(asked(&mut world), ["DOGE"]);
+    for request in [json("\"asset\":\"NOPE\"", 0), json("\"assets\":[\"NOPE\",\"OLD\"]", 90)] {
+        let text = serve(&mut world, &request).1;
+        assert!(String::from_utf8_lossy(&text).contains("overloaded"), "{}", String::from_utf8_lossy(&text));
+    }
+    assert_eq!(serve(&mut world, &binary(1, &secret(1), "NOPE", START.wall_ms)).1[3], Code::Overloaded.number());
+    assert!(asked(&mut world).is_empty());
+    assert_eq!(world.shard.counters().lookups_under_way, 1);
+    // Who has waited holds its place.
+    world.publish(fresh(2, 6_000));
+    assert!(!end(&mut world, ticket).is_empty());
+}
+
+#[test]
 fn no_key_waits_at_the_cost_of_another() {
     for keys in 1..6_u32 {
         let records = (1..8).map(|id| record(id, &format!("key {id}"), 1_000_000)).collect();

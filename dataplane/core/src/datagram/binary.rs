@@ -104,8 +104,8 @@ impl Shard {
         waited: Option<Waited>,
     ) -> Result<DatagramTicket, Code> {
         let symbol = Symbol::from_padded(request.asset()).ok_or(Code::AssetInvalid)?;
-        let since_mono_ms = waited.map(|waited| waited.since_mono_ms);
-        match self.seek(now, caller.key, &symbol, missing, since_mono_ms) {
+        let seeker = self.seeker_of_datagram(caller.key, waited);
+        match self.seek(now, seeker, &symbol, missing) {
             Sought::UnderWay(place) => self.wait_datagram(now, caller.key, bytes, waited, place),
             Sought::Over(code) => Err(code),
         }

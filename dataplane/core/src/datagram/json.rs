@@ -1,7 +1,8 @@
 //! The JSON datagram: an object with a key, a price or up to eight of them back.
 //!
 //! A reply is never more than three times its request, and an error never longer than its request; what would be is
-//! `reply_too_long`, or silence. Several assets are looked up and answered as far as they can be: the others are `missing`.
+//! `reply_too_long`, or silence. Several assets are looked up and answered as far as they can be: the others are `missing`,
+//! unless one of them could not be looked for (`overloaded`, `draining`).
 
 use super::json_reader::{AssetSpace, JsonRequest, RawText, decode};
 use super::waiting::Waited;
@@ -90,12 +91,12 @@ impl Shard {
         bytes: &[u8],
         waited: Option<Waited>,
     ) -> Result<DatagramTicket, Result<(Option<AssetId>, usize), Refused>> {
-        let since_mono_ms = waited.map(|waited| waited.since_mono_ms);
+        let seeker = self.seeker_of_datagram(caller.key, waited);
         let outcome = written.map(|written| (written.asset, written.length));
         let single = request.asset.as_ref().map(core::slice::from_ref);
         let raws = single.or(request.assets).unwrap_or_default();
         let symbols = raws.iter().filter_map(|raw| symbol(raw).ok());
-        match self.seek_each(now, caller.key, symbols, request.allow_stale, since_mono_ms, single.is_some()) {
+        match self.seek_each(now, seeker, symbols, request.allow_stale, single.is_some()) {
             Ok(Some(place)) => {
                 let asset = outcome.map_or_else(|(_, asset)| asset, |(asset, _)| asset);
                 self.wait_datagram(now, caller.key, bytes, waited, place).map_err(|code| Err((code, asset)))

@@ -78,15 +78,18 @@ impl WaitingDatagrams {
         self.places.held()
     }
 
+    /// Whether one more datagram of `key` may wait.
+    pub(crate) fn have_room_for(&self, key: KeyId) -> bool {
+        usize::from(self.of_keys[count_of(key)]) < self.most.saturating_sub(self.places.held())
+    }
+
     /// Keeps a datagram of `key`; `None` when so many are held that no more may be.
     pub(crate) fn keep(&mut self, key: KeyId, request: &[u8], since_mono_ms: u64) -> Option<DatagramTicket> {
-        let left = self.most.saturating_sub(self.places.held());
-        let of_key = &mut self.of_keys[count_of(key)];
-        if usize::from(*of_key) >= left {
+        if !self.have_room_for(key) {
             return None;
         }
         let place = self.places.take(Place { kept: Kept::new(request), key, since_mono_ms, wait: None })?;
-        *of_key += 1;
+        self.of_keys[count_of(key)] += 1;
         Some(DatagramTicket(place))
     }
 

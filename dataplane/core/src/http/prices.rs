@@ -2,7 +2,8 @@
 //!
 //! A named asset that has no price to give is looked up, and the call waits for it. One that nobody knows, or whose price
 //! cannot be given, fails the whole call, naming itself, unless `ignore_unknown=1` is said or `all` assets are asked for:
-//! then it is among the `missing`.
+//! then it is among the `missing`. One that could not be looked for (`overloaded`, `draining`) fails the call
+//! even so, as nothing is known of it.
 
 use super::Progress;
 use super::answer::{Asked, append_head, rate_fields};
@@ -97,8 +98,8 @@ impl Shard {
         query: &PricesQuery,
     ) -> Result<Option<Progress>, Refusal> {
         let symbols = query.assets.symbols().iter().copied();
-        let (stale, since) = (query.allow_stale, asked.since_mono_ms());
-        let sought = self.seek_each(now, caller.key, symbols, stale, since, !query.ignore_unknown);
+        let seeker = self.seeker(caller, asked.since_mono_ms());
+        let sought = self.seek_each(now, seeker, symbols, query.allow_stale, !query.ignore_unknown);
         let refusal = |(symbol, (code, asset))| (Problem::of_lookup(code).about(symbol), asset);
         let Some(place) = sought.map_err(refusal)? else { return Ok(None) };
         let waiting = self.wait_for_lookup(now, connection, asked, caller, place);

@@ -9,7 +9,7 @@ use super::connection::{HttpConnection, Pending, Waited};
 use super::route::PriceQuery;
 use crate::access::Caller;
 use crate::limits::LOOKUP_WAIT_MS;
-use crate::lookups::{LookupPlace, Sought};
+use crate::lookups::{LookupPlace, Seeker, Sought};
 use crate::render::problem::Problem;
 use crate::reply::ReplyBuffer;
 use crate::shard::{Missing, Shard};
@@ -36,7 +36,8 @@ impl Shard {
         symbol: &Symbol,
         missing: Missing,
     ) -> Result<Progress, Refusal> {
-        let code = match self.seek(now, caller.key, symbol, missing, asked.since_mono_ms()) {
+        let seeker = self.seeker(caller, asked.since_mono_ms());
+        let code = match self.seek(now, seeker, symbol, missing) {
             Sought::UnderWay(place) => match self.wait_for_lookup(now, connection, asked, caller, place) {
                 Some(waiting) => return Ok(waiting),
                 None => Code::Overloaded,
@@ -44,6 +45,11 @@ impl Shard {
             Sought::Over(code) => code,
         };
         Err((Problem::of_lookup(code).about(*symbol), missing.1))
+    }
+
+    /// A request that has something looked up, and has waited since then if it has.
+    pub(super) fn seeker(&self, caller: Caller, since_mono_ms: Option<u64>) -> Seeker {
+        Seeker { key: caller.key, since_mono_ms, may_wait: self.waiters.have_room_for_a_stream() }
     }
 
     /// Lets a request wait for a lookup; `None` when every place is held.
@@ -104,7 +110,7 @@ impl Shard {
             (Some(asset), _) if sequence.is_none_or(|sequence| sequence <= newer_than) => asset,
             // It waited, and what came is stale: what is left of its time is for the lookup.
             (_, Err(missing)) if waits && asked.waited.is_some() => {
-                let code = match self.seek(now, caller.key, &symbol, missing, None) {
+                let code = match self.seek(now, self.seeker(caller, None), &symbol, missing) {
                     Sought::UnderWay(place) => {
                         let most_ms = query.wait_ms.min(now.mono_ms() - since_mono_ms + LOOKUP_WAIT_MS);
                         let waiting = self.wait(now, connection, asked, caller, Awaited::Lookup(place), most_ms);
@@ -122,7 +128,7 @@ impl Shard {
         if let Err(missing) = found
             && (waits || query.wait_ms == 0)
         {
-            match self.seek(now, caller.key, &symbol, missing, asked.since_mono_ms()) {
+            match self.seek(now, self.seeker(caller, asked.since_mono_ms()), &symbol, missing) {
                 Sought::UnderWay(place) if !waits => {
                     let waiting = self.wait_for_lookup(now, connection, asked, caller, place);
                     return waiting.ok_or(refusal(Code::Overloaded));

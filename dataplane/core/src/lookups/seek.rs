@@ -12,6 +12,17 @@ use shared::code::Code;
 use shared::key::KeyId;
 use shared::moment::Moment;
 
+/// A request that has something looked up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seeker {
+    /// Whose it is.
+    pub(crate) key: KeyId,
+    /// When it began to wait, if it has waited.
+    pub(crate) since_mono_ms: Option<u64>,
+    /// Whether there is room for it to wait: nothing is looked up for who could not be told.
+    pub(crate) may_wait: bool,
+}
+
 /// What can be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sought {
@@ -23,16 +34,9 @@ pub(crate) enum Sought {
 
 impl Shard {
     /// Has `symbol` looked up, which is missing for that reason, unless it is already or that is of no use.
-    /// `since_mono_ms`: when the request began to wait, if it has waited.
     #[cold]
-    pub(crate) fn seek(
-        &mut self,
-        now: Moment,
-        key: KeyId,
-        symbol: &Symbol,
-        (code, asset): Missing,
-        since_mono_ms: Option<u64>,
-    ) -> Sought {
+    pub(crate) fn seek(&mut self, now: Moment, seeker: Seeker, symbol: &Symbol, (code, asset): Missing) -> Sought {
+        let Seeker { key, since_mono_ms, may_wait } = seeker;
         let mono_ms = now.mono_ms();
         self.lookups.tell_time(mono_ms);
         let entry = asset.and_then(|asset| self.assets.entry(asset));
@@ -49,6 +53,9 @@ impl Shard {
         }
         if since_mono_ms.is_some_and(|since_mono_ms| since_mono_ms + LOOKUP_WAIT_MS <= mono_ms) {
             return Sought::Over(told(code, Code::PriceUnavailable));
+        }
+        if !may_wait {
+            return Sought::Over(Code::Overloaded);
         }
         if let Some(place) = self.lookups.find(&symbol) {
             return Sought::UnderWay(place);
@@ -73,26 +80,28 @@ impl Shard {
     }
 
     /// Has each of these looked up that has no price to give: when one of them is under way, that is to be waited for.
-    /// `is_strict`: the first for which nothing can be done is an objection to all.
+    /// `is_strict`: the first for which nothing can be done is an objection to all. Otherwise only one is that could not be
+    /// looked up, for want of room or time: nobody knows whether it is missing.
     ///
     /// # Errors
     /// That one, and why.
     pub(crate) fn seek_each(
         &mut self,
         now: Moment,
-        key: KeyId,
+        seeker: Seeker,
         symbols: impl Iterator<Item = Symbol>,
         allow_stale: bool,
-        since_mono_ms: Option<u64>,
         is_strict: bool,
     ) -> Result<Option<LookupPlace>, (Symbol, Missing)> {
         let mut awaited = None;
         for symbol in symbols {
             let Err(missing) = self.find_price(&symbol, allow_stale) else { continue };
-            match self.seek(now, key, &symbol, missing, since_mono_ms) {
+            match self.seek(now, seeker, &symbol, missing) {
                 // The one asked for last is the likeliest to be the last to come.
                 Sought::UnderWay(place) => awaited = Some(place),
-                Sought::Over(code) if is_strict => return Err((symbol, (code, missing.1))),
+                Sought::Over(code) if is_strict || matches!(code, Code::Overloaded | Code::Draining) => {
+                    return Err((symbol, (code, missing.1)));
+                }
                 Sought::Over(_) => {}
             }
         }

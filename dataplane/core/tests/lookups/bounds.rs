@@ -80,7 +80,10 @@ fn thousands_may_wait_for_one_asset() {
         (0..WAITERS_MAX as u64).map(|token| Waiting::begin(&mut world, token, &price("DOGE"), KEY)).collect();
     assert_eq!(world.get(&price("DOGE"), KEY).code(), "overloaded");
     assert_eq!(world.get("/prices?assets=DOGE", KEY).code(), "overloaded");
-    assert_eq!(finds(world.asks()), ["DOGE"]);
+    for target in [price("NOPE"), "/price?asset=OLD&newer_than=1".to_owned(), "/prices?assets=NOPE".to_owned()] {
+        assert_eq!(world.get(&target, KEY).code(), "overloaded", "{target}");
+    }
+    assert_eq!(finds(world.asks()), ["DOGE"], "nothing is looked up for who could not wait for it");
     world.shard.close_stream(&mut waiting[0].connection);
     world.publish(fresh(2, 6_000));
     let names = named(&mut world.ready);

@@ -1,7 +1,10 @@
 //! What a request that has waited is told besides its price, and what may have changed meanwhile.
 
-use super::world::{KEY, SLOW_KEY};
-use super::{Waiting, fresh, price, world};
+use super::world::{KEY, SLOW_KEY, World};
+use super::{Waiting, fresh, price, symbol, world};
+use dataplane_core::command::ShardCommand;
+use dataplane_core::limits::LOOKUPS_PER_KEY_MAX;
+use shared::code::Code;
 use shared::key::KeyId;
 
 #[test]
@@ -10,7 +13,7 @@ fn what_was_left_of_the_second_is_told_to_who_waited() {
     let waiting: Vec<_> =
         (1..=3).map(|token| Waiting::begin(&mut world, token, "/prices?assets=DOGE,NOPE", SLOW_KEY)).collect();
     world.publish(fresh(2, 6_000));
-    world.tell_nothing([super::symbol("NOPE")], shared::code::Code::PriceUnavailable);
+    world.tell_nothing([symbol("NOPE")], Code::PriceUnavailable);
     let told = waiting.into_iter().map(|waiting| waiting.end(&mut world).field("RateLimit").map(str::to_owned));
     let told: Vec<_> = told.collect();
     assert!(told[0].is_none() && told[1].is_none(), "a fifth or more was left: {told:?}");
@@ -30,4 +33,36 @@ fn a_month_that_ends_meanwhile_is_of_the_next_request() {
     for target in targets {
         assert_eq!(world.get(&target, KEY).code(), "rate_limited_month");
     }
+}
+
+/// A call for several assets of which one may be missing, when that one is refused; what it is answered.
+#[track_caller]
+fn check_refused(prepare: impl Fn(&mut World), expected: &str) {
+    for target in ["/prices?assets=BTC,NOPE&ignore_unknown=1", "/prices?assets=NOPE,DOGE&ignore_unknown=1"] {
+        let mut world = world();
+        prepare(&mut world);
+        assert_eq!(world.get(target, KEY).code(), expected, "{target}");
+    }
+}
+
+#[test]
+fn what_could_not_be_looked_for_is_not_told_as_missing() {
+    let fill = |world: &mut World| {
+        for number in 0..LOOKUPS_PER_KEY_MAX {
+            let _waiting = Waiting::begin(world, 1, &price(&format!("A{number}")), KEY);
+        }
+    };
+    check_refused(fill, "overloaded");
+    check_refused(|world| world.shard.apply(ShardCommand::StopAccepting), "draining");
+    let no_time = |world: &mut World| {
+        let waiting = Waiting::begin(world, 1, &price("NOPE"), KEY);
+        world.tell_nothing([symbol("NOPE")], Code::Overloaded);
+        assert_eq!(waiting.end(world).code(), "overloaded");
+    };
+    check_refused(no_time, "overloaded");
+    // Once it was looked for it is missing.
+    let mut world = world();
+    let waiting = Waiting::begin(&mut world, 1, "/prices?assets=BTC,NOPE&ignore_unknown=1", KEY);
+    world.tell_nothing([symbol("NOPE")], Code::PriceUnavailable);
+    assert!(waiting.end(&mut world).body.ends_with("\"missing\":[\"NOPE\"]}"));
 }
