@@ -280,7 +280,7 @@ impl FeedShard {
 
     /// Housekeeping, to be called at least every 100 ms: staleness, quarantines that end, ticks that waited for room.
     pub fn sweep(&mut self, now: Moment) {
-        self.walls.begin(now);
+        self.walls.watch(now);
         self.fanout.retry(&self.newest);
         if core::mem::take(&mut self.rate_changed) {
             self.look_soon_at(|state| state.follows_usdt);

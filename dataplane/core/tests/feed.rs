@@ -4,6 +4,8 @@
 mod believing;
 #[path = "feed/carrying.rs"]
 mod carrying;
+#[path = "feed/clocks.rs"]
+mod clocks;
 #[path = "feed/freshness.rs"]
 mod freshness;
 #[path = "feed/pricing.rs"]

@@ -17,6 +17,12 @@ const TIME_AHEAD_MS_MAX: u64 = 5_000;
 const ORDER_TOLERANCE_MS: u64 = 100;
 /// How long venues must contradict our steady wall clock, and agree with the present one, until it is set anew.
 const REANCHOR_NS: u64 = 60_000_000_000;
+/// A wall clock this far from the settled one has stepped, ms: rates that differ do not get there between two steps.
+const STEP_MS: u64 = 1_000;
+/// How much that distance may change while it counts as the same step, ms.
+const SAME_STEP_MS: u64 = 100;
+/// Longest time between two looks at the clocks that still counts as watching, ms: sweeps come every 100 ms.
+const WATCH_MS: u64 = 5_000;
 
 /// Why a quote is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,10 +156,27 @@ impl Order {
 ///
 /// A venue's time is good if either clock finds it so; a wall clock that jumps an hour therefore refuses nothing.
 /// If the start was wrong and the wall has been corrected since, venues say so, and the second clock is set anew.
+///
+/// Other nodes' prices are as old as the stricter clock finds them, so there one wrong clock is enough to refuse all.
+/// They have a third, *settled* clock: it does not jump either, but follows a wall that has stepped once and stayed,
+/// whatever venues say or do not say. Only who speaks from the wall's future holds that up: the wall is behind then, and
+/// what is old would look new. A wall ahead makes prices only older. Nothing tells a wall that is set back wrongly while
+/// no venue and no node is heard from one that is set right; a start with such a clock is no different.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Walls {
     anchor: Option<Moment>,
     contradicted_since_mono_ns: Option<u64>,
+    settled: Option<Moment>,
+    stepped: Option<Step>,
+}
+
+/// A wall clock that has left the settled one.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// How far it was ahead when first seen, ms.
+    ahead_ms: i64,
+    since_mono_ns: u64,
+    seen_mono_ns: u64,
 }
 
 impl Walls {
@@ -163,6 +186,7 @@ impl Walls {
         let Some(time_ms) = quote.exchange_time_ms else {
             return true;
         };
+        self.doubt(now, time_ms, STEP_MS);
         let fits = |wall_ms: u64| {
             time_ms <= wall_ms.saturating_add(TIME_AHEAD_MS_MAX)
                 && (quote.snapshot || time_ms.saturating_add(TIME_OLD_MS_MAX) >= wall_ms)
@@ -173,7 +197,7 @@ impl Walls {
         } else if by_wall && !quote.snapshot {
             let since_mono_ns = *self.contradicted_since_mono_ns.get_or_insert(now.mono_ns);
             if now.mono_ns.saturating_sub(since_mono_ns) >= REANCHOR_NS {
-                *self = Self { anchor: Some(now), contradicted_since_mono_ns: None };
+                *self = Self { anchor: Some(now), settled: Some(now), ..Self::default() };
             }
         }
         by_steady || by_wall
@@ -187,19 +211,52 @@ impl Walls {
         now.wall_ms.min(steady_ms).saturating_sub(time_ms)
     }
 
-    /// Sets the second clock by the wall, unless it runs already.
-    pub(super) fn begin(&mut self, now: Moment) {
+    /// Looks at the clocks: starts those that do not run yet, and sets the settled one by a wall that has stepped and
+    /// stayed. To be called at least every `WATCH_MS`: nobody could doubt the wall in time that nobody saw.
+    pub(super) fn watch(&mut self, now: Moment) {
         self.anchor.get_or_insert(now);
+        let ahead_ms = now.wall_ms.cast_signed().saturating_sub(self.settled_ms(now).cast_signed());
+        if ahead_ms.unsigned_abs() <= STEP_MS {
+            self.stepped = None;
+            return;
+        }
+        let is_same = |step: &Step| {
+            ahead_ms.abs_diff(step.ahead_ms) <= SAME_STEP_MS && now.ms_since(step.seen_mono_ns) <= WATCH_MS
+        };
+        let begun = Step { ahead_ms, since_mono_ns: now.mono_ns, seen_mono_ns: now.mono_ns };
+        let step = Step { seen_mono_ns: now.mono_ns, ..self.stepped.filter(is_same).unwrap_or(begun) };
+        if now.mono_ns.saturating_sub(step.since_mono_ns) >= REANCHOR_NS {
+            (self.settled, self.stepped) = (Some(now), None);
+        } else {
+            self.stepped = Some(step);
+        }
     }
 
-    /// The earlier and the later of the two clocks, Unix ms: for whom neither may be kind.
+    /// Somebody says that it is, or has been, `time_ms`: a wall that is more than `ms` behind has not been set right,
+    /// if by the settled clock it can be.
+    pub(super) fn doubt(&mut self, now: Moment, time_ms: u64, ms: u64) {
+        let can_be = time_ms <= self.settled_ms(now).saturating_add(TIME_AHEAD_MS_MAX);
+        if can_be && time_ms > now.wall_ms.saturating_add(ms) {
+            self.stepped = None;
+        }
+    }
+
+    /// The earlier and the later of the wall and the settled clock, Unix ms: for whom neither may be kind.
     pub(super) fn both_ms(&mut self, now: Moment) -> (u64, u64) {
-        let steady_ms = self.steady_ms(now);
-        (now.wall_ms.min(steady_ms), now.wall_ms.max(steady_ms))
+        let settled_ms = self.settled_ms(now);
+        (now.wall_ms.min(settled_ms), now.wall_ms.max(settled_ms))
     }
 
     fn steady_ms(&mut self, now: Moment) -> u64 {
-        let anchor = *self.anchor.get_or_insert(now);
-        anchor.wall_ms.saturating_add(now.ms_since(anchor.mono_ns))
+        run_on_ms(*self.anchor.get_or_insert(now), now)
     }
+
+    fn settled_ms(&mut self, now: Moment) -> u64 {
+        run_on_ms(*self.settled.get_or_insert(now), now)
+    }
+}
+
+/// The wall as it was at `anchor`, moved on by monotonic time until `now`.
+const fn run_on_ms(anchor: Moment, now: Moment) -> u64 {
+    anchor.wall_ms.saturating_add(now.ms_since(anchor.mono_ns))
 }

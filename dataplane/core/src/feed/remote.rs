@@ -114,8 +114,10 @@ impl Taking<'_> {
         let is_usable = !remote.venues.is_empty() && (remote.currency == Currency::Usd || !self.is_tether);
         let amount = Amount::of(remote.price).filter(|_| is_usable).ok_or(Refusal::Price)?;
         let known_time_ms = remote.proven_time_ms.max(remote.received_time_ms);
+        let newest_time_ms = known_time_ms.max(remote.exchange_time_ms.unwrap_or(0));
         let (earliest_ms, latest_ms) = walls.both_ms(now);
-        if known_time_ms.max(remote.exchange_time_ms.unwrap_or(0)) > earliest_ms.saturating_add(AHEAD_MS_MAX) {
+        walls.doubt(now, newest_time_ms, AHEAD_MS_MAX);
+        if newest_time_ms > earliest_ms.saturating_add(AHEAD_MS_MAX) {
             return Err(Refusal::Time);
         }
         let mono_ns = |time_ms: u64| {
@@ -127,7 +129,9 @@ impl Taking<'_> {
             return Err(Refusal::Stale);
         }
         let is_own = newest.sequence != 0 && newest.tier != Tier::Valkey as u8;
-        let is_older = held.is_some_and(|held| known_time_ms <= held.known_time_ms);
+        // One that has ended refuses nothing: its time may be from before the clocks were set.
+        let standing = held.filter(|held| now.mono_ns <= fresh_until_mono_ns(held.known_mono_ns, self.parameters));
+        let is_older = standing.is_some_and(|held| known_time_ms <= held.known_time_ms);
         if is_older || (is_own && newest.received_mono_ns > known_mono_ns) {
             return Err(Refusal::Older);
         }
