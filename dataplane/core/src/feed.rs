@@ -195,7 +195,8 @@ pub struct RemoteCounters {
     pub refused_stale: u64,
     /// Refused: not newer than what we have.
     pub refused_older: u64,
-    /// Refused: more than 20 % (USDT: 10 %) from our own last price of the last 10 minutes; USDT else from one dollar.
+    /// Refused: more than 20 % (USDT: 10 %) from our own price that was fresh in the last 10 minutes; USDT else
+    /// from one dollar.
     pub refused_apart: u64,
 }
 

@@ -19,7 +19,7 @@ const AHEAD_MS_MAX: u64 = 5_000;
 const APART_PERCENT_MAX: i128 = 20;
 /// As `APART_PERCENT_MAX`, for USDT, of which we know more: without a price of our own it is compared with a dollar.
 const TETHER_APART_PERCENT_MAX: i128 = 10;
-/// How long our own last price tells what is too far, ms.
+/// How long, from when it was last fresh, our own last price tells what is too far, ms.
 const OWN_MS_MAX: u64 = 600_000;
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -46,7 +46,7 @@ struct Held {
     /// When its writer last knew it to be fresh: by the writer's clock, Unix ms, and by ours, monotonic ns.
     known_time_ms: u64,
     known_mono_ns: u64,
-    /// Our own last price before the first of a row of remote ones, and when it was received, monotonic ns.
+    /// Our own last price before the first of a row of remote ones, and when it was last fresh, monotonic ns.
     own: Option<(Amount, u64)>,
 }
 
@@ -135,8 +135,8 @@ impl Taking<'_> {
         if is_older || (is_own && newest.received_mono_ns > known_mono_ns) {
             return Err(Refusal::Older);
         }
-        let own = if is_own { own_price(newest) } else { held.and_then(|held| held.own) };
-        let own = own.filter(|(_, received_mono_ns)| now.ms_since(*received_mono_ns) < OWN_MS_MAX);
+        let own = if is_own { own_price(newest, now) } else { held.and_then(|held| held.own) };
+        let own = own.filter(|(_, fresh_mono_ns)| now.ms_since(*fresh_mono_ns) < OWN_MS_MAX);
         let one_dollar = Amount::of(Price::new(1, 0)).filter(|_| self.is_tether);
         let percent = if self.is_tether { TETHER_APART_PERCENT_MAX } else { APART_PERCENT_MAX };
         if own.map(|(own, _)| own).or(one_dollar).is_some_and(|base| amount.is_apart(base, percent)) {
@@ -162,8 +162,11 @@ impl Taking<'_> {
     }
 }
 
-fn own_price(tick: &Tick) -> Option<(Amount, u64)> {
-    Some((Amount::of(tick.price())?, tick.received_mono_ns))
+/// Our own price and when it was last fresh: until now, or until it was told to be stale. Neither is when it was received,
+/// for a live feed proves a quiet price for hours.
+fn own_price(tick: &Tick, now: Moment) -> Option<(Amount, u64)> {
+    let fresh_mono_ns = if tick.is_stale() { tick.published_mono_ns } else { now.mono_ns };
+    Some((Amount::of(tick.price())?, fresh_mono_ns))
 }
 
 const fn fresh_until_mono_ns(known_mono_ns: u64, parameters: &FeedParameters) -> u64 {

@@ -356,3 +356,21 @@ fn another_nodes_tether_changes_no_price_of_ours() {
     world.last_usdt(Okx, "100.00");
     assert_eq!(told(&world), "local 100.000 USDT okx-ws 1");
 }
+
+#[test]
+fn a_quiet_price_of_ours_tells_what_is_far_for_ten_minutes_after_its_feed() {
+    let mut world = World::new();
+    world.last(Kraken, "100.00");
+    world.live(Kraken, true);
+    world.alive.push(Kraken);
+    world.wait_ms(660_000);
+    world.live(Kraken, false);
+    assert_eq!(told(&world), "local 100.000 USD kraken-ws 1 stale");
+    hear(&mut world, "125.00", 0);
+    world.wait_ms(599_900);
+    hear(&mut world, "125.00", 0);
+    assert_eq!(world.shard.counters().remote, RemoteCounters { refused_apart: 2, ..RemoteCounters::default() });
+    world.wait_ms(100);
+    hear(&mut world, "125.00", 0);
+    assert_eq!(told(&world), "valkey 125.00 USD valkey 2");
+}
