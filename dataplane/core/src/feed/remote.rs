@@ -142,13 +142,16 @@ impl Taking<'_> {
         if own.map(|(own, _)| own).or(one_dollar).is_some_and(|base| amount.is_apart(base, percent)) {
             return Err(Refusal::Apart);
         }
+        // The two clocks do not tick together: to reckon the same arrival anew would move it by up to a millisecond.
+        let same = held.filter(|held| held.tick.received_time_ms == remote.received_time_ms);
+        let received_mono_ns = same.map_or(mono_ns(remote.received_time_ms), |held| held.tick.received_mono_ns);
         let flags = if remote.converted { TICK_CONVERTED } else { 0 } | if self.simulated { TICK_SIMULATED } else { 0 };
         let tick = Tick {
             mantissa: remote.price.mantissa(),
             exponent: remote.price.exponent(),
             exchange_time_ms: remote.exchange_time_ms.unwrap_or(0),
             received_time_ms: remote.received_time_ms,
-            received_mono_ns: mono_ns(remote.received_time_ms),
+            received_mono_ns,
             spread_centibps: remote.spread_centibps,
             asset: remote.asset.number(),
             flags,

@@ -358,6 +358,23 @@ fn another_nodes_tether_changes_no_price_of_ours() {
 }
 
 #[test]
+fn a_proof_is_no_news_though_the_clocks_tick_apart() {
+    let mut world = World::new();
+    let quiet = remote(&world, "100.00", 2_000);
+    world.take(FeedInput::Remote(quiet));
+    let received_mono_ns = world.newest("BTC").map(|tick| tick.received_mono_ns);
+    for apart_ns in [700_000, 999_999, 100_000, 400_000] {
+        world.wait_ms(1_000);
+        world.now.mono_ns += apart_ns;
+        world.take(FeedInput::Remote(RemotePrice { proven_time_ms: world.now.wall_ms, ..quiet }));
+        world.wait_ms(300);
+    }
+    assert_eq!((world.ticks.len(), world.newest("BTC").map(|tick| tick.received_mono_ns)), (1, received_mono_ns));
+    world.wait_ms(8_000);
+    assert_eq!(told(&world), "valkey 100.00 USD valkey 2", "proven it is");
+}
+
+#[test]
 fn a_quiet_price_of_ours_tells_what_is_far_for_ten_minutes_after_its_feed() {
     let mut world = World::new();
     world.last(Kraken, "100.00");
