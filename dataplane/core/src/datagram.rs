@@ -15,7 +15,7 @@ pub(crate) use waiting::WaitingDatagrams;
 
 use crate::access::Caller;
 use crate::limits::LOOKUP_WAIT_MS;
-use crate::lookups::{LookupPlace, Seeker};
+use crate::lookups::Seeker;
 use crate::shard::{Answered, DatagramStep, DatagramTicket, Shard};
 use crate::waiters::{Awaited, Who};
 use core::net::SocketAddr;
@@ -89,13 +89,13 @@ impl Shard {
         key: KeyId,
         request: &[u8],
         waited: Option<Waited>,
-        place: LookupPlace,
+        awaited: Awaited,
     ) -> Result<DatagramTicket, Code> {
         let mono_ms = now.mono_ms();
         let kept = waited.map(|waited| waited.ticket).or_else(|| self.waiting_datagrams.keep(key, request, mono_ms));
         let ticket = kept.ok_or(Code::Overloaded)?;
         let deadline_mono_ms = waited.map_or(mono_ms, |waited| waited.since_mono_ms) + LOOKUP_WAIT_MS;
-        match self.waiters.begin(Who::Datagram(ticket), Awaited::Lookup(place), deadline_mono_ms) {
+        match self.waiters.begin(Who::Datagram(ticket), awaited, deadline_mono_ms) {
             Some(wait) => self.waiting_datagrams.set_wait(ticket, wait),
             // It cannot be: there are as many places as tickets.
             None if waited.is_none() => {

@@ -135,6 +135,11 @@ impl Lookups {
         Ok(LookupPlace(place))
     }
 
+    /// The lookup of this asset that is under way.
+    pub(crate) fn of_asset(&self, asset: AssetId) -> Option<LookupPlace> {
+        Some(self.by_asset[asset.index()]).filter(|place| *place != NONE).map(LookupPlace)
+    }
+
     /// A tick of this asset came that is not stale. Whether it was being looked up.
     #[inline]
     pub(crate) fn found(&mut self, asset: AssetId) -> bool {

@@ -273,7 +273,11 @@ impl Shard {
             }
             if let Some(asset) = self.table.take(&tick) {
                 self.waiters.release(asset, tick.sequence, ready);
-                if !tick.is_stale() && self.lookups.found(asset) {
+                if tick.is_stale() {
+                    if let Some(lookup) = self.lookups.of_asset(asset) {
+                        self.waiters.release_stale(lookup, ready);
+                    }
+                } else if self.lookups.found(asset) {
                     self.counters.lookups_found += 1;
                 }
             }

@@ -38,16 +38,20 @@ pub(crate) enum Who {
 pub(crate) enum Awaited {
     /// A tick of the asset with a higher sequence.
     Newer(AssetId, u64),
-    /// The end of the lookup.
-    Lookup(LookupPlace),
+    /// The end of the lookup; with `true` also a stale tick of its asset, where there was none at all.
+    Lookup(LookupPlace, bool),
 }
 
+/// What a stale tick counts as to those who wait for a lookup: more than what they wait for who take one, and not more
+/// than what the others do.
+const STALE_FOUND: u64 = 1;
+
 impl Awaited {
-    /// Its queue, and the sequence that the tick must be above.
+    /// Its queue, and the sequence that the tick, or what counts as such, must be above.
     const fn queue(self) -> (usize, u64) {
         match self {
             Self::Newer(asset, newer_than) => (asset.index(), newer_than),
-            Self::Lookup(place) => (ASSETS_MAX + place.index(), 0),
+            Self::Lookup(place, takes_stale) => (ASSETS_MAX + place.index(), if takes_stale { 0 } else { STALE_FOUND }),
         }
     }
 }
@@ -179,7 +183,13 @@ impl Waiters {
 
     /// A lookup is over: names all who waited for it.
     pub(crate) fn release_lookup(&mut self, lookup: LookupPlace, ready: &mut ReadyList) {
-        self.release_queue(Awaited::Lookup(lookup).queue().0, u64::MAX, ready);
+        self.release_queue(Awaited::Lookup(lookup, false).queue().0, u64::MAX, ready);
+    }
+
+    /// A stale tick came, and the lookup goes on: names those who waited for it and take a stale price.
+    #[cold]
+    pub(crate) fn release_stale(&mut self, lookup: LookupPlace, ready: &mut ReadyList) {
+        self.release_queue(Awaited::Lookup(lookup, true).queue().0, STALE_FOUND, ready);
     }
 
     #[inline]

@@ -140,6 +140,17 @@ fn a_tick_answers_all_who_wait_for_it() {
 }
 
 #[test]
+fn a_stale_price_answers_who_takes_one() {
+    let mut world = world();
+    let takes = json("\"asset\":\"DOGE\",\"allow_stale\":true", 100);
+    let [taking, _refusing] = [takes, json("\"asset\":\"DOGE\"", 0)].map(|request| begin(&mut world, &request));
+    let _frame = begin(&mut world, &binary(1, &secret(1), "DOGE", START.wall_ms));
+    world.publish(Tick { flags: TICK_STALE, ..fresh(2, 6_000) });
+    assert_eq!(named(&mut world), [taking.0]);
+    assert!(String::from_utf8_lossy(&end(&mut world, taking)).contains("\"stale\":true"));
+}
+
+#[test]
 fn several_cold_assets_are_waited_for_together() {
     let mut world = world();
     let request = json("\"assets\":[\"NOPE\",\"DOGE\",\"BTC\",\"OLD\",\"DOGE\"]", 250);

@@ -8,6 +8,7 @@ use super::waiting::Waited;
 use crate::access::Caller;
 use crate::lookups::Sought;
 use crate::shard::{DatagramStep, DatagramTicket, Missing, Shard};
+use crate::waiters::Awaited;
 use shared::asset::{AssetId, Symbol};
 use shared::code::Code;
 use shared::key::KeyId;
@@ -106,7 +107,9 @@ impl Shard {
         let symbol = Symbol::from_padded(request.asset()).ok_or(Code::AssetInvalid)?;
         let seeker = self.seeker_of_datagram(caller.key, waited);
         match self.seek(now, seeker, &symbol, missing) {
-            Sought::UnderWay(place) => self.wait_datagram(now, caller.key, bytes, waited, place),
+            Sought::UnderWay(place) => {
+                self.wait_datagram(now, caller.key, bytes, waited, Awaited::Lookup(place, false))
+            }
             Sought::Over(code) => Err(code),
         }
     }

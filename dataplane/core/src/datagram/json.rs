@@ -10,6 +10,7 @@ use crate::access::Caller;
 use crate::render::problem::push_datagram_error;
 use crate::render::{Writer, push_short_form};
 use crate::shard::{DatagramStep, DatagramTicket, Missing, Shard};
+use crate::waiters::Awaited;
 use shared::asset::{AssetId, Symbol};
 use shared::code::Code;
 use shared::limits::{ASSETS_PER_DATAGRAM_MAX, DATAGRAM_OUT_MAX, KEY_TEXT_MAX, SYMBOL_MAX};
@@ -99,7 +100,8 @@ impl Shard {
         match self.seek_each(now, seeker, symbols, request.allow_stale, single.is_some()) {
             Ok(Some(place)) => {
                 let asset = outcome.map_or_else(|(_, asset)| asset, |(asset, _)| asset);
-                self.wait_datagram(now, caller.key, bytes, waited, place).map_err(|code| Err((code, asset)))
+                let awaited = Awaited::Lookup(place, request.allow_stale);
+                self.wait_datagram(now, caller.key, bytes, waited, awaited).map_err(|code| Err((code, asset)))
             }
             Ok(None) => Err(outcome),
             Err((_, refused)) => Err(Err(refused)),

@@ -87,10 +87,10 @@ impl Shard {
             (Some(code), _) => (self.governor.problem(code), None),
             (None, Err(problem)) => (*problem, None),
             (None, Ok(PriceQuery { asset: None, .. })) => (Problem::of(Code::AssetMissing), None),
-            (None, Ok(PriceQuery { asset: Some(symbol), newer_than: None, allow_stale, .. })) => {
-                match self.find_price(symbol, *allow_stale) {
+            (None, Ok(query @ PriceQuery { asset: Some(symbol), newer_than: None, .. })) => {
+                match self.find_price(symbol, query.allow_stale) {
                     Ok(asset) => return self.give_price(now, asked, caller, asset, output),
-                    Err(missing) => match self.wait_for_price(now, connection, asked, caller, symbol, missing) {
+                    Err(missing) => match self.wait_for_price(now, connection, asked, caller, query, missing) {
                         Ok(waiting) => return waiting,
                         Err(refusal) => refusal,
                     },

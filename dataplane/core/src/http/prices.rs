@@ -102,7 +102,7 @@ impl Shard {
         let sought = self.seek_each(now, seeker, symbols, query.allow_stale, !query.ignore_unknown);
         let refusal = |(symbol, (code, asset))| (Problem::of_lookup(code).about(symbol), asset);
         let Some(place) = sought.map_err(refusal)? else { return Ok(None) };
-        let waiting = self.wait_for_lookup(now, connection, asked, caller, place);
+        let waiting = self.wait_for_lookup(now, connection, asked, caller, place, query.allow_stale);
         waiting.map(Some).ok_or((Problem::of_lookup(Code::Overloaded), None))
     }
 

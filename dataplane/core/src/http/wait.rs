@@ -14,7 +14,7 @@ use crate::render::problem::Problem;
 use crate::reply::ReplyBuffer;
 use crate::shard::{Missing, Shard};
 use crate::waiters::{Awaited, Who};
-use shared::asset::{AssetId, Symbol};
+use shared::asset::AssetId;
 use shared::code::Code;
 use shared::moment::Moment;
 use shared::usage::Endpoint;
@@ -33,18 +33,21 @@ impl Shard {
         connection: &mut HttpConnection,
         asked: &Asked<'_>,
         caller: Caller,
-        symbol: &Symbol,
+        query: &PriceQuery,
         missing: Missing,
     ) -> Result<Progress, Refusal> {
+        let Some(symbol) = query.asset else { return Err((Problem::of(Code::AssetMissing), None)) };
         let seeker = self.seeker(caller, asked.since_mono_ms());
-        let code = match self.seek(now, seeker, symbol, missing) {
-            Sought::UnderWay(place) => match self.wait_for_lookup(now, connection, asked, caller, place) {
-                Some(waiting) => return Ok(waiting),
-                None => Code::Overloaded,
-            },
+        let code = match self.seek(now, seeker, &symbol, missing) {
+            Sought::UnderWay(place) => {
+                match self.wait_for_lookup(now, connection, asked, caller, place, query.allow_stale) {
+                    Some(waiting) => return Ok(waiting),
+                    None => Code::Overloaded,
+                }
+            }
             Sought::Over(code) => code,
         };
-        Err((Problem::of_lookup(code).about(*symbol), missing.1))
+        Err((Problem::of_lookup(code).about(symbol), missing.1))
     }
 
     /// A request that has something looked up, and has waited since then if it has.
@@ -60,8 +63,9 @@ impl Shard {
         asked: &Asked<'_>,
         caller: Caller,
         place: LookupPlace,
+        takes_stale: bool,
     ) -> Option<Progress> {
-        self.wait(now, connection, asked, caller, Awaited::Lookup(place), LOOKUP_WAIT_MS)
+        self.wait(now, connection, asked, caller, Awaited::Lookup(place, takes_stale), LOOKUP_WAIT_MS)
     }
 
     fn wait(
@@ -113,14 +117,15 @@ impl Shard {
                 let code = match self.seek(now, self.seeker(caller, None), &symbol, missing) {
                     Sought::UnderWay(place) => {
                         let most_ms = query.wait_ms.min(now.mono_ms() - since_mono_ms + LOOKUP_WAIT_MS);
-                        let waiting = self.wait(now, connection, asked, caller, Awaited::Lookup(place), most_ms);
+                        let awaited = Awaited::Lookup(place, query.allow_stale);
+                        let waiting = self.wait(now, connection, asked, caller, awaited, most_ms);
                         return waiting.ok_or((Problem::of_lookup(Code::Overloaded).about(symbol), missing.1));
                     }
                     Sought::Over(code) => code,
                 };
                 return Err((Problem::of_lookup(code).about(symbol), missing.1));
             }
-            (_, Err(missing)) => return self.wait_for_price(now, connection, asked, caller, &symbol, missing),
+            (_, Err(missing)) => return self.wait_for_price(now, connection, asked, caller, query, missing),
             (_, Ok(_)) => return Err((Problem::of(Code::PriceUnavailable).about(symbol), known)),
         };
         let refusal = |code| (Problem::of_lookup(code).about(symbol), Some(asset));
@@ -130,7 +135,8 @@ impl Shard {
         {
             match self.seek(now, self.seeker(caller, asked.since_mono_ms()), &symbol, missing) {
                 Sought::UnderWay(place) if !waits => {
-                    let waiting = self.wait_for_lookup(now, connection, asked, caller, place);
+                    let stale = query.allow_stale;
+                    let waiting = self.wait_for_lookup(now, connection, asked, caller, place, stale);
                     return waiting.ok_or(refusal(Code::Overloaded));
                 }
                 Sought::UnderWay(_) => {}

@@ -1,11 +1,12 @@
 //! What a request that has waited is told besides its price, and what may have changed meanwhile.
 
 use super::world::{KEY, SLOW_KEY, World};
-use super::{Waiting, fresh, price, symbol, world};
+use super::{Waiting, finds, fresh, named, price, symbol, world};
 use dataplane_core::command::ShardCommand;
 use dataplane_core::limits::LOOKUPS_PER_KEY_MAX;
 use shared::code::Code;
 use shared::key::KeyId;
+use shared::tick::{TICK_STALE, Tick};
 
 #[test]
 fn what_was_left_of_the_second_is_told_to_who_waited() {
@@ -65,4 +66,33 @@ fn what_could_not_be_looked_for_is_not_told_as_missing() {
     let waiting = Waiting::begin(&mut world, 1, "/prices?assets=BTC,NOPE&ignore_unknown=1", KEY);
     world.tell_nothing([symbol("NOPE")], Code::PriceUnavailable);
     assert!(waiting.end(&mut world).body.ends_with("\"missing\":[\"NOPE\"]}"));
+}
+
+/// A request that waits for DOGE, of which a stale price comes: whether that ends it.
+#[track_caller]
+fn check_stale(target: &str, expected: bool) {
+    let mut world = world();
+    let waiting = Waiting::begin(&mut world, 1, target, KEY);
+    let other = Waiting::begin(&mut world, 2, &price("DOGE"), KEY);
+    world.publish(Tick { flags: TICK_STALE, ..fresh(2, 6_000) });
+    assert_eq!(named(&mut world.ready), if expected { vec![1] } else { vec![] }, "{target}");
+    assert_eq!(world.shard.counters().lookups_under_way, 1, "who takes no stale one waits on");
+    if expected {
+        let body = waiting.end(&mut world).body;
+        assert!(body.contains("\"stale\":true"), "{target}: {body}");
+    }
+    world.publish(fresh(2, 6_001));
+    assert_eq!(named(&mut world.ready), if expected { vec![2] } else { vec![1, 2] }, "{target}");
+    assert_eq!(other.end(&mut world).status, 200);
+    assert_eq!(finds(world.asks()), ["DOGE"]);
+}
+
+#[test]
+fn a_stale_price_is_given_at_once_to_who_takes_one() {
+    check_stale("/price?asset=DOGE&allow_stale=1", true);
+    check_stale("/prices?assets=BTC,DOGE&allow_stale=1", true);
+    check_stale("/price?asset=DOGE&allow_stale=1&newer_than=5&wait_ms=0", true);
+    check_stale("/price?asset=DOGE&allow_stale=1&newer_than=5&wait_ms=3000", true);
+    check_stale("/price?asset=DOGE&allow_stale=0", false);
+    check_stale("/prices?assets=BTC,DOGE", false);
 }
