@@ -151,7 +151,8 @@ impl Lookups {
     }
 
     /// Nothing was found. Whether it was being looked up: if not, the answer came too late, and something is known that
-    /// is newer.
+    /// is newer. Only an answer that was on its way for longer than it is remembered that nothing was found, or than a price
+    /// that came meanwhile was fresh, is taken for one to the next lookup of the same symbol, which then ends too early.
     pub(crate) fn came_to_nothing(&mut self, symbol: &Symbol, code: Code) -> bool {
         let Some(place) = self.by_symbol.get(symbol).copied() else { return false };
         // An asset of the directory is known to somebody, even if not to whoever looked.

@@ -4,6 +4,7 @@ use super::world::{KEY, SLOW_KEY, World};
 use super::{Waiting, finds, fresh, named, price, symbol, world};
 use dataplane_core::command::ShardCommand;
 use dataplane_core::limits::LOOKUPS_PER_KEY_MAX;
+use dataplane_core::shard::Then;
 use shared::code::Code;
 use shared::key::KeyId;
 use shared::tick::{TICK_STALE, Tick};
@@ -34,6 +35,22 @@ fn a_month_that_ends_meanwhile_is_of_the_next_request() {
     for target in targets {
         assert_eq!(world.get(&target, KEY).code(), "rate_limited_month");
     }
+}
+
+#[test]
+fn who_waited_is_taken_up_with_an_empty_output() {
+    let mut world = world();
+    let mut waiting = Waiting::begin(&mut world, 1, &price("DOGE"), KEY);
+    world.publish(fresh(2, 6_000));
+    for _ in 0..2 {
+        world.output.clear();
+        assert!(world.output.append(b"what is still to be sent"));
+        let step = world.shard.serve_stream(world.now, &mut waiting.connection, &waiting.rest, &mut world.output);
+        assert_eq!((step.then, step.consumed), (Then::Write, 0));
+        assert_eq!(world.output.bytes(), b"what is still to be sent");
+    }
+    assert_eq!(waiting.end(&mut world).status, 200);
+    assert_eq!((world.shard.counters().waiting, world.shard.counters().http_requests), (0, 1));
 }
 
 /// A call for several assets of which one may be missing, when that one is refused; what it is answered.
