@@ -366,9 +366,9 @@ impl FeedShard {
         let index = remote.asset.index();
         self.make_room(index + 1);
         let (newest, is_tether) = (&self.newest[index], self.tether == Some(remote.asset));
-        let (parameters, simulated) = (&self.market.parameters, self.market.simulated);
-        let taking = Taking { now, remote, newest, is_tether, simulated, parameters };
+        let taking = Taking { now, remote, newest, is_tether, market: &self.market };
         if self.remotes.take(&taking, &mut self.walls, &mut self.counters.remote) {
+            self.market.states[index].follows_usdt |= remote.currency == Currency::Usdt;
             self.look_at(now, index, None);
         }
     }
@@ -413,7 +413,7 @@ impl FeedShard {
         let venue = spoke.map(|quote| quote.venue);
         let (outcome, mut due_mono_ns) = self.market.weigh(now.mono_ns, index, venue, &mut self.counters.venues);
         let before = self.newest[index];
-        let remote = self.remotes.fresh(now.mono_ns, index, &self.market.parameters);
+        let remote = self.remotes.fresh(now.mono_ns, index, &self.market);
         let outcome = match (outcome, remote) {
             (Outcome::Price(tick), _) => {
                 self.remotes.forget(index);

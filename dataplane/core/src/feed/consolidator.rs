@@ -27,7 +27,7 @@ pub(super) struct AssetState {
     pub(super) listings: Listings,
     /// Venues whose subscription has delivered on the present connection.
     pub(super) live: VenueSet,
-    /// Whether any venue prices it in USDT, so that it follows the USDT/USD price.
+    /// Whether any venue, or another node, prices it in USDT, so that it follows the USDT/USD price.
     pub(super) follows_usdt: bool,
 }
 
@@ -185,15 +185,18 @@ impl Consolidator {
         by_age.max(by_feed.unwrap_or(0))
     }
 
+    /// An amount of USDT in USD by the present rate; `None` when it is USD, there is no rate, or the result is absurd.
+    pub(super) fn converted(&self, amount: Amount, currency: Currency) -> Option<Amount> {
+        let rate = self.rate.filter(|_| currency == Currency::Usdt)?;
+        amount.converted(rate)
+    }
+
     /// The asset's prices side by side.
     pub(super) fn views(&self, mono_ns: u64, state: &AssetState) -> Views {
         Venue::ALL.map(|venue| {
             let listing = state.listings[venue.index()].as_deref()?;
             let worth = listing.worth?;
-            let converted = match (listing.currency, self.rate) {
-                (Currency::Usdt, Some(rate)) => worth.amount.converted(rate),
-                _ => None,
-            };
+            let converted = self.converted(worth.amount, listing.currency);
             let fresh_until_mono_ns = self.fresh_until_mono_ns(state, venue, listing);
             Some(View {
                 amount: converted.unwrap_or(worth.amount),

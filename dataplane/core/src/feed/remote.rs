@@ -5,6 +5,7 @@
 //! writer last knew it to be. Where it comes from and who asked for it is not known here.
 
 use super::amount::Amount;
+use super::consolidator::Consolidator;
 use super::guard::Walls;
 use super::{FeedParameters, RemoteCounters, RemotePrice};
 use alloc::collections::BTreeMap;
@@ -55,11 +56,13 @@ struct Held {
 pub(super) struct Remotes(BTreeMap<usize, Held>);
 
 impl Remotes {
-    /// The asset's remote price, if there is one that is fresh, and until when, monotonic ns.
-    pub(super) fn fresh(&self, mono_ns: u64, index: usize, parameters: &FeedParameters) -> Option<(Tick, u64)> {
+    /// The asset's remote price, if there is one that is fresh, and until when, monotonic ns. One in USDT is converted
+    /// with the present rate of `market`, if that has one.
+    pub(super) fn fresh(&self, mono_ns: u64, index: usize, market: &Consolidator) -> Option<(Tick, u64)> {
         let held = self.0.get(&index)?;
-        let until_mono_ns = fresh_until_mono_ns(held.known_mono_ns, parameters);
-        (mono_ns <= until_mono_ns).then_some((held.tick, until_mono_ns))
+        let until_mono_ns = fresh_until_mono_ns(held.known_mono_ns, &market.parameters);
+        let tick = converted(&held.tick, market).unwrap_or(held.tick);
+        (mono_ns <= until_mono_ns).then_some((tick, until_mono_ns))
     }
 
     /// Drops the asset's remote price: our own have taken over.
@@ -102,10 +105,8 @@ pub(super) struct Taking<'a> {
     pub(super) newest: &'a Tick,
     /// Whether the asset is USDT, whose price in USDT says nothing.
     pub(super) is_tether: bool,
-    /// Whether prices come from simulated exchanges.
-    pub(super) simulated: bool,
-    /// Tunables.
-    pub(super) parameters: &'a FeedParameters,
+    /// Our own market.
+    pub(super) market: &'a Consolidator,
 }
 
 impl Taking<'_> {
@@ -125,18 +126,20 @@ impl Taking<'_> {
             now.mono_ns.saturating_sub(age_ns)
         };
         let known_mono_ns = mono_ns(known_time_ms);
-        if now.mono_ns > fresh_until_mono_ns(known_mono_ns, self.parameters) {
+        if now.mono_ns > fresh_until_mono_ns(known_mono_ns, &self.market.parameters) {
             return Err(Refusal::Stale);
         }
         let is_own = newest.sequence != 0 && newest.tier != Tier::Valkey as u8;
         // One that has ended refuses nothing: its time may be from before the clocks were set.
-        let standing = held.filter(|held| now.mono_ns <= fresh_until_mono_ns(held.known_mono_ns, self.parameters));
+        let standing =
+            held.filter(|held| now.mono_ns <= fresh_until_mono_ns(held.known_mono_ns, &self.market.parameters));
         let is_older = standing.is_some_and(|held| known_time_ms <= held.known_time_ms);
         if is_older || (is_own && newest.received_mono_ns > known_mono_ns) {
             return Err(Refusal::Older);
         }
         let own = if is_own { own_price(newest, now) } else { held.and_then(|held| held.own) };
         let own = own.filter(|(_, fresh_mono_ns)| now.ms_since(*fresh_mono_ns) < OWN_MS_MAX);
+        let amount = self.market.converted(amount, remote.currency).unwrap_or(amount);
         let one_dollar = Amount::of(Price::new(1, 0)).filter(|_| self.is_tether);
         let percent = if self.is_tether { TETHER_APART_PERCENT_MAX } else { APART_PERCENT_MAX };
         if own.map(|(own, _)| own).or(one_dollar).is_some_and(|base| amount.is_apart(base, percent)) {
@@ -145,7 +148,8 @@ impl Taking<'_> {
         // The two clocks do not tick together: to reckon the same arrival anew would move it by up to a millisecond.
         let same = held.filter(|held| held.tick.received_time_ms == remote.received_time_ms);
         let received_mono_ns = same.map_or(mono_ns(remote.received_time_ms), |held| held.tick.received_mono_ns);
-        let flags = if remote.converted { TICK_CONVERTED } else { 0 } | if self.simulated { TICK_SIMULATED } else { 0 };
+        let flags =
+            if remote.converted { TICK_CONVERTED } else { 0 } | if self.market.simulated { TICK_SIMULATED } else { 0 };
         let tick = Tick {
             mantissa: remote.price.mantissa(),
             exponent: remote.price.exponent(),
@@ -170,6 +174,13 @@ impl Taking<'_> {
 fn own_price(tick: &Tick, now: Moment) -> Option<(Amount, u64)> {
     let fresh_mono_ns = if tick.is_stale() { tick.published_mono_ns } else { now.mono_ns };
     Some((Amount::of(tick.price())?, fresh_mono_ns))
+}
+
+/// A tick in USDT in USD by our own rate, if it can be.
+fn converted(tick: &Tick, market: &Consolidator) -> Option<Tick> {
+    let price = market.converted(Amount::of(tick.price())?, tick.currency())?.price(tick.exponent)?;
+    let (mantissa, exponent, flags) = (price.mantissa(), price.exponent(), tick.flags | TICK_CONVERTED);
+    Some(Tick { mantissa, exponent, flags, currency: Currency::Usd as u8, ..*tick })
 }
 
 const fn fresh_until_mono_ns(known_mono_ns: u64, parameters: &FeedParameters) -> u64 {

@@ -358,6 +358,28 @@ fn another_nodes_tether_changes_no_price_of_ours() {
 }
 
 #[test]
+fn another_nodes_price_in_tether_is_converted_with_our_rate() {
+    let mut world = World::new();
+    let usdt = RemotePrice { currency: Currency::Usdt, ..remote(&world, "100.00", 0) };
+    world.take(FeedInput::Remote(usdt));
+    assert_eq!(told(&world), "valkey 100.00 USDT valkey 2");
+    world.tether(Kraken, "0.999");
+    world.wait_ms(100);
+    let tick = world.newest("BTC").expect("a tick");
+    assert_eq!((told(&world).as_str(), tick.flags), ("valkey 99.9000 USD valkey 2", TICK_CONVERTED));
+    world.wait_ms(4_000);
+    world.take(FeedInput::Remote(RemotePrice { currency: Currency::Usdt, ..remote(&world, "110.00", 0) }));
+    assert_eq!(told(&world), "valkey 109.890 USD valkey 2");
+    assert_eq!(world.shard.counters().remote.refused_apart, 0);
+    // The rate goes stale first.
+    world.wait_ms(5_100);
+    assert_eq!(
+        (told(&world).as_str(), world.newest("BTC").map(|tick| tick.flags)),
+        ("valkey 110.00 USDT valkey 2", Some(0))
+    );
+}
+
+#[test]
 fn a_proof_is_no_news_though_the_clocks_tick_apart() {
     let mut world = World::new();
     let quiet = remote(&world, "100.00", 2_000);

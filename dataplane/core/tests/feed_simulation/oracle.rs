@@ -33,7 +33,7 @@ pub struct Oracle {
     /// What other nodes said, each with when it was known to be true, by a clock that never jumps.
     remotes: [Vec<(RemotePrice, u64)>; ASSETS],
     /// By asset: the newest tick that was no other node's price.
-    own: [Option<Tick>; ASSETS],
+    pub own: [Option<Tick>; ASSETS],
     /// Ticks by tier.
     pub tiers: [u64; 3],
 }
@@ -100,7 +100,7 @@ impl Oracle {
                 self.stale_ticks += 1;
                 self.check_stale(tick, index);
             } else if is_remote {
-                self.check_remote(now, shard, tick);
+                self.check_remote(now, shard, tick, is_rate_new);
             } else {
                 self.check_contributors(now, shard, tick, is_rate_new);
             }
@@ -122,7 +122,7 @@ impl Oracle {
 
     /// Another node's price stands only where none of ours is fresh, as that node said it, not after its time, and not far
     /// from our own last one.
-    fn check_remote(&self, now: Moment, shard: &FeedShard, tick: &Tick) {
+    fn check_remote(&self, now: Moment, shard: &FeedShard, tick: &Tick, is_rate_new: bool) {
         let index = usize::from(tick.asset);
         let silent = [Some(Exclusion::Stale), Some(Exclusion::NoPrice)];
         let details = shard.detail(now, asset(index));
@@ -130,19 +130,43 @@ impl Oracle {
         let known_mono_ns = self.known_mono_ns(tick).expect("somebody said it");
         assert!(now.ms_since(known_mono_ns) <= FeedParameters::default().fresh_ms, "{tick:?} is not fresh");
         let one = Price::new(1, 0);
-        let own = self.own[index].filter(|own| now.ms_since(own.received_mono_ns) < OWN_MS);
+        // What is in USDT is compared when it comes, and the rate may have moved since.
+        let is_in_tether = self.said_by_others(tick).any(|(remote, _)| remote.currency == Currency::Usdt);
+        if is_in_tether {
+            assert!(is_rate_new || self.is_converted_rightly(tick), "{tick:?} {:?}", self.newest[TETHER]);
+            return;
+        }
+        let own = self.own[index].filter(|own| now.ms_since(own.published_mono_ns) < OWN_MS);
         if let Some((own, price)) = own.map(|own| (units(own.price(), one), units(tick.price(), one))) {
             assert!((own - price).abs() * 5 <= own, "{tick:?} is far from {own}");
         }
     }
 
+    /// Whether another node's price that came in USDT is in USD by our own rate, or in USDT where we have none.
+    fn is_converted_rightly(&self, tick: &Tick) -> bool {
+        let rate = self.newest[TETHER].filter(|rate| !rate.is_stale() && rate.tier != Tier::Valkey as u8);
+        let Some(rate) = rate else {
+            return tick.currency() == Currency::Usdt;
+        };
+        let one = Price::new(1, 0);
+        let (published, place) = (units(tick.price(), one), units(Price::new(1, tick.exponent), one));
+        let is_it = |said: &RemotePrice| (units(said.price, rate.price()) - published).abs() * 2 <= place;
+        let is_flagged = tick.currency() == Currency::Usd && tick.flags & TICK_CONVERTED != 0;
+        is_flagged && self.said_by_others(tick).any(|(remote, _)| is_it(remote))
+    }
+
     /// When the price of a tick that another node's was made of was last known to be true.
     fn known_mono_ns(&self, tick: &Tick) -> Option<u64> {
-        let is_it = |remote: &RemotePrice| {
-            (remote.price, remote.received_time_ms, remote.venues.bits())
-                == (tick.price(), tick.received_time_ms, tick.venues)
-        };
-        self.remotes[usize::from(tick.asset)].iter().filter(|(remote, _)| is_it(remote)).map(|(_, known)| *known).max()
+        self.said_by_others(tick).map(|(_, known_mono_ns)| *known_mono_ns).max()
+    }
+
+    /// What other nodes said that the tick may have been made of: one in USDT may have been converted since.
+    fn said_by_others(&self, tick: &Tick) -> impl Iterator<Item = &(RemotePrice, u64)> {
+        let (time_ms, venues, price) = (tick.received_time_ms, tick.venues, tick.price());
+        self.remotes[usize::from(tick.asset)].iter().filter(move |(remote, _)| {
+            (remote.received_time_ms, remote.venues.bits()) == (time_ms, venues)
+                && (remote.price == price || remote.currency == Currency::Usdt)
+        })
     }
 
     /// A price lies between those of its contributors, who are the ones that the details do not exclude.
@@ -161,7 +185,9 @@ impl Oracle {
         let converted = tick.flags & TICK_CONVERTED != 0;
         let has_usdt = counting.iter().any(|detail| detail.currency == Currency::Usdt);
         assert_eq!(has_usdt, converted || tick.currency() == Currency::Usdt, "{tick:?}");
-        let rate = if converted { self.newest[TETHER].expect("a rate").price() } else { Price::new(1, 0) };
+        let rate = self.newest[TETHER].filter(|_| converted);
+        assert!(rate.is_none_or(|rate| rate.tier != Tier::Valkey as u8), "another node's rate: {tick:?}");
+        let rate = if converted { rate.expect("a rate").price() } else { Price::new(1, 0) };
         let prices = counting.iter().map(|detail| {
             assert!(self.can_be_fresh(now, detail.venue, index, 0), "{detail:?} is not fresh");
             let price = detail.price.expect("who counts has a price");

@@ -351,6 +351,33 @@ impl World {
         self.oracle.check_freshness(self.now);
     }
 
+    /// The wall was half a minute fast from the start and is set right while no venue is heard: other nodes' prices are
+    /// believed before long.
+    pub fn set_wall_right(&mut self) {
+        let index = 1;
+        self.true_wall_ms -= 30_000;
+        self.now.wall_ms = self.true_wall_ms;
+        Venue::ALL.into_iter().for_each(|venue| self.lose(venue));
+        self.wait_ms(70_000);
+        let price = self.oracle.own[index].map_or(Price::new(BASE[index], -8), |own| own.price());
+        let received_time_ms = self.true_wall_ms - 1_000;
+        let remote = RemotePrice {
+            asset: asset(index),
+            price,
+            currency: Currency::Usd,
+            converted: false,
+            venues: VenueSet::EMPTY.with(Venue::Kraken),
+            spread_centibps: 100,
+            exchange_time_ms: None,
+            received_time_ms,
+            proven_time_ms: received_time_ms,
+        };
+        self.oracle.offered(&remote, self.now.mono_ns - 1_000_000_000);
+        self.take(FeedInput::Remote(remote));
+        let tick = self.oracle.newest[index].expect("a tick");
+        assert_eq!((tick.price(), tick.is_stale(), tick.tier), (price, false, Tier::Valkey as u8), "{tick:?}");
+    }
+
     /// Everyone says the same for eight seconds, in order, and readers keep up: everything must be right again.
     pub fn heal(&mut self) {
         self.now.wall_ms = self.true_wall_ms;
