@@ -345,7 +345,12 @@ fn draining_closes_connections_and_goes_on_answering() {
 #[test]
 fn commands_change_tunables_and_assets() {
     let mut world = World::new();
-    let parameters = ShardParameters { keep_alive_ms: 7_000, head_timeout_ms: 100, write_stall_ms: 900, ..ShardParameters::default() };
+    let parameters = ShardParameters {
+        keep_alive_ms: 7_000,
+        head_timeout_ms: 100,
+        write_stall_ms: 900,
+        ..ShardParameters::default()
+    };
     world.shard.apply(ShardCommand::Parameters(parameters));
     let mut connection = world.connect(1);
     assert_eq!(world.serve(&mut connection, b"").step.deadline_mono_ms, world.now.mono_ms() + 7_000);
