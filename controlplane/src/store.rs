@@ -31,7 +31,7 @@ mod value;
 
 pub use self::credentials::Place;
 pub use self::health::StoreHealth;
-pub use self::open::open;
+pub use self::open::{open, sqlite_file};
 pub use self::usage_read::{
     ArrivalMark, ArrivedSpan, PIECES_MAX, REPORT_CALL_MAX, REPORT_CALLS_MAX, REPORT_TURN_MAX, ReportLog, ReportMark,
     SyncMarks, SyncRead, UsageField, UsageFilter, UsageLine, UsageMark, UsageOrder, UsagePiece, UsageRead, UsageSource,

@@ -17,7 +17,8 @@ const HOUR_MS: i64 = 60 * 60 * 1_000;
 const GAP_MAX: i64 = 1_000;
 
 /// How long arrivals are told of, ms by the database's clock: eight days, so that a copy that is brought up to date once a
-/// week finds them. A node makes at most ten in a second, each of some 100 bytes.
+/// week finds them. A node makes at most ten in a second, each of some 170 bytes with its indexes: 1.2 GB
+/// of a node that keeps that pace.
 const KEPT_MS: i64 = 8 * 24 * 60 * 60 * 1_000;
 
 /// Arrivals removed at a time.
@@ -83,8 +84,17 @@ pub async fn prune(session: &mut Session) -> Stored<u64> {
     Ok(changes.len() as u64)
 }
 
-const PRUNE: (&str, &str) = with_clock!(
-    "DELETE FROM usage_arrivals WHERE number IN (SELECT number FROM usage_arrivals WHERE arrived_ms < ",
-    " - $1 LIMIT $2) RETURNING number",
-    " - $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING change"
+/// In the order of time, and the clock read once: or a server reads all there are, each time.
+const PRUNE: (&str, &str) = (
+    with_clock!(
+        "DELETE FROM usage_arrivals WHERE number IN (SELECT number FROM usage_arrivals WHERE arrived_ms < (SELECT ",
+        ") - $1 ORDER BY arrived_ms LIMIT $2) RETURNING number"
+    )
+    .0,
+    with_clock!(
+        "DELETE FROM usage_arrivals WHERE (change, number) IN (SELECT change, number FROM usage_arrivals WHERE \
+         arrived_ms < (SELECT ",
+        ") - $1 ORDER BY arrived_ms LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING change"
+    )
+    .1,
 );

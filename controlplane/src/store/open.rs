@@ -11,7 +11,7 @@ use crate::config::DatabaseChoice;
 use crate::secrets;
 use anyhow::{Context, anyhow, bail, ensure};
 use sqlx::postgres::PgConnectOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -61,6 +61,16 @@ pub fn open(choice: &DatabaseChoice, data_dir: Option<&Path>) -> anyhow::Result<
         Some(folder) => Ok(Arc::new(SqliteStore::file(&folder.join(FILE_NAME)))),
         None => Ok(Arc::new(SqliteStore::memory())),
     }
+}
+
+/// The file that the settings choose; `None`: a server, or a table in memory.
+#[must_use]
+pub fn sqlite_file(choice: &DatabaseChoice, data_dir: Option<&Path>) -> Option<PathBuf> {
+    if choice.is_in_data_dir() {
+        return data_dir.map(|folder| folder.join(FILE_NAME));
+    }
+    let path = choice.url.as_ref()?.reveal().strip_prefix("sqlite:")?;
+    Some(path.strip_prefix("//").unwrap_or(path)).filter(|path| *path != ":memory:").map(PathBuf::from)
 }
 
 /// `PATH`, `//PATH` or `:memory:`, as after `sqlite:`.

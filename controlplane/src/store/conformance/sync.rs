@@ -107,7 +107,7 @@ fn report(number: u64) -> ReportLog {
         lines: 3,
         bytes: 99,
         took_ms: 7,
-        complete: number % 2 == 0,
+        complete: number.is_multiple_of(2),
         node: text("n1"),
     }
 }

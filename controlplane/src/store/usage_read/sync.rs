@@ -87,10 +87,14 @@ pub trait SyncRead: Send + Sync {
 const MARKS: (&str, &str) = (
     "SELECT identity, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'usage_arrivals'), 0) + 1, reports + 1, \
      pruned, (SELECT value FROM change_counters WHERE name = 'keys') FROM sync_state",
-    // A database made anew under the same name, from a copy of this one, is another one.
-    "SELECT identity || '-' || (SELECT oid::text FROM pg_database WHERE datname = current_database()), \
-     txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmin(txid_current_snapshot()), pruned, (SELECT value \
-     FROM change_counters WHERE name = 'keys') FROM sync_state",
+    // A database made anew under the same name, from a copy of this one, is another one; and so is one in another cluster,
+    // and one that has gone on from an earlier moment, whose timeline is another. Numbers that no transaction has yet came
+    // along from elsewhere.
+    "SELECT identity || '-' || (SELECT oid::text FROM pg_database WHERE datname = current_database()) || '-' || (SELECT \
+     system_identifier::text FROM pg_control_system()) || '-' || (SELECT timeline_id::text FROM pg_control_checkpoint()), \
+     txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmin(txid_current_snapshot()), CASE WHEN pruned < \
+     txid_snapshot_xmax(txid_current_snapshot()) THEN pruned ELSE 0 END, (SELECT value FROM change_counters WHERE name = \
+     'keys') FROM sync_state",
 );
 const ARRIVALS: (&str, &str) = (
     "SELECT number, number, records FROM usage_arrivals WHERE number > $1 AND number < $3 AND $2 IS NOT NULL ORDER BY \
