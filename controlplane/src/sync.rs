@@ -21,6 +21,7 @@ use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::task::JoinError;
 use tuning::clock;
 
 /// A day, ms.
@@ -41,14 +42,25 @@ pub enum SyncError {
     Cache(CacheError),
     /// The cache was emptied each time.
     Emptied,
+    /// A part of it has ended before its end.
+    Ended(String),
+}
+
+impl SyncError {
+    fn of_task(why: JoinError) -> Self {
+        Self::Ended(why.to_string())
+    }
 }
 
 impl fmt::Display for SyncError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(why) => why.fmt(f),
-            Self::Cache(why) => why.fmt(f),
+            Self::Cache(why) => write!(f, "{why}: {}", remedy(why)),
             Self::Emptied => write!(f, "the cache was emptied {TRIES} times while it was written to: run it again"),
+            Self::Ended(why) => {
+                write!(f, "a part of the sync has ended before its end: {why}: please report it, and run it again")
+            }
         }
     }
 }
@@ -64,6 +76,14 @@ impl From<StoreError> for SyncError {
 impl From<CacheError> for SyncError {
     fn from(why: CacheError) -> Self {
         Self::Cache(why)
+    }
+}
+
+/// What to do where a cache fails.
+const fn remedy(why: &CacheError) -> &'static str {
+    match why {
+        CacheError::Unreachable(_) => "see that the server of CACHE_URL runs, takes its user and is not overloaded",
+        CacheError::Refused(_) => "see the server's maxmemory, its disk and the rights of CACHE_URL's user",
     }
 }
 
@@ -115,6 +135,9 @@ impl Summary {
             let Part { written, deleted, took_ms } = part;
             text.push_str(&format!("  {name}: {written} written, {deleted} deleted, {took_ms} ms\n"));
         }
+        if let Some(why) = &self.refused {
+            text.push_str(&format!("  app:config was left as it stands: {why}\n"));
+        }
         text
     }
 }
@@ -157,12 +180,14 @@ impl Syncer {
             if let Some(summary) = self.round(full).await? {
                 return Ok(summary);
             }
-            tracing::warn!("the cache was emptied, or taken by another database, while it was written to: once more");
+            tracing::warn!(
+                "the cache was emptied or taken by another database, or the last sync is too long ago by now: once more"
+            );
         }
         Err(SyncError::Emptied)
     }
 
-    /// One attempt; `None`: the cache is no longer the one that was written to.
+    /// One attempt; `None`: the cache is no longer the one that was written to, or the database tells no longer what came.
     async fn round(&self, full: bool) -> Result<Option<Summary>, SyncError> {
         let began = Instant::now();
         // The marks are older than everything that is read after them.
@@ -185,10 +210,16 @@ impl Syncer {
         let done = Cursor {
             usage: marks.usage,
             reports: marks.reports,
-            keys: marks.keys,
+            keys: keys.keys,
             tiers: keys.tiers,
             keys_time_ms: keys.time_ms,
         };
+        // Rows whose arrivals went while they were read were not found: everything is read then.
+        if let Some(since) = &round.since
+            && self.store.sync_marks().await?.pruned >= since.usage
+        {
+            return Ok(None);
+        }
         if !cursor::end(&*self.cache, &epoch, &done, round.now_ms).await? {
             return Ok(None);
         }

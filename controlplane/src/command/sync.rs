@@ -8,15 +8,15 @@ use crate::config::layers::{Profile, SettingArgs};
 use crate::logging;
 use crate::params::check::Base;
 use crate::store::{self, Store};
-use crate::supervisor::{Signals, make_data_dir};
+use crate::supervisor::Signals;
 use crate::sync::schedule::Schedule;
-use crate::sync::{Summary, Syncer};
+use crate::sync::{Summary, SyncError, Syncer};
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tuning::clock;
 
 /// Longest that the cache is waited for.
@@ -27,6 +27,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Longest sleep until the clock is looked at again: it may have been set.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// Longest that connections are waited for at the end.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// Attempts at one round of `--every`, and the time between two.
+const ATTEMPTS: u32 = 4;
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// A job waits longer for an answer than a price does.
 const TIMEOUTS: CacheTimeouts = CacheTimeouts { dial_ms: 2_000, read_ms: 2_000, write_ms: 2_000 };
@@ -54,26 +61,33 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<()> {
     if settings.cache_url.is_none() {
         bail!("CACHE_URL is not set: there is nothing to sync into, a node alone has its cache in its own process");
     }
-    if settings.database.is_in_data_dir() {
-        make_data_dir(settings.data_dir.as_deref())?;
-    }
+    there_is_one(&settings)?;
     let runtime =
         Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start a runtime")?;
     runtime.block_on(async {
         let store = store::open(&settings.database, settings.data_dir.as_deref())?;
-        if store.kind() == "sqlite" {
-            store.migrate().await.context("cannot use the SQLite database; see DATABASE_URL and TB_DATA_DIR")?;
-        }
         let cache = cache::open(settings.cache_url.as_ref(), TIMEOUTS)?;
         let job = Job::new(args, &settings, Arc::clone(&store), Arc::clone(&cache));
         let done = match &args.every {
             None => job.once().await,
             Some(schedule) => job.at_its_times(schedule).await,
         };
-        cache.close().await;
-        store.close().await;
+        // What has ended, well or not, is not held up by a server that hangs.
+        let _ = timeout(CLOSE_MAX, async { tokio::join!(cache.close(), store.close()) }).await;
         done
     })
+}
+
+/// Whether there is a database: one made just now, empty, must not take the place of another's copy.
+fn there_is_one(settings: &Settings) -> anyhow::Result<()> {
+    match store::sqlite_file(&settings.database, settings.data_dir.as_deref()) {
+        Some(file) if !file.exists() => bail!(
+            "there is no database to sync from, {} does not exist: set DATABASE_URL, or TB_DATA_DIR to where the service \
+             has its own",
+            file.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// What is to be done, once or again and again.
@@ -91,7 +105,7 @@ impl Job {
     }
 
     async fn once(&self) -> anyhow::Result<()> {
-        self.cache_answers().await?;
+        self.cache_answers().await.map_err(SyncError::Cache)?;
         let summary = self
             .syncer
             .run(self.is_full)
@@ -109,16 +123,8 @@ impl Job {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         loop {
             let round = async {
-                if let Err(why) = self.once().await {
-                    tracing::error!("a sync has failed, and is tried again at its next time: {why:#}");
-                }
-                let now_ms = clock::now().wall_ms;
-                // There is always a next one, or the schedule would not have been taken.
-                let due_ms = schedule.after_ms(now_ms).unwrap_or(u64::MAX);
-                tracing::info!(due_ms, "the next sync is due");
-                while let Some(wait_ms) = due_ms.checked_sub(clock::now().wall_ms).filter(|wait_ms| *wait_ms > 0) {
-                    sleep(Duration::from_millis(wait_ms).min(SLEEP_MAX)).await;
-                }
+                self.try_some_times().await;
+                next_is_due(schedule).await;
             };
             tokio::select! {
                 () = round => {}
@@ -127,6 +133,20 @@ impl Job {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// One round, tried again soon where it fails: the next may be due in a day.
+    async fn try_some_times(&self) {
+        for left in (0..ATTEMPTS).rev() {
+            let Err(why) = self.once().await else { return };
+            if left == 0 {
+                tracing::error!("a sync has failed, and is tried again at its next time: {why:#}");
+                return;
+            }
+            let seconds = AGAIN_AFTER.as_secs();
+            tracing::error!("a sync has failed, and is tried again in {seconds} s, {left} times more: {why:#}");
+            sleep(AGAIN_AFTER).await;
         }
     }
 
@@ -146,5 +166,18 @@ impl Job {
             return print(&format!("{}\n", serde_json::to_string(summary)?));
         }
         print(&summary.text())
+    }
+}
+
+/// Waits until the next round is due, by the clock as it stands then: it may be set meanwhile, either way.
+async fn next_is_due(schedule: &Schedule) {
+    // There is always a next one, or the schedule would not have been taken.
+    let after = |now_ms| schedule.after_ms(now_ms).unwrap_or(u64::MAX);
+    let mut due_ms = after(clock::now().wall_ms);
+    tracing::info!(due_ms, "the next sync is due");
+    while let Some(wait_ms) = due_ms.checked_sub(clock::now().wall_ms).filter(|wait_ms| *wait_ms > 0) {
+        sleep(Duration::from_millis(wait_ms).min(SLEEP_MAX)).await;
+        // One that comes before it is another only where the clock was set back.
+        due_ms = due_ms.min(after(clock::now().wall_ms));
     }
 }

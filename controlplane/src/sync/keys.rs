@@ -1,8 +1,8 @@
 //! API keys: those that have changed, or all of them where the tiers have, or where their entries would end before the
 //! next time.
 //!
-//! Entries live for a day. What a node has noted of a key meanwhile may be newer than what was read here: then its change
-//! is above this round's, and the next round writes it again. Entries of keys that there are not, which only another
+//! Entries live for a day. What a node has noted of a key meanwhile may be newer than what was read here: so what has
+//! changed is asked for until nothing has, after the last was written. Entries of keys that there are not, which only another
 //! database can have left, are not looked for: they end by themselves.
 
 use super::cursor::Cursor;
@@ -21,6 +21,8 @@ const AGAIN_MS: u64 = DAY_MS / 2;
 /// What became of them.
 pub struct Written {
     pub part: Part,
+    /// Up to which change.
+    pub keys: i64,
     /// Digest of the tiers and the mode.
     pub tiers: String,
     /// When all of them were written last, Unix ms.
@@ -38,26 +40,33 @@ fn digest(tiers: &[TierRow], mode: SystemMode) -> String {
 }
 
 /// Writes them.
-pub async fn write(round: &Round, marks: &SyncMarks, mode: SystemMode) -> Result<Written, SyncError> {
+pub async fn write(round: &Round, marks: &SyncMarks, mode: Option<SystemMode>) -> Result<Written, SyncError> {
     let began = Instant::now();
+    let Some(mode) = mode else { return Ok(left(round.since.as_ref())) };
     let tiers = round.store.tiers().await?;
     let tiers_digest = digest(&tiers, mode);
     let good = round.since.as_ref().filter(|cursor| are_good(cursor, &tiers_digest, round.now_ms));
     let mut part = Part::default();
     let (mut after, time_ms) = good.map_or((0, round.now_ms), |cursor| (cursor.keys, cursor.keys_time_ms));
     let mut entries = Entries::new(tiers, mode);
-    while good.is_none() || after < marks.keys {
+    let mut is_read = false;
+    while good.is_none() || is_read || after < marks.keys {
         let page = round.store.keys_changed(after, PAGE_MAX).await?;
-        if !page.is_empty() {
-            round.cache.load(loads(&page, &mut entries, round.now_ms, &mut part)?).await?;
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE_MAX => after = last.change,
-            _ => break,
-        }
+        // It ends with an empty page: a key that was revoked while the last was on its way is deleted again.
+        let Some(last) = page.last() else { break };
+        after = last.change;
+        is_read = true;
+        round.cache.load(loads(&page, &mut entries, round.now_ms, &mut part)?).await?;
     }
     part.took_ms = since_ms(began);
-    Ok(Written { part, tiers: tiers_digest, time_ms })
+    Ok(Written { part, keys: marks.keys, tiers: tiers_digest, time_ms })
+}
+
+/// Nothing is written, and what was noted stays: the next round begins where this one did.
+fn left(since: Option<&Cursor>) -> Written {
+    let (keys, tiers, time_ms) =
+        since.map_or((0, String::new(), 0), |cursor| (cursor.keys, cursor.tiers.clone(), cursor.keys_time_ms));
+    Written { part: Part::default(), keys, tiers, time_ms }
 }
 
 /// What becomes of a page of keys.

@@ -12,8 +12,10 @@ pub async fn write(round: &Round, marks: &SyncMarks) -> Result<Part, SyncError> 
     let mut part = Part::default();
     let mut after = (round.since.as_ref().map_or(0, |cursor| cursor.reports), String::new());
     let from_ms = round.now_ms.saturating_sub(KEPT_MS);
-    while after.0 < marks.reports {
-        let page = round.store.reports_arrived(&after, marks.reports, from_ms, PAGE_MAX).await?;
+    // A full copy has them all: changes that came along with a copy of the database from elsewhere may be above the bound.
+    let before = if round.since.is_some() { marks.reports } else { i64::MAX };
+    while after.0 < before {
+        let page = round.store.reports_arrived(&after, before, from_ms, PAGE_MAX).await?;
         let mut loads = Loads::default();
         for (_, report) in &page {
             // Its number is a UUID; whatever else somebody has put there has no place in a name.

@@ -1,13 +1,15 @@
 //! Usage rows: `usage_log:<uuid>`, each until 93 days after its own time, and the sets that find them by time.
 //!
 //! Pages are read ahead of what is written, and one is made ready while another is on its way, so that neither the
-//! database nor the cache waits for this process. Rows of keys that are not in the database (those of a settings file) are
-//! in no key's set.
+//! database nor the cache waits for this process. Members of sets are gathered over many pages: with ten thousand keys a
+//! page has a row or two of each, and a command for each would be as many as for the rows. Rows of keys that are not in the
+//! database (those of a settings file) are in no key's set. A set that does not grow is not looked at: what is too old in
+//! it ends with the set, 93 days after it grew last.
 
 use super::{KEPT_MS, Part, Round, SyncError, since_ms};
 use crate::cache::load::Loads;
 use crate::cache::names::{CacheKey, Pattern, USAGE_BY_ASSET, USAGE_BY_KEY, USAGE_INDEX, USAGE_LOG};
-use crate::cache::{Cached, SCORE_MAX};
+use crate::cache::{Cached, SCORE_MAX, VALUE_PARTS_MAX};
 use crate::keys::to_hex;
 use crate::store::{ArrivalMark, PAGE_MAX, Store, Stored, SyncMarks, USE_ROWS_MAX, UsageFilter, UsageLine, UsageMark};
 use crate::usage::mirror::{Entry, MEMBERS_MAX};
@@ -16,19 +18,26 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
-/// Rows of one page, and of one load: with a set for each of them within what one may have.
+/// Rows of one page, and of one load, which is so within what one may have.
 const PAGE_ROWS: usize = 10_000;
 const _: () = assert!(PAGE_ROWS <= USE_ROWS_MAX);
 
 /// Loads on their way at once: one is made ready while the other is answered.
 const LOADS_AT_ONCE: usize = 2;
 
-/// Members added to a set before those beyond [`MEMBERS_MAX`] go: so many are gone in a few ms.
-const TRIM_AFTER: u64 = 10_000;
+/// Members of one set that are sent as soon as there are so many, all that one thing of a load may have. Then those beyond
+/// [`MEMBERS_MAX`] go: so many are gone in a few ms.
+const SET_FULL: usize = VALUE_PARTS_MAX;
 
-/// Sets that are trimmed in one load.
-const TRIMS_AT_ONCE: usize = 10_000;
+/// Members of all sets that are gathered before all are sent: 24 bytes each, up to twice that with room to grow, 48 MB. A
+/// row is in three sets at the most, so that it takes 330,000 rows.
+const GATHERED_MAX: usize = 1_000_000;
+
+/// Sets that are written to, or trimmed, in one load, and members that they have together: 70 bytes each.
+const SETS_AT_ONCE: usize = 10_000;
+const MEMBERS_AT_ONCE: usize = 100_000;
 
 /// Letters of a UUID.
 const UUID_LENGTH: usize = 36;
@@ -52,8 +61,7 @@ pub async fn write(round: &Round, marks: &SyncMarks) -> Result<Part, SyncError> 
             writer.write(lines).await?;
         }
     }
-    // It ends before the line does, unless the process ends.
-    reading.await.unwrap_or_else(|_| Ok(()))?;
+    reading.await.map_err(SyncError::of_task)??;
     let written = writer.end().await?;
     Ok(Part { written, deleted: 0, took_ms: since_ms(began) })
 }
@@ -119,29 +127,45 @@ enum Set {
     Asset(Arc<str>),
 }
 
+/// A set's new members.
+#[derive(Default)]
+struct Grown {
+    /// Gathered, and not sent yet, with their scores.
+    members: Vec<(Uuid, i64)>,
+    /// Whether some were sent since it was trimmed.
+    is_sent: bool,
+}
+
 /// Makes loads of rows and sends them.
 struct Writer<'a> {
     round: &'a Round,
     /// Hashes of keys in hex; `None`: there is no such key.
     hashes: HashMap<u32, Option<String>>,
-    /// Members added to each set since it was trimmed: as many sets as there are keys and assets.
-    grown: HashMap<Set, u64>,
+    /// New members of each set: as many sets as there are keys and assets.
+    grown: HashMap<Set, Grown>,
+    /// Members that are gathered in all of them, about [`GATHERED_MAX`] at the most.
+    gathered: usize,
     loads: JoinSet<Cached<()>>,
     written: u64,
 }
 
 impl<'a> Writer<'a> {
     fn new(round: &'a Round) -> Self {
-        Self { round, hashes: HashMap::new(), grown: HashMap::new(), loads: JoinSet::new(), written: 0 }
+        let (hashes, grown) = (HashMap::new(), HashMap::new());
+        Self { round, hashes, grown, gathered: 0, loads: JoinSet::new(), written: 0 }
     }
 
     async fn write(&mut self, lines: &[UsageLine]) -> Result<(), SyncError> {
         self.learn(lines).await?;
         let loads = self.loads_of(lines)?;
         self.send(loads).await?;
-        let full = self.grown.iter().filter(|(_, added)| **added >= TRIM_AFTER).map(|(set, _)| set.clone());
-        let full: Vec<Set> = full.collect();
-        self.trim(&full).await
+        let is_full = self.gathered >= GATHERED_MAX;
+        let is_due = |grown: &Grown| grown.members.len() >= SET_FULL || is_full && !grown.members.is_empty();
+        let due: Vec<Set> = self.grown.iter().filter(|(_, grown)| is_due(grown)).map(|(set, _)| set.clone()).collect();
+        self.grow(&due).await?;
+        // While rows come only those that have grown much.
+        let large: Vec<Set> = if is_full { Vec::new() } else { due };
+        self.trim(&large).await
     }
 
     /// Learns the hashes of keys that are met for the first time.
@@ -161,36 +185,55 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The rows, and each set once.
+    /// The rows; what they are found by is gathered.
     fn loads_of(&mut self, lines: &[UsageLine]) -> Cached<Loads> {
         let mut loads = Loads::default();
-        let mut uuids = String::with_capacity(lines.len() * UUID_LENGTH);
-        let mut sets: HashMap<Set, Vec<(usize, i64)>> = HashMap::new();
-        for (at, line) in lines.iter().enumerate() {
+        for line in lines {
             let entry = Entry::of_line(line);
-            let mut letters = [0; UUID_LENGTH];
-            let uuid = &*entry.uuid().hyphenated().encode_lower(&mut letters);
-            uuids.push_str(uuid);
-            if let Ok(key) = CacheKey::new(USAGE_LOG, uuid) {
+            let uuid = entry.uuid();
+            if let Ok(key) = CacheKey::new(USAGE_LOG, uuid.hyphenated().encode_lower(&mut [0; UUID_LENGTH])) {
                 loads.fields(&key, &entry.fields(), line.time_ms.min(self.round.now_ms) + KEPT_MS)?;
             }
             let score = i64::try_from(line.time_ms).unwrap_or(SCORE_MAX).min(SCORE_MAX);
-            let mut add = |set: Set| sets.entry(set).or_default().push((at, score));
-            add(Set::All);
-            add(Set::Key(line.key));
+            self.gather(Set::All, uuid, score);
+            self.gather(Set::Key(line.key), uuid, score);
             if !line.asset.is_empty() {
-                add(Set::Asset(Arc::clone(&line.asset)));
+                self.gather(Set::Asset(Arc::clone(&line.asset)), uuid, score);
             }
         }
         self.written += lines.len() as u64;
-        for (set, members) in sets {
-            let Some(key) = self.name(&set) else { continue };
-            let uuid = |at: usize| &uuids[at * UUID_LENGTH..(at + 1) * UUID_LENGTH];
-            let members: Vec<(&str, i64)> = members.into_iter().map(|(at, score)| (uuid(at), score)).collect();
-            *self.grown.entry(set).or_default() += members.len() as u64;
-            loads.members(&key, &members)?;
-        }
         Ok(loads)
+    }
+
+    fn gather(&mut self, set: Set, uuid: Uuid, score: i64) {
+        self.grown.entry(set).or_default().members.push((uuid, score));
+        self.gathered += 1;
+    }
+
+    /// Sends what is gathered for these sets, as few commands for each as may be.
+    async fn grow(&mut self, sets: &[Set]) -> Result<(), SyncError> {
+        let (mut loads, mut count) = (Loads::default(), 0);
+        for set in sets {
+            let name = self.name(set);
+            let Some(grown) = self.grown.get_mut(set) else { continue };
+            let members = std::mem::take(&mut grown.members);
+            grown.is_sent = true;
+            self.gathered -= members.len();
+            let Some(key) = name else { continue };
+            for members in members.chunks(VALUE_PARTS_MAX) {
+                let mut letters = vec![[0; UUID_LENGTH]; members.len()];
+                let spelt = members.iter().zip(&mut letters);
+                let members: Vec<(&str, i64)> =
+                    spelt.map(|((uuid, score), letters)| (&*uuid.hyphenated().encode_lower(letters), *score)).collect();
+                loads.members(&key, &members)?;
+                count += members.len();
+                if count >= MEMBERS_AT_ONCE || loads.count() >= SETS_AT_ONCE {
+                    self.send(std::mem::take(&mut loads)).await?;
+                    count = 0;
+                }
+            }
+        }
+        self.send(loads).await
     }
 
     /// A set's name; `None` for a key that there is not, and an asset that makes no name.
@@ -206,13 +249,15 @@ impl<'a> Writer<'a> {
     /// Lets members go that are too old or too many.
     async fn trim(&mut self, sets: &[Set]) -> Result<(), SyncError> {
         let since = i64::try_from(self.round.now_ms.saturating_sub(KEPT_MS)).unwrap_or(0);
-        for sets in sets.chunks(TRIMS_AT_ONCE) {
+        for sets in sets.chunks(SETS_AT_ONCE) {
             let mut loads = Loads::default();
             for set in sets {
                 if let Some(key) = self.name(set) {
                     loads.trim(&key, since, MEMBERS_MAX)?;
                 }
-                self.grown.insert(set.clone(), 0);
+                if let Some(grown) = self.grown.get_mut(set) {
+                    grown.is_sent = false;
+                }
             }
             self.send(loads).await?;
         }
@@ -221,6 +266,9 @@ impl<'a> Writer<'a> {
 
     /// Sends a load as soon as there is room for it.
     async fn send(&mut self, loads: Loads) -> Result<(), SyncError> {
+        if loads.count() == 0 {
+            return Ok(());
+        }
         while self.loads.len() >= LOADS_AT_ONCE {
             self.one_is_done().await?;
         }
@@ -231,22 +279,26 @@ impl<'a> Writer<'a> {
 
     async fn one_is_done(&mut self) -> Result<(), SyncError> {
         match self.loads.join_next().await {
-            Some(Ok(done)) => Ok(done?),
-            // A task of ours ends by itself, or with the process.
-            Some(Err(_)) | None => Ok(()),
+            Some(done) => Ok(done.map_err(SyncError::of_task)??),
+            None => Ok(()),
         }
     }
 
-    /// Waits for all that is on its way, and trims every set that has grown; how many rows were written.
+    async fn all_are_done(&mut self) -> Result<(), SyncError> {
+        while !self.loads.is_empty() {
+            self.one_is_done().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is still gathered, and trims every set that has grown; how many rows were written.
     async fn end(mut self) -> Result<u64, SyncError> {
-        while !self.loads.is_empty() {
-            self.one_is_done().await?;
-        }
-        let grown: Vec<Set> = self.grown.keys().cloned().collect();
-        self.trim(&grown).await?;
-        while !self.loads.is_empty() {
-            self.one_is_done().await?;
-        }
+        let all: Vec<Set> = self.grown.keys().cloned().collect();
+        self.grow(&all).await?;
+        self.all_are_done().await?;
+        let sent: Vec<Set> = self.grown.iter().filter(|(_, grown)| grown.is_sent).map(|(set, _)| set.clone()).collect();
+        self.trim(&sent).await?;
+        self.all_are_done().await?;
         Ok(self.written)
     }
 }

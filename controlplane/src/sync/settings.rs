@@ -7,6 +7,7 @@ use super::{Part, Round, SyncError, since_ms};
 use crate::cache::names::{APP_CONFIG, CacheKey, EXCHANGE_ASSET_MAP};
 use crate::cache::{Cached, Value};
 use crate::params::SystemMode;
+use crate::params::catalogue::SYSTEM_MODE;
 use crate::params::check::{Base, Checked, Rows, check};
 use crate::params::last_good::config_fields;
 use crate::store::AssetRow;
@@ -22,8 +23,9 @@ pub struct Written {
     pub assets: Part,
     /// Why `app:config` was left as it stands.
     pub refused: Option<String>,
-    /// The mode in force, or the settings' where the set is not valid.
-    pub mode: SystemMode,
+    /// The mode in force; where the set is not valid the one that it names, and `None` where that is none either: which
+    /// one nodes have in force then is not known here.
+    pub mode: Option<SystemMode>,
 }
 
 /// Writes both.
@@ -40,14 +42,20 @@ pub async fn write(round: &Round, base: &Base) -> Result<Written, SyncError> {
     asset_part.took_ms = since_ms(began);
     let parameters = Part { written: config, deleted: 0, took_ms: since_ms(began) };
     let (mode, refused) = match checked {
-        Ok(checked) => (checked.parameters.mode, None),
+        Ok(checked) => (Some(checked.parameters.mode), None),
         Err(faults) => {
             let told: Vec<String> = faults.iter().take(FAULTS_TOLD).map(ToString::to_string).collect();
-            let mode = check(&Rows::default(), base).map_or(SystemMode::Standard, |usual| usual.parameters.mode);
-            (mode, Some(format!("{} faults, such as {}", faults.len(), told.join("; "))))
+            (mode_alone(rows, base), Some(format!("{} faults, such as {}", faults.len(), told.join("; "))))
         }
     };
     Ok(Written { parameters, assets: asset_part, refused, mode })
+}
+
+/// The mode by itself.
+fn mode_alone(mut rows: Rows, base: &Base) -> Option<SystemMode> {
+    rows.parameters.retain(|name, _| name == SYSTEM_MODE.name);
+    rows.assets.clear();
+    check(&rows, base).ok().map(|alone| alone.parameters.mode)
 }
 
 /// How many fields it has.

@@ -1,8 +1,8 @@
 //! Loading much into a server or a cluster: on connections of its own, thousands of commands ahead of their answers, so
 //! that the server, not the way to it, is what takes the time.
 //!
-//! Connections are made for the first load and kept for the next; one that fails takes all of them with it, and what was
-//! under way may have been written or not: whoever loads does so again. What stands under a name as another type than it
+//! Connections are made for the first load and kept for those that follow at once; one that fails takes all of them with
+//! it, and what was under way may have been written or not: whoever loads does so again. What stands under a name as another type than it
 //! should makes way.
 
 use super::super::load::{Act, Load, Loads, Word};
@@ -17,7 +17,7 @@ use fred::types::{Builder, ClusterHash, CustomCommand, Value};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -37,12 +37,15 @@ const COMMANDS_MAX: usize = 2 * PIPELINES_MAX * PIPELINE_LOADS * 3;
 /// Longest that connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// Longest that one pipeline may take: a server that does 50 commands in a millisecond needs a tenth of a second for all
-/// that are under way.
-const PIPELINE_MAX: Duration = Duration::from_secs(20);
+/// Longest that one pipeline may take: a server that does 50 commands in a millisecond needs half a second for all that are
+/// under way.
+const PIPELINE_MAX: Duration = Duration::from_secs(10);
 
-/// Members added to a sorted set by one command: a server does nothing else for a millisecond.
-const MEMBERS_MAX: usize = 1_000;
+/// Connections that nothing was loaded on for so long are made anew: whether the other end still has them is not known.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// Members added to a sorted set by one command: a server does nothing else for two milliseconds.
+const MEMBERS_MAX: usize = 2_000;
 
 /// Deletes what is of another type.
 const MAKE_WAY: &str = "if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.call('DEL', KEYS[1]) end return 1";
@@ -50,11 +53,20 @@ const MAKE_WAY: &str = "if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.
 /// The connections.
 pub struct Bulk {
     config: Config,
-    clients: Mutex<Option<Arc<Clients>>>,
+    /// With when they were asked for last.
+    clients: Mutex<Option<(Arc<Clients>, Instant)>>,
 }
 
 /// Clients that are connected, and their tasks, which end with them.
 struct Clients(Vec<(Client, JoinHandle<Result<(), Error>>)>);
+
+impl Clients {
+    /// Whether some load has them, or had them just now, and none has ended.
+    fn are_good(self: &Arc<Self>, last: Instant) -> bool {
+        let are_used = Arc::strong_count(self) > 1 || last.elapsed() < IDLE_MAX;
+        are_used && !self.0.iter().any(|(_, task)| task.is_finished())
+    }
+}
 
 impl Drop for Clients {
     fn drop(&mut self) {
@@ -81,11 +93,20 @@ impl Bulk {
         match done {
             Ok(()) => Ok(()),
             Err(fault) => {
+                // Those of another load, made since, stay.
                 if !matches!(fault, Fault::Refused(_)) {
-                    *self.clients.lock().await = None;
+                    self.part_with(&clients).await;
                 }
                 Err(fault.into_error())
             }
+        }
+    }
+
+    /// These are not used again.
+    async fn part_with(&self, gone: &Arc<Clients>) {
+        let mut clients = self.clients.lock().await;
+        if clients.as_ref().is_some_and(|(present, _)| Arc::ptr_eq(present, gone)) {
+            *clients = None;
         }
     }
 
@@ -96,12 +117,15 @@ impl Bulk {
 
     async fn clients(&self) -> Cached<Arc<Clients>> {
         let mut clients = self.clients.lock().await;
-        if let Some(clients) = &*clients {
-            return Ok(Arc::clone(clients));
+        if let Some((made, last)) = &mut *clients
+            && made.are_good(*last)
+        {
+            *last = Instant::now();
+            return Ok(Arc::clone(made));
         }
         let made = try_join_all((0..CONNECTIONS).map(|_| connect(&self.config))).await;
         let made = Arc::new(Clients(made.map_err(Fault::into_error)?));
-        *clients = Some(Arc::clone(&made));
+        *clients = Some((Arc::clone(&made), Instant::now()));
         Ok(made)
     }
 }
@@ -166,7 +190,11 @@ async fn send(client: &Client, texts: &Bytes, loads: &[(Load, Vec<Word>)]) -> Re
 
 /// Waits for a pipeline's answers: of which things, as `of` tells for each command, another type was in the way.
 async fn answers(pipeline: &Pipeline<Client>, of: &[usize]) -> Result<Vec<usize>, Fault> {
-    let answers: Vec<FredResult<Value>> = pipeline.try_all::<Value>().await;
+    let answers: Result<Vec<FredResult<Value>>, _> = timeout(PIPELINE_MAX, pipeline.try_all::<Value>()).await;
+    let answers = answers.map_err(|_| {
+        let why = format!("it has not answered for {} s", PIPELINE_MAX.as_secs());
+        Fault::Unreachable(CacheError::Unreachable(why))
+    })?;
     let is_whole = answers.len() == of.len();
     let mut in_the_way = Vec::new();
     for (answer, index) in answers.into_iter().zip(of) {
