@@ -283,8 +283,9 @@ fn the_engines_give_the_same_datagrams() {
         assert!(replies.iter().all(|reply| *reply == replies[0] && reply.contains("\"id\":7,")), "{replies:?}");
     }
     for plane in &planes {
+        // Before its first price a plane has been asked already, by whoever waited for that.
         harness::eventually("three lookups to have been made", || {
-            (plane.plane.stats()[0].counters.lookups_fruitless == 3).then_some(())
+            (plane.plane.stats()[0].counters.lookups_fruitless >= 3).then_some(())
         });
     }
 }
