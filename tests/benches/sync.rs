@@ -25,11 +25,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Rows that the replaced system had, and twice what would be its keys.
 const ROWS: u64 = 249_000;
 const KEYS: u64 = 10_000;
+
+/// No round begins after this time, however many are asked for: planting takes half a minute, a round some seconds.
+const ROUNDS_MAX: Duration = Duration::from_secs(120);
 
 /// Rows and keys as nodes leave them: over 90 days, ten assets, each key as often.
 fn plant(server: &Postgres, url: &str, rows: u64, keys: u64) {
@@ -151,6 +154,10 @@ fn own_ms(summary: &serde_json::Value) -> f64 {
     summary["took_ms"].as_f64().expect("a number")
 }
 
+fn row(name: &str, [pipe, whole, ratio, own_ms]: [f64; 4]) {
+    println!("{name:>6}  {pipe:>13.3}  {whole:>12.3}  {ratio:>8.2}  {own_ms:>12.0}");
+}
+
 fn run(flags: &Flags) {
     let (rows, keys) = (flags.number("--rows"), flags.number("--keys"));
     let server = Postgres::start();
@@ -165,6 +172,8 @@ fn run(flags: &Flags) {
     let bytes = tap.write(&file);
     let names = world.names();
     println!("{rows} rows, {keys} keys: {names} names, {bytes} bytes of commands");
+    println!("{:>6}  {:>13}  {:>12}  {:>8}  {:>12}", "round", "redis-cli (s)", "sync (s)", "ratio", "its own (ms)");
+    let began = Instant::now();
     let (mut ratios, mut wholes, mut pipes, mut owns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 1..=flags.rounds() {
         world.cache.flush_all();
@@ -173,15 +182,18 @@ fn run(flags: &Flags) {
         world.cache.flush_all();
         let (whole, summary) = world.sync(&url, &["--full"]);
         assert_eq!(world.names(), names, "the program has loaded something else");
-        println!("round {round}: redis-cli {pipe:.3} s, sync {whole:.3} s ({summary})");
+        row(&round.to_string(), [pipe, whole, whole / pipe, own_ms(&summary)]);
         ratios.push(whole / pipe);
         owns.push(own_ms(&summary));
         (wholes.push(whole), pipes.push(pipe));
+        if began.elapsed() > ROUNDS_MAX {
+            println!("no more rounds: these took {} s", began.elapsed().as_secs());
+            break;
+        }
     }
-    let (whole, pipe, ratio) = (median(wholes), median(pipes), median(ratios));
-    println!("full: {whole:.3} s, redis-cli {pipe:.3} s, ratio {ratio:.2}; by its own count {:.0} ms", median(owns));
+    row("median", [median(pipes), median(wholes), median(ratios), median(owns)]);
     let (mut wholes, mut owns) = (Vec::new(), Vec::new());
-    for _ in 0..flags.rounds().max(5) {
+    for _ in 0..flags.rounds().clamp(5, 20) {
         let (whole, summary) = world.sync(&url, &[]);
         assert!(summary["full"].is_null() && summary["usage"]["written"] == 0, "{summary}");
         (wholes.push(whole * 1_000.0), owns.push(own_ms(&summary)));
