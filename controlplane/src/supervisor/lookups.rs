@@ -1,4 +1,5 @@
-//! The lookup desk between shards, feeds and cache: put together, and taken down before any of them.
+//! The lookup desk between shards, feeds and cache: put together, and taken down once the feeds have stopped. A lookup
+//! asked for meanwhile finds nothing at the venues, and who asked is answered at the end of their patience.
 
 use crate::cache::Cache;
 use crate::cluster::Cluster;
