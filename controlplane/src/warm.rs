@@ -15,7 +15,7 @@ mod tests;
 pub use self::flush::FlushCounters;
 pub use self::prewarm::PrewarmCounters;
 
-use self::flush::Flush;
+use self::flush::{Flush, SWEEP_MS};
 use self::prewarm::{Part, Prewarm};
 use self::turns::{Turn, wait_ms};
 use crate::cache::Cache;
@@ -24,6 +24,7 @@ use crate::lookup::Lookups;
 use crate::params::Parameters;
 use crate::prices::PriceBoard;
 use shared::asset::AssetDirectory;
+use shared::moment::Moment;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,6 +44,9 @@ const FIRST_STEP: Duration = Duration::from_secs(5);
 
 /// Most steps of the first time, so that the last of many nodes waits two minutes at the most.
 const FIRST_STEPS_MAX: u32 = 24;
+
+/// How much longer than it should a wait may take, ms, before the process counts as held up: some turns of a busy machine.
+const HELD_UP_MS: u64 = 500;
 
 /// What a node keeps warm with.
 pub struct WarmSetup {
@@ -156,8 +160,16 @@ async fn keep_flushing(flush: Arc<Flush>, mut place: Place) {
     loop {
         place.turn(last, |_| Turn { every: FLUSH_EVERY, later: Duration::ZERO }).await;
         last = Some(Instant::now());
-        flush.round().await;
+        let began = clock::now();
+        sleep(Duration::from_millis(SWEEP_MS)).await;
+        flush.round(has_run(began.mono_ns, clock::now())).await;
     }
+}
+
+/// Whether a wait of [`SWEEP_MS`] that began then took no longer than that: a process that was stopped meanwhile, or had
+/// no processor, has not looked at its prices either.
+const fn has_run(began_ns: u64, now: Moment) -> bool {
+    now.ms_since(began_ns) <= SWEEP_MS + HELD_UP_MS
 }
 
 async fn keep_warm(prewarm: Arc<Prewarm>, part: Part, mut place: Place) {

@@ -16,9 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 use tuning::clock;
 
-/// How late the feed shard may be to call a price stale, ms: it looks at 512 assets every 100 ms, and there are 8,192 at
-/// most.
-const SWEEP_MS: u64 = 1_600;
+/// How late the feed shard may be to call a price stale, ms: it looks at 1,024 assets every 100 ms, and there are 8,192 at
+/// most; twice that.
+pub const SWEEP_MS: u64 = 1_600;
+
+/// How old the newest price of all may be while this node's feeds are taken to be alive, ms.
+const NEWEST_MS: u64 = 2_000;
 
 /// How the flushes went, since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,11 +82,12 @@ impl Flush {
         self.is_failing.load(Ordering::Relaxed)
     }
 
-    /// Writes what is fresh now; says so once when it begins to fail, and once when it is over.
-    pub async fn round(&self) {
+    /// Writes what is fresh now; says so once when it begins to fail, and once when it is over. Who `has_run` knows that
+    /// this process was not held up for [`SWEEP_MS`]; else nothing is told as kept fresh by its feed.
+    pub async fn round(&self, has_run: bool) {
         let fresh_ms = u64::from(self.parameters.borrow().cache_ttl_s) * 1_000;
         let assets = Arc::clone(&self.assets.borrow());
-        let writes = writes(&self.prices.ticks(), &assets, &self.node, clock::now(), fresh_ms);
+        let writes = writes(&self.prices.ticks(), &assets, &self.node, clock::now(), fresh_ms, has_run);
         for part in writes.chunks(WRITES_MAX) {
             if let Err(why) = self.cache.write_all(part).await {
                 self.failures.fetch_add(1, Ordering::Relaxed);
@@ -102,12 +106,21 @@ impl Flush {
     }
 }
 
-/// What `node` writes of its ticks: those that others would find fresh.
-pub fn writes(ticks: &[Tick], assets: &AssetDirectory, node: &str, now: Moment, fresh_ms: u64) -> Vec<Write> {
+/// What `node` writes of its ticks: those that others would find fresh for half their time yet. What has less left is no
+/// gain, and would stand where another node may have written a later proof.
+pub fn writes(
+    ticks: &[Tick],
+    assets: &AssetDirectory,
+    node: &str,
+    now: Moment,
+    fresh_ms: u64,
+    has_run: bool,
+) -> Vec<Write> {
+    let is_live = has_run && ticks.iter().any(|tick| now.ms_since(tick.published_mono_ns) <= NEWEST_MS);
     let write = |tick: &Tick| {
         let asset = assets.entry(tick.asset_id()?)?;
-        let entry = PriceEntry::of(asset.symbol, tick, proven_ms(tick, now, fresh_ms), node)?;
-        let is_useful = tick.tier == Tier::Local as u8 && entry.is_fresh(now.wall_ms, fresh_ms);
+        let entry = PriceEntry::of(asset.symbol, tick, proven_ms(tick, now, fresh_ms, is_live), node)?;
+        let is_useful = tick.tier == Tier::Local as u8 && entry.is_fresh(now.wall_ms, fresh_ms / 2);
         is_useful.then(|| Some(Write::Put(entry::name(&asset.symbol)?, entry.value())))?
     };
     ticks.iter().filter_map(write).collect()
@@ -117,8 +130,8 @@ pub fn writes(ticks: &[Tick], assets: &AssetDirectory, node: &str, now: Moment, 
 ///
 /// A young price is fresh by itself, its feed proven alive or not: no more is claimed of it than its arrival. One that is
 /// older and yet not called stale is so because its feed is alive, now; but not in the moment in which the feed shard may
-/// not have looked yet.
-fn proven_ms(tick: &Tick, now: Moment, fresh_ms: u64) -> u64 {
-    let is_kept_by_its_feed = now.ms_since(tick.received_mono_ns) > fresh_ms + SWEEP_MS;
+/// not have looked yet, nor when all may have stood still (not `is_live`): then nothing is called stale either.
+fn proven_ms(tick: &Tick, now: Moment, fresh_ms: u64, is_live: bool) -> u64 {
+    let is_kept_by_its_feed = is_live && now.ms_since(tick.received_mono_ns) > fresh_ms + SWEEP_MS;
     if is_kept_by_its_feed { now.wall_ms } else { tick.received_time_ms }
 }

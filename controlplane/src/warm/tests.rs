@@ -16,7 +16,6 @@ use harness::redis::Redis;
 use rtrb::Producer;
 use shared::asset::Symbol;
 use shared::key::KeyId;
-use shared::moment::Moment;
 use shared::quote::Currency;
 use shared::tick::{Source, TICK_STALE, Tick, Tier};
 use shared::venue::{Venue, VenueSet};
@@ -58,8 +57,10 @@ fn tick(asset: u16, now: Moment, age_ms: u64) -> Tick {
 fn a_price_is_told_with_what_is_known_of_its_freshness_and_no_more() {
     let now = Moment { mono_ns: 1_000_000_000_000, wall_ms: 1_793_500_000_000 };
     let assets = directory(&[("AAA", true, &[])]);
-    let check = |what: &str, tick: Tick, proven_age_ms: Option<u64>| {
-        let written = writes(&[tick], &assets, "n1", now, FRESH_MS);
+    // Another asset's, which is in no directory: it shows that the feeds are alive, or that they are not.
+    let newest = |age_ms: u64| Tick { published_mono_ns: now.mono_ns - age_ms * 1_000_000, ..tick(9, now, age_ms) };
+    let told = |what: &str, tick: Tick, (newest_ms, has_run): (u64, bool), proven_age_ms: Option<u64>| {
+        let written = writes(&[tick, newest(newest_ms)], &assets, "n1", now, FRESH_MS, has_run);
         let proven = written.first().map(|write| {
             let Write::Put(key, value) = write else { panic!("{what}: {write:?}") };
             assert_eq!(key.name(), "price:AAA");
@@ -69,15 +70,33 @@ fn a_price_is_told_with_what_is_known_of_its_freshness_and_no_more() {
         });
         assert_eq!(proven, proven_age_ms, "{what}");
     };
+    let check = |what: &str, tick: Tick, proven_age_ms| told(what, tick, (100, true), proven_age_ms);
     check("just come", tick(0, now, 10), Some(10));
-    check("young, whatever its feed does", tick(0, now, FRESH_MS), Some(FRESH_MS));
+    check("young, whatever its feed does", tick(0, now, FRESH_MS / 2), Some(FRESH_MS / 2));
+    check("with less than half of its time left", tick(0, now, FRESH_MS / 2 + 1), None);
     check("old, but the feed shard may not have looked yet", tick(0, now, FRESH_MS + 1_000), None);
     check("quiet for an hour on a live feed", tick(0, now, 3_600_000), Some(0));
+    let quiet = tick(0, now, 3_600_000);
+    told("quiet, and nothing else has come for seconds", quiet, (2_001, true), None);
+    told("quiet, and the process was held up", quiet, (100, false), None);
+    told("just come, and the process was held up", tick(0, now, 10), (100, false), Some(10));
     check("stale", Tick { flags: TICK_STALE, ..tick(0, now, 10) }, None);
     check("over REST", Tick { tier: Tier::Rest as u8, ..tick(0, now, 10) }, None);
     let remote = Tick { tier: Tier::Valkey as u8, source: Source::Valkey.number(), ..tick(0, now, 10) };
     check("another node's", remote, None);
     check("of an asset that nobody knows", tick(7, now, 10), None);
+}
+
+#[test]
+fn a_process_that_was_held_up_knows_it() {
+    let check = |after_ms: u64, expected: bool| {
+        let now = Moment { mono_ns: (1_000_000 + after_ms) * 1_000_000, wall_ms: 1_793_500_000_000 };
+        assert_eq!(has_run(1_000_000_000_000, now), expected, "{after_ms}");
+    };
+    check(1_600, true);
+    check(2_100, true);
+    check(2_101, false);
+    check(12_000, false);
 }
 
 /// A node's board and what it is told.
@@ -154,7 +173,7 @@ async fn more_prices_than_one_call_takes_are_all_written_and_live_for_a_minute()
         node.has(tick(asset, clock::now(), 0));
     }
     let flush = node.flush(Arc::clone(&cache));
-    flush.round().await;
+    flush.round(true).await;
     let counters = flush.counters();
     assert_eq!((counters.rounds, counters.failures, counters.prices), (1, 0, 1_500));
     assert!(counters.last_ms >= clock::now().wall_ms - 60_000);
@@ -175,23 +194,23 @@ async fn a_cache_that_is_away_is_told_once_and_gets_everything_when_it_is_back()
     let cache = open(&redis.url_at(proxy.address()));
     until("the cache", async || cache.ping().await.is_ok()).await;
     let flush = node.flush(cache);
-    flush.round().await;
+    flush.round(true).await;
     proxy.set(Fault::Refuse);
-    flush.round().await;
+    flush.round(true).await;
     assert!(flush.is_failing());
-    flush.round().await;
+    flush.round(true).await;
     let counters = flush.counters();
     assert_eq!((counters.rounds, counters.failures, counters.prices), (1, 2, 1));
     node.has(tick(1, clock::now(), 0));
     proxy.set(Fault::None);
     until("the cache to be back", async || {
-        flush.round().await;
+        flush.round(true).await;
         !flush.is_failing()
     })
     .await;
     assert_eq!(redis.ask(&["EXISTS", "price:AAA", "price:BBB"]), "2");
     redis.flush_all();
-    flush.round().await;
+    flush.round(true).await;
     assert_eq!(redis.ask(&["EXISTS", "price:AAA", "price:BBB"]), "2", "what was flushed away is written anew");
 }
 
