@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tuning::clock;
 
 /// Time between two flushes of one node: half of what a price lives in the cache.
@@ -173,10 +173,17 @@ const fn has_run(began_ns: u64, now: Moment) -> bool {
 }
 
 async fn keep_warm(prewarm: Arc<Prewarm>, part: Part, mut place: Place) {
+    let settled = sleep(FEEDS_SETTLE);
     if part == Part::Most {
+        let was_connected = place.cluster.borrow().connected;
         prewarm.take_others().await;
+        // The cache's first connection may come after the first question.
+        let connected = place.cluster.wait_for(|view| view.connected);
+        if !was_connected && matches!(timeout(FEEDS_SETTLE, connected).await, Ok(Ok(_))) {
+            prewarm.take_others().await;
+        }
     }
-    sleep(FEEDS_SETTLE).await;
+    settled.await;
     let (rank, _) = place.rank();
     let later = part.turn(&place.parameters.borrow_and_update().prewarm_turns).later;
     sleep(FIRST_STEP * rank.min(FIRST_STEPS_MAX) + later).await;

@@ -283,6 +283,25 @@ async fn what_has_no_fresh_price_is_looked_up_at_start_and_at_intervals() {
     assert!(of_most() > before);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_others_prices_are_taken_again_when_the_cache_connects_after_the_start() {
+    let connects_after = async |after: Duration| {
+        let node = Node::new(directory(&[("COLD", true, &[Venue::Okx])]));
+        node.cluster.send_modify(|view| view.connected = false);
+        let (asked, began) = (Arc::new(Asked::default()), Instant::now());
+        let _warm = Warm::start(node.setup(Arc::new(InProcessCache::new()), Arc::clone(&asked) as Arc<dyn Lookups>));
+        sleep(after).await;
+        node.cluster.send_modify(|view| view.connected = true);
+        sleep(Duration::from_secs(20)).await;
+        // Those without a venue; and when the first with venues was.
+        let (others, venues): (Vec<_>, Vec<_>) =
+            asked.since(began).into_iter().partition(|(_, venues, _)| *venues == 0);
+        (others.into_iter().map(|(_, _, at)| at).collect::<Vec<_>>(), venues[0].2)
+    };
+    assert_eq!(connects_after(Duration::from_millis(2_200)).await, (vec![0, 2], 5));
+    assert_eq!(connects_after(Duration::from_secs(6)).await, (vec![0], 5), "the round at that time asks the cache too");
+}
+
 /// One that never comes to an end.
 struct Stuck;
 
