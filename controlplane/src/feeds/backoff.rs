@@ -1,6 +1,6 @@
-//! When to try again: full-jitter back-off, and the gate that keeps attempts apart.
+//! When to try again: full-jitter back-off, one failure counted for each outage, and the gate that keeps attempts apart.
 //!
-//! Neither knows what is tried. Jitter matters because many nodes lose a venue at the same instant: without it they
+//! None knows what is tried. Jitter matters because many nodes lose a venue at the same instant: without it they
 //! would all return at the same instant too.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,6 +42,42 @@ impl Backoff {
     /// Forgets the failures: it worked.
     pub const fn worked(&mut self) {
         self.failures = 0;
+    }
+}
+
+/// A back-off for attempts of which many are under way at once: those that were when one failed say nothing new, so an
+/// outage counts once however many it meets, and again only when what was sent after it fails too.
+#[derive(Clone, Debug)]
+pub struct Outages {
+    backoff: Backoff,
+    counted: Option<Instant>,
+}
+
+impl Outages {
+    /// Waits of `min_ms` to `max_ms`.
+    #[must_use]
+    pub const fn new(min_ms: u64, max_ms: u64) -> Self {
+        Self { backoff: Backoff::new(min_ms, max_ms), counted: None }
+    }
+
+    /// An attempt that was sent then has failed: how long to wait from now, if it is the first to tell.
+    pub fn failed(&mut self, sent: Instant) -> Option<Duration> {
+        if !self.is_news(sent) {
+            return None;
+        }
+        self.counted = Some(Instant::now());
+        Some(self.backoff.failed())
+    }
+
+    /// An attempt that was sent then has worked: the failures before it are forgotten.
+    pub fn worked(&mut self, sent: Instant) {
+        if self.is_news(sent) {
+            self.backoff.worked();
+        }
+    }
+
+    fn is_news(&self, sent: Instant) -> bool {
+        self.counted.is_none_or(|counted| sent > counted)
     }
 }
 
@@ -137,6 +173,27 @@ mod tests {
             }
         }
         assert!(seen.len() > 100, "full jitter: {} different waits", seen.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_counts_once_however_many_it_meets() {
+        let second = Duration::from_secs(1);
+        let mut outages = Outages::new(500, 30_000);
+        let sent = Instant::now();
+        tokio::time::advance(second).await;
+        let waits: Vec<bool> = (0..14).map(|_| outages.failed(sent).is_some()).collect();
+        assert_eq!(waits.iter().filter(|waits| **waits).count(), 1, "fourteen were under way");
+        assert_eq!((waits[0], outages.backoff.ceiling_ms()), (true, 2_000));
+        outages.worked(sent);
+        assert_eq!(outages.backoff.ceiling_ms(), 2_000, "what was sent before it is no sign that it is over");
+        tokio::time::advance(second).await;
+        let sent = Instant::now();
+        tokio::time::advance(second).await;
+        assert!(outages.failed(sent).is_some_and(|wait| wait <= 2 * second), "it goes on");
+        assert_eq!(outages.backoff.ceiling_ms(), 4_000);
+        tokio::time::advance(second).await;
+        outages.worked(Instant::now());
+        assert_eq!(outages.backoff.ceiling_ms(), 1_000, "over");
     }
 
     #[tokio::test(start_paused = true)]

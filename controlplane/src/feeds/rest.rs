@@ -9,7 +9,7 @@ pub mod poll;
 pub mod queue;
 
 use self::queue::{Answered, Class, Queue};
-use super::backoff::{Backoff, Gate};
+use super::backoff::{Gate, Outages};
 use super::connect::Trust;
 use super::plan::Market;
 use super::timing::{Timing, duration_ms};
@@ -48,7 +48,9 @@ pub struct RestClient {
     base: String,
     names: usize,
     gate: Gate,
-    backoff: Mutex<Backoff>,
+    /// Who does not answer within this is down; within less, it is only too slow for whoever asked.
+    answers_within: Duration,
+    outages: Mutex<Outages>,
     queue: Queue,
     failed: Mutex<Option<Instant>>,
 }
@@ -56,8 +58,10 @@ pub struct RestClient {
 /// Why a request gave no body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RestFault {
-    /// No connection, no answer in time, or the connection broke.
+    /// No connection, or it broke.
     Unreachable(String),
+    /// No whole answer within the patience of whoever asked.
+    Late(Duration),
     /// The venue told us to slow down; the gate is held for this long.
     Limited(Duration),
     /// The body is larger than we read.
@@ -71,6 +75,7 @@ impl std::fmt::Display for RestFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "REST: {why}"),
+            Self::Late(patience) => write!(f, "REST: no whole answer within {} ms", patience.as_millis()),
             Self::Limited(wait) => write!(f, "REST: the venue limits us; next request in {} s", wait.as_secs()),
             Self::TooLarge { bytes_max } => write!(f, "REST: the answer is over {bytes_max} bytes"),
         }
@@ -109,9 +114,10 @@ impl RestClient {
     /// request every `gap_ms`.
     #[must_use]
     pub fn new(http: Client, base: String, names: usize, gap_ms: u64, timing: &Timing) -> Self {
-        let backoff = Mutex::new(Backoff::new(timing.backoff_min_ms, timing.backoff_max_ms));
+        let outages = Mutex::new(Outages::new(timing.backoff_min_ms, timing.backoff_max_ms));
         let (names, gate) = (names.max(1), Gate::new(gap_ms));
-        Self { http, base, names, gate, backoff, queue: Queue::default(), failed: Mutex::default() }
+        let (answers_within, queue) = (duration_ms(timing.rest_ms), Queue::default());
+        Self { http, base, names, gate, answers_within, outages, queue, failed: Mutex::default() }
     }
 
     /// The base address.
@@ -156,7 +162,7 @@ impl RestClient {
     /// answer, but for 429 and a ban.
     ///
     /// # Errors
-    /// See [`RestFault`]. After a fault the gate stays closed for a while.
+    /// See [`RestFault`]. After a fault the gate stays closed for a while, unless only the patience was short.
     pub async fn get(
         &self,
         request: &RestRequest,
@@ -167,16 +173,24 @@ impl RestClient {
         self.send(request, bytes_max, patience).await
     }
 
-    /// As [`RestClient::get`], in a turn that was taken.
+    /// As [`RestClient::get`], in a turn that was taken. An outage that meets many requests is counted once.
     async fn send(&self, request: &RestRequest, bytes_max: usize, patience: Duration) -> Result<RestAnswer, RestFault> {
+        let sent = Instant::now();
         let answer = self.fetch(request, bytes_max, patience).await;
-        match &answer {
-            Ok(_) => self.backoff().worked(),
-            Err(RestFault::Limited(wait)) => self.gate.hold(*wait),
-            Err(_) => {
-                let wait = self.backoff().failed();
-                self.gate.hold(wait);
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        let hold = match &answer {
+            Ok(_) => {
+                outages.worked(sent);
+                None
             }
+            Err(RestFault::Limited(wait)) => Some(*wait),
+            // One key's clients must not take a slow venue's REST away from everybody else.
+            Err(RestFault::Late(waited)) if *waited < self.answers_within => None,
+            Err(_) => outages.failed(sent),
+        };
+        drop(outages);
+        if let Some(wait) = hold {
+            self.gate.hold(wait);
         }
         answer
     }
@@ -187,25 +201,26 @@ impl RestClient {
         bytes_max: usize,
         patience: Duration,
     ) -> Result<RestAnswer, RestFault> {
-        // The address is public and ours; leaving it out only keeps the text short.
-        let unreachable = |fault: reqwest::Error| RestFault::Unreachable(reason(&fault.without_url()));
+        let failed = |fault: reqwest::Error| {
+            if fault.is_timeout() && !fault.is_connect() {
+                return RestFault::Late(patience);
+            }
+            // The address is public and ours; leaving it out only keeps the text short.
+            RestFault::Unreachable(reason(&fault.without_url()))
+        };
         let url = format!("{}{}", self.base, request.path);
-        let mut response = self.http.get(url).timeout(patience).send().await.map_err(unreachable)?;
+        let mut response = self.http.get(url).timeout(patience).send().await.map_err(failed)?;
         if let Some(wait) = limited(response.status(), response.headers()) {
             return Err(RestFault::Limited(wait));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > bytes_max {
                 return Err(RestFault::TooLarge { bytes_max });
             }
             body.extend_from_slice(&chunk);
         }
         Ok(RestAnswer { status: response.status().as_u16(), body })
-    }
-
-    fn backoff(&self) -> std::sync::MutexGuard<'_, Backoff> {
-        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -233,6 +248,43 @@ fn reason(fault: &reqwest::Error) -> String {
 mod tests {
     use super::*;
     use reqwest::header::HeaderValue;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// How long a venue has in these tests, ms.
+    const ANSWERS_WITHIN_MS: u64 = 200;
+
+    /// What becomes of a request to a venue that says this to it, or nothing; and for how long its gate is held then.
+    async fn ask(reply: Option<&'static str>, patience_ms: u64) -> (Result<u16, RestFault>, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("http://{}", listener.local_addr().expect("bound"));
+        let venue = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            stream.read(&mut [0; 4_096]).await.expect("a request");
+            if let Some(reply) = reply {
+                let text = format!("HTTP/1.1 {reply}\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(text.as_bytes()).await.expect("sent");
+            }
+            std::future::pending::<()>().await;
+        });
+        let timing =
+            Timing { rest_ms: ANSWERS_WITHIN_MS, backoff_min_ms: 20_000, backoff_max_ms: 30_000, ..Timing::default() };
+        let http = http_client(&Trust::nobody().expect("TLS"), &timing).expect("a client");
+        let client = RestClient::new(http, base, 1, 0, &timing);
+        let request = RestRequest { path: "/x".to_owned() };
+        let answer = client.get(&request, 1_024, duration_ms(patience_ms)).await;
+        venue.abort();
+        (answer.map(|answer| answer.status), client.gate.wait())
+    }
+
+    #[tokio::test]
+    async fn who_has_little_patience_shuts_the_gate_for_nobody() {
+        let late = |ms| Err(RestFault::Late(duration_ms(ms)));
+        assert_eq!(ask(None, ANSWERS_WITHIN_MS / 2).await, (late(ANSWERS_WITHIN_MS / 2), Duration::ZERO));
+        let (answer, held) = ask(None, ANSWERS_WITHIN_MS).await;
+        assert_eq!((answer, held.is_zero()), (late(ANSWERS_WITHIN_MS), false));
+        assert_eq!(ask(Some("200 OK"), 30_000).await, (Ok(200), Duration::ZERO));
+    }
 
     #[track_caller]
     fn check(status: u16, retry_after: Option<&'static str>, wait_s: Option<u64>) {

@@ -8,6 +8,33 @@ use futures_util::future::join_all;
 use shared::key::KeyId;
 use shared::venue::Venue;
 
+/// Everybody but Gate.io, and an asset that only it trades.
+const OTHERS: [(Venue, &str); 6] = [
+    (Venue::Coinbase, "KNC"),
+    (Venue::Gemini, "GUSD"),
+    (Venue::Kraken, "TBTC"),
+    (Venue::Cryptocom, "VVS"),
+    (Venue::Bybit, "MNT"),
+    (Venue::Okx, "OKB"),
+];
+
+/// Assets that everybody trades.
+const EVERYWHERE: [&str; 10] = ["ETH", "SOL", "XRP", "DOGE", "LTC", "LINK", "AVAX", "DOT", "ADA", "UNI"];
+
+/// From then on Gate.io is the only one that may be asked over REST.
+async fn only_gateio(world: &World) {
+    for (venue, asset) in OTHERS {
+        world.fault(venue, &Fault::RestLimited(600));
+        assert_eq!(world.desk.look_up(symbol(asset), KeyId(9)).await, UNAVAILABLE, "{venue} says when to come again");
+    }
+}
+
+/// Looks all of them up at once.
+async fn look_up_all(world: &World, assets: &[&str]) -> Vec<Outcome> {
+    let asked = assets.iter().map(|asset| world.desk.look_up(symbol(asset), KeyId(1)));
+    tokio::time::timeout(harness::PATIENCE, join_all(asked)).await.expect("in time")
+}
+
 /// Where QNT is traded.
 const QNT: [Venue; 4] = [Venue::Coinbase, Venue::Kraken, Venue::Cryptocom, Venue::Okx];
 
@@ -55,6 +82,24 @@ async fn a_venue_that_hangs_is_not_waited_for() {
         assert!(asked[0] == 1 && asked.iter().all(|count| *count <= 1), "{fault:?}: {asked:?}");
         world.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_venue_that_hung_for_a_moment_is_asked_again_at_once_however_many_waited_for_it() {
+    let world = World::start(Setting { backoff_ms: [500, 30_000], ..Setting::default() }).await;
+    only_gateio(&world).await;
+    world.fault(Venue::Gateio, &Fault::RestHang);
+    let before = world.requests_to(Venue::Gateio);
+    // A lookup has 1.5 s, its request 1.4.
+    assert_eq!(look_up_all(&world, &EVERYWHERE).await, [UNAVAILABLE; EVERYWHERE.len()]);
+    assert!(world.requests_to(Venue::Gateio) - before >= 5, "many requests meet it");
+    world.fault(Venue::Gateio, &Fault::Resume);
+    let began = std::time::Instant::now();
+    while look_up_all(&world, &EVERYWHERE).await != [Outcome::Found; EVERYWHERE.len()] {
+        assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", world.desk.state());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,14 +51,16 @@ impl FeedSink for Shard {
 pub struct Setting {
     /// The venues' REST pace, ms.
     pub gap_ms: u64,
+    /// The shortest and the longest wait after failures, ms.
+    pub backoff_ms: [u64; 2],
     /// `None`: one of its own, in this process.
     pub cache: Option<Arc<dyn Cache>>,
 }
 
 impl Default for Setting {
-    /// No pace, and a cache of its own.
+    /// No pace, short waits, and a cache of its own.
     fn default() -> Self {
-        Self { gap_ms: 0, cache: None }
+        Self { gap_ms: 0, backoff_ms: [20, 200], cache: None }
     }
 }
 
@@ -96,8 +98,8 @@ impl World {
         let timing = Timing {
             tick_ms: 20,
             connect_gap_ms: 50,
-            backoff_min_ms: 20,
-            backoff_max_ms: 200,
+            backoff_min_ms: setting.backoff_ms[0],
+            backoff_max_ms: setting.backoff_ms[1],
             directory_settle_ms: 10,
             lists_ms: 20_000,
             ..Timing::default()
