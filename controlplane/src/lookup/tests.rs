@@ -1,6 +1,7 @@
 //! The desk on simulated exchanges, a real feed shard and a real cache.
 
 mod cache;
+mod kept;
 mod venues;
 mod world;
 
@@ -71,17 +72,6 @@ async fn one_keys_flood_is_bounded_and_harms_nobody_else() {
     assert_eq!(world.desk.state().in_flight, 0);
     world.stop().await;
     drop((redis, proxy));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_asked_for_is_subscribed_from_then_on() {
-    let world = World::start(Setting::default()).await;
-    assert_eq!(world.desk.look_up(symbol("QNT"), KeyId(1)).await, Outcome::Found);
-    world.until("its own feeds to carry it", || world.tier("QNT") == Some(Tier::Local)).await;
-    assert_eq!(world.desk.state().kept, 1);
-    world.desk.take(Ask { symbol: symbol("ZIL"), shard: 0, kind: AskKind::InUse });
-    assert_eq!(world.desk.state().kept, 2, "a shard's word keeps an asset too");
-    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
