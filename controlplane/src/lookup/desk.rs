@@ -124,7 +124,7 @@ impl LookupDesk {
     /// Takes a shard's word. In a runtime; never waits.
     pub fn take(self: &Arc<Self>, ask: Ask) {
         let (key, above) = match ask.kind {
-            AskKind::InUse => return self.keeper().touch(resolve_alias(ask.symbol), Instant::now()),
+            AskKind::InUse => return self.keep_on_demand(resolve_alias(ask.symbol)),
             AskKind::Find { key, sequence } => (key, sequence),
         };
         let asset = self.find(&ask.symbol);
@@ -184,7 +184,7 @@ impl LookupDesk {
                     return self.go_on(flight, shards);
                 }
                 self.counters.found(tick.map_or(Tier::Local as u8, |tick| tick.tier), took);
-                self.keeper_for(flight);
+                self.keep_on_demand(flight.symbol);
                 if let Some(tick) = tick.filter(|tick| tick.tier == Tier::Rest as u8) {
                     self.write_through(flight.symbol, &tick);
                 }
@@ -202,12 +202,12 @@ impl LookupDesk {
         }
     }
 
-    /// Keeps an asset that was looked up subscribed, unless it always is.
-    fn keeper_for(&self, flight: &Flight) {
+    /// Keeps an asset that somebody asks for subscribed, unless it always is or no venue lists it.
+    fn keep_on_demand(&self, symbol: Symbol) {
         let directory = Arc::clone(&self.setup.feeds.directory().borrow());
-        let entry = flight.asset().and_then(|asset| directory.entry(asset));
+        let entry = directory.find(&symbol).and_then(|asset| directory.entry(asset));
         if entry.is_some_and(|entry| !entry.prewarmed && !entry.venues.is_empty()) {
-            self.keeper().touch(flight.symbol, Instant::now());
+            self.keeper().touch(symbol, Instant::now());
         }
     }
 

@@ -21,3 +21,13 @@ async fn what_is_asked_for_is_subscribed_from_then_on() {
     assert_eq!(world.desk.state().kept, 2);
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_kept_takes_no_place() {
+    let world = World::start(Setting::default()).await;
+    // One that is subscribed for good, and one that no venue lists; who comes after them has a place at the same change.
+    ["BTC", "NOSUCH", "ZIL"].into_iter().for_each(|name| in_use(&world, name));
+    world.until("the last one to be carried", || world.tier("ZIL") == Some(Tier::Local)).await;
+    assert_eq!(world.desk.state().kept, 1);
+    world.stop().await;
+}
