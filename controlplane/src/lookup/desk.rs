@@ -341,6 +341,8 @@ impl Lookups for Arc<LookupDesk> {
     async fn look_up(&self, symbol: Symbol, key: KeyId) -> Outcome {
         let symbol = resolve_alias(symbol);
         if self.is_fresh(&symbol) {
+            // No shard tells of this one, and whoever asks so every second wants it kept.
+            self.keep_on_demand(symbol);
             return Outcome::Found;
         }
         match self.enter(symbol, Asker { key, shard: None, above: 0 }) {

@@ -16,7 +16,7 @@ use shared::venue::{Venue, VenueSet};
 use std::time::Duration;
 
 /// Another node's price of `name`, `age_ms` old.
-fn entry(name: &str, age_ms: u64) -> PriceEntry {
+pub fn entry(name: &str, age_ms: u64) -> PriceEntry {
     let received_time_ms = tuning::clock::now().wall_ms - age_ms;
     PriceEntry {
         symbol: symbol(name),
