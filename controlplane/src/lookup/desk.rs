@@ -39,6 +39,9 @@ const FEED_TRIES: usize = 50;
 /// Prices being written to the cache at a time; more are given up. At 1,000 a second and 1 ms each it is one.
 const WRITES_MAX: usize = 256;
 
+/// How a server's refusal to read what is of another type begins.
+const ANOTHER_TYPE: &str = "WRONGTYPE";
+
 /// What the desk is made of.
 pub struct LookupSetup {
     /// This node.
@@ -240,12 +243,12 @@ impl LookupDesk {
         let value = match got {
             Ok(Some((value, _))) => value,
             Ok(None) => return self.gave(CacheGave::None),
-            // Another type stands there, or the server will not.
-            Err(CacheError::Refused(_)) => {
+            Err(CacheError::Refused(why)) if why.contains(ANOTHER_TYPE) => {
                 self.counters.odd(symbol, entry::Odd::Type, Instant::now());
                 return self.gave(CacheGave::None);
             }
-            Err(CacheError::Unreachable(_)) => return self.gave(CacheGave::Failed),
+            // Whatever else a server refuses says nothing of what stands there.
+            Err(CacheError::Refused(_) | CacheError::Unreachable(_)) => return self.gave(CacheGave::Failed),
         };
         let now_ms = tuning::clock::now().wall_ms;
         match PriceEntry::read(&value, symbol, self.setup.simulated, now_ms) {

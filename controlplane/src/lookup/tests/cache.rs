@@ -6,7 +6,7 @@ use super::super::entry::{self, Odd, PriceEntry};
 use super::UNKNOWN;
 use super::world::{Setting, World, symbol};
 use crate::cache::names::CacheKey;
-use crate::cache::{Cache, Value};
+use crate::cache::{Cache, VALUE_BYTES_MAX, Value};
 use harness::proxy::Fault;
 use shared::key::KeyId;
 use shared::price::Price;
@@ -110,6 +110,15 @@ async fn a_real_server_is_read_and_another_type_there_is_no_price() {
     assert_eq!((world.tier("ZIL"), world.counters().odd[Odd::Type as usize]), (Some(Tier::Rest), 1));
     world.until("the price to be left in its place", || world.counters().written[0] == 1).await;
     assert_eq!(server.ask(&["TYPE", "price:ZIL"]), "string");
+    // A value that is too large to be read is refused as well, and is of no other type.
+    assert_eq!(
+        server.ask(&["SETRANGE", "price:YFI", &VALUE_BYTES_MAX.to_string(), "1"]),
+        (VALUE_BYTES_MAX + 1).to_string()
+    );
+    let before = world.counters();
+    assert_eq!(world.desk.look_up(symbol("YFI"), KeyId(1)).await, Outcome::Found);
+    let after = world.counters();
+    assert_eq!((after.odd, after.cache[3]), (before.odd, before.cache[3] + 1));
     world.stop().await;
     drop(proxy);
 }
