@@ -240,6 +240,15 @@ impl LookupDesk {
 
     /// What another node left, if it is a price and fresh. Counted.
     pub(super) fn usable(&self, symbol: &Symbol, got: Cached<Option<(Value, Option<u64>)>>) -> Option<PriceEntry> {
+        self.judge(symbol, got).ok()
+    }
+
+    /// What another node left, if it is a price and fresh, else what it is. Counted.
+    pub(super) fn judge(
+        &self,
+        symbol: &Symbol,
+        got: Cached<Option<(Value, Option<u64>)>>,
+    ) -> Result<PriceEntry, CacheGave> {
         let value = match got {
             Ok(Some((value, _))) => value,
             Ok(None) => return self.gave(CacheGave::None),
@@ -259,14 +268,14 @@ impl LookupDesk {
             Ok(entry) if !entry.is_fresh(now_ms, self.fresh_ms()) => self.gave(CacheGave::Old),
             Ok(entry) => {
                 self.counters.cache_gave(CacheGave::Fresh);
-                Some(entry)
+                Ok(entry)
             }
         }
     }
 
-    fn gave(&self, what: CacheGave) -> Option<PriceEntry> {
+    fn gave(&self, what: CacheGave) -> Result<PriceEntry, CacheGave> {
         self.counters.cache_gave(what);
-        None
+        Err(what)
     }
 
     fn fresh_ms(&self) -> u64 {

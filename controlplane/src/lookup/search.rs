@@ -4,6 +4,7 @@
 //! what it is given. So no source here says that it found something; whoever watches the board ends the search.
 
 use super::Outcome;
+use super::counters::CacheGave;
 use super::desk::LookupDesk;
 use super::entry;
 use super::table::Flight;
@@ -49,8 +50,9 @@ impl LookupDesk {
         }
         match flight.asset() {
             Some(_) if self.has_news(flight) => Outcome::Found,
-            Some(_) => Outcome::Nothing(Code::PriceUnavailable),
-            None => Outcome::Nothing(Code::AssetUnknown),
+            None if flight.is_nowhere() => Outcome::Nothing(Code::AssetUnknown),
+            // Without the cache's word nobody knows whether there is such an asset.
+            Some(_) | None => Outcome::Nothing(Code::PriceUnavailable),
         }
     }
 
@@ -66,9 +68,13 @@ impl LookupDesk {
 
     /// Tries another node's price.
     async fn try_cache(&self, flight: &Flight) {
-        let Some(name) = entry::name(&flight.symbol) else { return };
+        let Some(name) = entry::name(&flight.symbol) else { return flight.set_nowhere() };
         let got = self.setup.cache.get(&name).await;
-        let Some(entry) = self.usable(&flight.symbol, got) else { return };
+        let entry = match self.judge(&flight.symbol, got) {
+            Ok(entry) => entry,
+            Err(CacheGave::Failed) => return,
+            Err(_) => return flight.set_nowhere(),
+        };
         let asset = match flight.asset() {
             Some(asset) => asset,
             None => match self.setup.feeds.know(flight.symbol).await {

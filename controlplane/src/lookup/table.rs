@@ -9,7 +9,7 @@ use shared::code::Code;
 use shared::key::KeyId;
 use shared::tick::Tick;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -41,6 +41,7 @@ pub struct Flight {
     /// Highest sequence that anybody who waits has.
     above: AtomicU64,
     asset: OnceLock<AssetId>,
+    is_nowhere: AtomicBool,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
@@ -54,6 +55,17 @@ impl Flight {
     /// Notes the asset's number, which never changes.
     pub fn set_asset(&self, asset: AssetId) {
         let _ = self.asset.set(asset);
+    }
+
+    /// Notes that the cache has answered, and holds no fresh price of it.
+    pub fn set_nowhere(&self) {
+        self.is_nowhere.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the cache has said that it holds none: an asset that no venue lists is unknown then.
+    #[must_use]
+    pub fn is_nowhere(&self) -> bool {
+        self.is_nowhere.load(Ordering::Relaxed)
     }
 
     /// Whether a tick of its asset is news to all who wait. They ask because what they have is none, or stale.
@@ -140,8 +152,16 @@ impl Table {
         }
         *of_key += 1;
         let (outcome, _) = watch::channel(None);
-        let (fresh, above, asset) = (Notify::new(), AtomicU64::new(above), OnceLock::new());
-        let flight = Arc::new(Flight { symbol, key, began: now, fresh, above, asset, outcome });
+        let flight = Arc::new(Flight {
+            symbol,
+            key,
+            began: now,
+            fresh: Notify::new(),
+            above: AtomicU64::new(above),
+            asset: OnceLock::new(),
+            is_nowhere: AtomicBool::new(false),
+            outcome,
+        });
         self.open.insert(symbol, Open { flight: Arc::clone(&flight), shards: bit });
         Entered::Begun(flight)
     }

@@ -3,8 +3,8 @@
 use super::super::Lookups;
 use super::super::Outcome;
 use super::super::entry::{self, Odd, PriceEntry};
-use super::UNKNOWN;
 use super::world::{Setting, World, symbol};
+use super::{UNAVAILABLE, UNKNOWN};
 use crate::cache::names::CacheKey;
 use crate::cache::{Cache, VALUE_BYTES_MAX, Value};
 use harness::proxy::Fault;
@@ -121,6 +121,21 @@ async fn a_real_server_is_read_and_another_type_there_is_no_price() {
     assert_eq!((after.odd, after.cache[3]), (before.odd, before.cache[3] + 1));
     world.stop().await;
     drop(proxy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_cache_that_answers_makes_an_asset_unknown() {
+    let (setting, server, proxy) = Setting::with_slow_cache();
+    let world = World::start(setting).await;
+    let cache = world.cache();
+    world.until("the cache to answer", || cache.health().away_since_ms.is_none()).await;
+    assert_eq!(world.desk.look_up(symbol("NOSUCH"), KeyId(1)).await, UNKNOWN);
+    for (fault, asset) in [(Fault::Hang, "NOSUCHA"), (Fault::Refuse, "NOSUCHB")] {
+        proxy.set(fault);
+        assert_eq!(world.desk.look_up(symbol(asset), KeyId(1)).await, UNAVAILABLE, "{asset}");
+    }
+    world.stop().await;
+    drop(server);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
