@@ -29,6 +29,7 @@ use shared::asset::Symbol;
 use shared::code::Code;
 use shared::key::KeyId;
 use shared::venue::VenueSet;
+use tokio::time::Instant;
 
 /// What became of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Warmed {
     pub from_rest: usize,
     /// Assets without a fresh price still.
     pub missing: usize,
+    /// Time was up before each asset had been looked for.
+    pub unfinished: bool,
 }
 
 /// Who looks prices up.
@@ -59,8 +62,9 @@ pub trait Lookups: Send + Sync {
 
     /// Looks up those of `assets` that have no fresh price and that nobody waits for: in the cache all at once, then at
     /// `venues` alone, behind every client, as many in a request as a venue takes. What venues gave is written to the
-    /// cache. Ends when each asset was looked for, which with closed gates may take minutes: whoever has less time drops it.
-    async fn warm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed;
+    /// cache as it comes. Ends when each asset was looked for, at `until` at the latest, but for a write that is under way:
+    /// what has come by then counts. A venue that cannot be asked before is not asked.
+    async fn warm(&self, assets: &[Symbol], venues: VenueSet, until: Instant) -> Warmed;
 
     /// What was counted, and how it does now; `None` where nothing is counted.
     fn figures(&self) -> Option<(&Counters, LookupState)> {

@@ -56,6 +56,21 @@ impl PriceBoard {
         self.price(asset).is_some_and(|tick| !tick.is_stale())
     }
 
+    /// Keeps those of `wanted` whose asset has a tick of which `is_kept` says so. All are looked at together, as the board is
+    /// now: it is locked once, however many they are.
+    pub fn retain<T>(
+        &self,
+        wanted: &mut Vec<T>,
+        asset: impl Fn(&T) -> Option<AssetId>,
+        is_kept: impl Fn(&T, &Tick) -> bool,
+    ) {
+        let board = self.fresh();
+        wanted.retain(|one| {
+            let tick = asset(one).and_then(|asset| board.rows.get(asset.index())?.as_ref());
+            tick.is_some_and(|tick| is_kept(one, tick))
+        });
+    }
+
     /// The newest tick of every asset that has one, stale ones included, by their ids: `ASSETS_MAX` at most.
     #[must_use]
     pub fn ticks(&self) -> Vec<Tick> {
@@ -118,5 +133,28 @@ mod tests {
         assert_eq!(board.price(asset(3)).map(|tick| tick.sequence), Some(12));
         assert_eq!(board.ticks().iter().map(|tick| tick.sequence).collect::<Vec<_>>(), [11, 12]);
         assert_eq!(board.state(), BoardState { priced: 2, fresh: 1, generation: 12, ticks: 3 });
+    }
+
+    #[test]
+    fn many_are_looked_at_together() {
+        let (producer, consumer) = rtrb::RingBuffer::new(8);
+        let producer = std::cell::RefCell::new(producer);
+        let push = |sequence, asset| {
+            let tick = Tick { sequence, asset, ..Tick::zeroed() };
+            producer.borrow_mut().push(tick).expect("room");
+        };
+        let board = PriceBoard::new(Some(consumer));
+        push(5, 3);
+        push(6, 4);
+        // The number of an asset, if it has one, and the sequence that is known of it.
+        let mut wanted = vec![(Some(3), 0), (Some(3), 5), (None, 0), (Some(200), 0), (Some(4), 0), (Some(4), 6)];
+        let asset = |wanted: &(Option<usize>, u64)| wanted.0.and_then(AssetId::new);
+        board.retain(&mut wanted, asset, |wanted, tick| {
+            // What comes while they are looked at is for the next time.
+            push(tick.sequence + 10, 4);
+            tick.sequence > wanted.1
+        });
+        assert_eq!(wanted, [(Some(3), 0), (Some(4), 0)]);
+        assert_eq!(board.price(AssetId::new(4).expect("an id")).map(|tick| tick.sequence), Some(16));
     }
 }

@@ -100,7 +100,7 @@ struct Service {
 /// Starts the service, runs it until it is told to stop, and stops it.
 ///
 /// # Errors
-/// Why it did not start, or that a thread of the data plane ended by itself.
+/// Why it did not start, or that a thread of the data plane or of the lookup desk ended by itself.
 pub fn run(order: Order) -> anyhow::Result<()> {
     logging::start(&order.settings);
     let plan = CorePlan::new(order.settings.shards, &order.settings.control_cpus).map_err(|why| anyhow!(why))?;
@@ -206,7 +206,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
         draining: Arc::new(AtomicBool::new(false)),
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;
-    let housekeeping = Housekeeping::start(Arc::clone(&plane), Arc::clone(&state))?;
+    let housekeeping = Housekeeping::start(housekeeping::rings(&state), lookups.watch(&plane))?;
     let retention_days = settings.usage.retention_days;
     let key_tasks = follow(&plane, &feeds, &state, begun_with, retention_days);
     let told = Arc::clone(&state);

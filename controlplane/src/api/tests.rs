@@ -108,7 +108,7 @@ impl Lookups for FindsNothing {
         Outcome::Nothing(if is_listed { Code::PriceUnavailable } else { Code::AssetUnknown })
     }
 
-    async fn warm(&self, assets: &[Symbol], _: VenueSet) -> Warmed {
+    async fn warm(&self, assets: &[Symbol], _: VenueSet, _: tokio::time::Instant) -> Warmed {
         Warmed { missing: assets.len(), ..Warmed::default() }
     }
 }

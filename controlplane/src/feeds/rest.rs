@@ -260,7 +260,7 @@ mod tests {
         let base = format!("http://{}", listener.local_addr().expect("bound"));
         let venue = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            stream.read(&mut [0; 4_096]).await.expect("a request");
+            assert!(stream.read(&mut [0; 4_096]).await.expect("a request") > 0);
             if let Some(reply) = reply {
                 let text = format!("HTTP/1.1 {reply}\r\ncontent-length: 0\r\n\r\n");
                 stream.write_all(text.as_bytes()).await.expect("sent");

@@ -11,8 +11,8 @@ use dataplane_core::lookup::NotFound;
 use dataplane_engine::{AskReceiver, DataPlane};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub fn answers() -> (Sender<Told>, Receiver<Told>) {
 /// The running threads.
 pub struct AskThreads {
     ended: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl AskThreads {
@@ -68,13 +68,24 @@ impl AskThreads {
             let tell = |shard, found: Arc<[NotFound]>| plane.command_one(shard, ShardCommand::NotFound(found));
             tell_all(&answers, &ends, tell);
         })?;
-        Ok(Self { ended, threads: vec![taking, telling] })
+        Ok(Self { ended, threads: Mutex::new(vec![taking, telling]) })
+    }
+
+    /// The name of a thread that has ended by itself, if one has: without it no lookup would come to anything.
+    #[must_use]
+    pub fn failed_thread(&self) -> Option<String> {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = threads.iter().find(|thread| thread.is_finished())?;
+        // Looked at after the thread, so that one which ended because it was told to is not taken for another.
+        let was_told = self.ended.load(Ordering::Acquire);
+        (!was_told).then(|| failed.thread().name().unwrap_or("lookups").to_owned())
     }
 
     /// Ends them. To be called before the data plane stops: a shard that has ended takes nothing.
-    pub fn stop(self) {
-        self.ended.store(true, Ordering::Relaxed);
-        for thread in self.threads {
+    pub fn stop(&self) {
+        self.ended.store(true, Ordering::Release);
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             // A thread that panicked has said so on stderr.
             let _ = thread.join();
         }
@@ -104,7 +115,6 @@ mod tests {
     use super::*;
     use shared::asset::Symbol;
     use shared::code::Code;
-    use std::sync::Mutex;
 
     #[test]
     fn answers_reach_their_shards_in_order_and_together() {
@@ -133,5 +143,31 @@ mod tests {
             let expected: Vec<NotFound> = (0..1_000).filter(|number| number % 2 == shard).map(not_found).collect();
             assert_eq!(heard, expected);
         }
+    }
+
+    fn running(work: impl FnOnce(&AtomicBool) + Send + 'static) -> AskThreads {
+        let ended = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&ended);
+        let thread = std::thread::Builder::new().name("lookups".to_owned()).spawn(move || work(&ends));
+        AskThreads { ended, threads: Mutex::new(vec![thread.expect("a thread")]) }
+    }
+
+    #[test]
+    fn a_thread_that_ends_unasked_is_told_and_one_that_was_told_to_is_not() {
+        let failing = running(|_| panic!("as a test wants it"));
+        let deadline = std::time::Instant::now() + harness::PATIENCE;
+        while failing.failed_thread().is_none() {
+            assert!(std::time::Instant::now() < deadline, "nobody noticed");
+            std::thread::yield_now();
+        }
+        assert_eq!(failing.failed_thread().as_deref(), Some("lookups"));
+        let well = running(|ends| {
+            while !ends.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(well.failed_thread(), None);
+        well.stop();
+        assert_eq!(well.failed_thread(), None);
     }
 }

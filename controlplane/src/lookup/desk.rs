@@ -312,16 +312,13 @@ impl LookupDesk {
     /// Tells the flights whose asset has got a fresh price, from wherever.
     async fn watch_prices(self: Arc<Self>) {
         loop {
-            let flights: Vec<Arc<Flight>> = self.table().flights().map(Arc::clone).collect();
+            let mut flights: Vec<Arc<Flight>> = self.table().flights().map(Arc::clone).collect();
             if flights.is_empty() {
                 self.begun.notified().await;
                 continue;
             }
-            for flight in flights {
-                if self.has_news(&flight) {
-                    flight.fresh.notify_one();
-                }
-            }
+            self.setup.prices.retain(&mut flights, |flight| flight.asset(), |flight, tick| flight.is_news(tick));
+            flights.drain(..).for_each(|flight| flight.fresh.notify_one());
             sleep(LOOK).await;
         }
     }
@@ -363,8 +360,8 @@ impl Lookups for Arc<LookupDesk> {
         }
     }
 
-    async fn warm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed {
-        super::ahead::warm(self, assets, venues).await
+    async fn warm(&self, assets: &[Symbol], venues: VenueSet, until: Instant) -> Warmed {
+        super::ahead::warm(self, assets, venues, until).await
     }
 
     fn figures(&self) -> Option<(&Counters, LookupState)> {

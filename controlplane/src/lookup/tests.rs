@@ -1,5 +1,6 @@
 //! The desk on simulated exchanges, a real feed shard and a real cache.
 
+mod ahead;
 mod cache;
 mod kept;
 mod venues;
@@ -13,7 +14,6 @@ use futures_util::future::join_all;
 use shared::code::Code;
 use shared::key::KeyId;
 use shared::tick::Tier;
-use shared::venue::{Venue, VenueSet};
 
 const UNAVAILABLE: Outcome = Outcome::Nothing(Code::PriceUnavailable);
 const UNKNOWN: Outcome = Outcome::Nothing(Code::AssetUnknown);
@@ -72,25 +72,4 @@ async fn one_keys_flood_is_bounded_and_harms_nobody_else() {
     assert_eq!(world.desk.state().in_flight, 0);
     world.stop().await;
     drop((redis, proxy));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_in_advance_share_their_requests() {
-    let world = World::start(Setting { gap_ms: 100, ..Setting::default() }).await;
-    let assets = ["GMX", "ZIL", "VTHO", "MNT", "RPL", "NOSUCH"].map(symbol);
-    let before = world.requests();
-    let shared = [Venue::Gateio, Venue::Bybit].into_iter().fold(VenueSet::EMPTY, VenueSet::with);
-    let nothing = world.desk.warm(&assets, VenueSet::EMPTY).await;
-    assert_eq!((nothing.from_cache, nothing.from_rest, nothing.missing), (0, 0, 5));
-    assert_eq!(world.requests(), before, "no venue, no request");
-    let warmed = world.desk.warm(&assets, shared).await;
-    assert_eq!((warmed.from_cache, warmed.from_rest, warmed.missing), (0, 5, 0));
-    assert!(world.requests() - before <= 4, "{} requests for five assets", world.requests() - before);
-    assert_eq!(world.counters().written[0], 5, "left for the other nodes");
-    let other = World::start(Setting { cache: Some(world.cache()), ..Setting::default() }).await;
-    let warmed = other.desk.warm(&assets, VenueSet::EMPTY).await;
-    assert_eq!((warmed.from_cache, warmed.missing), (5, 0));
-    assert_eq!(other.tier("GMX"), Some(Tier::Valkey));
-    other.stop().await;
-    world.stop().await;
 }

@@ -27,7 +27,7 @@ pub struct RunningLookups {
     pub desk: Arc<LookupDesk>,
     /// What the feed thread has published.
     pub prices: Arc<PriceBoard>,
-    threads: Option<AskThreads>,
+    threads: Option<Arc<AskThreads>>,
     tasks: JoinSet<()>,
 }
 
@@ -49,7 +49,7 @@ pub fn start(node: &str, simulated: bool, around: &Around<'_>) -> anyhow::Result
     let threads = asks.map(|asks| AskThreads::start(around.plane, &desk, asks, told)).transpose();
     let threads = threads.context("cannot start the threads that look prices up; raise the limit on processes")?;
     let tasks = desk.run();
-    Ok(RunningLookups { desk, prices, threads, tasks })
+    Ok(RunningLookups { desk, prices, threads: threads.map(Arc::new), tasks })
 }
 
 impl RunningLookups {
@@ -64,6 +64,12 @@ impl RunningLookups {
             parameters: around.params.watch(),
             lookups: Arc::new(Arc::clone(&self.desk)),
         })
+    }
+
+    /// Tells which thread of the data plane or of the desk has ended by itself, if one has.
+    pub fn watch(&self, plane: &Arc<DataPlane>) -> impl Fn() -> Option<String> + Send + 'static {
+        let (plane, threads) = (Arc::clone(plane), self.threads.clone());
+        move || plane.failed_thread().or_else(|| threads.as_ref()?.failed_thread())
     }
 
     /// Ends it. Whoever waits is answered by the shards at the deadline.

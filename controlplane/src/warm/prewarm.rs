@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 /// Longest that one round may take: as long as the shortest interval.
 const ROUND_MAX: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ pub struct PrewarmCounters {
     pub from_rest: u64,
     /// Assets for which nothing was found.
     pub missing: u64,
-    /// Rounds that were given up after a minute.
+    /// Rounds that a minute was too short for; what had come by then counts.
     pub unfinished: u64,
 }
 
@@ -103,37 +103,30 @@ impl Prewarm {
 
     /// Takes what other nodes know of everything that is kept warm, and asks no venue.
     pub async fn take_others(&self) {
-        if let Some(warmed) = self.look_up(|_| true, VenueSet::EMPTY).await {
-            tracing::info!(prices = warmed.from_cache, missing = warmed.missing, "took the other nodes' prices");
-        }
+        let warmed = self.look_up(|_| true, VenueSet::EMPTY).await;
+        tracing::info!(prices = warmed.from_cache, missing = warmed.missing, "took the other nodes' prices");
     }
 
     /// Looks up what has no fresh price, with this part's venues.
     pub async fn round(&self, part: Part) {
-        if let Some(Warmed { from_cache, from_rest, missing }) =
-            self.look_up(|asset| part.has(asset), part.venues()).await
-        {
-            tracing::debug!(?part, from_cache, from_rest, missing, "looked up what had no fresh price");
-        }
+        let Warmed { from_cache, from_rest, missing, unfinished } =
+            self.look_up(|asset| part.has(asset), part.venues()).await;
+        tracing::debug!(?part, from_cache, from_rest, missing, unfinished, "looked up what had no fresh price");
     }
 
-    /// What became of it; `None` when it took too long.
-    async fn look_up(&self, is_wanted: impl Fn(&AssetEntry) -> bool, venues: VenueSet) -> Option<Warmed> {
+    /// What became of it.
+    async fn look_up(&self, is_wanted: impl Fn(&AssetEntry) -> bool, venues: VenueSet) -> Warmed {
         let cold = self.cold(is_wanted);
-        let found = match cold.len() {
-            0 => Ok(Warmed::default()),
-            _ => timeout(ROUND_MAX, self.lookups.warm(&cold, venues)).await,
-        };
-        let Ok(warmed) = found else {
-            self.unfinished.fetch_add(1, Ordering::Relaxed);
-            return None;
+        let warmed = match cold.len() {
+            0 => Warmed::default(),
+            _ => self.lookups.warm(&cold, venues, Instant::now() + ROUND_MAX).await,
         };
         let add = |count: &AtomicU64, more: usize| count.fetch_add(more as u64, Ordering::Relaxed);
         add(&self.from_cache, warmed.from_cache);
         add(&self.from_rest, warmed.from_rest);
         add(&self.missing, warmed.missing);
-        add(&self.rounds, 1);
-        Some(warmed)
+        add(if warmed.unfinished { &self.unfinished } else { &self.rounds }, 1);
+        warmed
     }
 
     /// What is kept warm and has no fresh price.

@@ -224,10 +224,10 @@ impl Lookups for Asked {
         unreachable!("nobody waits")
     }
 
-    async fn warm(&self, assets: &[Symbol], venues: VenueSet) -> Warmed {
+    async fn warm(&self, assets: &[Symbol], venues: VenueSet, _: Instant) -> Warmed {
         let names: Vec<&str> = assets.iter().map(Symbol::as_str).collect();
         self.0.lock().expect("whole").push((names.join(" "), venues, Instant::now()));
-        Warmed { from_cache: 1, from_rest: 0, missing: assets.len() - 1 }
+        Warmed { from_cache: 1, missing: assets.len() - 1, ..Warmed::default() }
     }
 }
 
@@ -302,25 +302,29 @@ async fn the_others_prices_are_taken_again_when_the_cache_connects_after_the_sta
     assert_eq!(connects_after(Duration::from_secs(6)).await, (vec![0], 5), "the round at that time asks the cache too");
 }
 
-/// One that never comes to an end.
-struct Stuck;
+/// One whose time is always up before all is looked for.
+struct Slow;
 
 #[async_trait]
-impl Lookups for Stuck {
+impl Lookups for Slow {
     async fn look_up(&self, _: Symbol, _: KeyId) -> Outcome {
         unreachable!("nobody waits")
     }
 
-    async fn warm(&self, _: &[Symbol], _: VenueSet) -> Warmed {
-        std::future::pending().await
+    async fn warm(&self, _: &[Symbol], venues: VenueSet, until: Instant) -> Warmed {
+        tokio::time::sleep_until(until).await;
+        let from_rest = usize::from(!venues.is_empty());
+        Warmed { from_rest, missing: 1, unfinished: true, ..Warmed::default() }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_that_does_not_end_is_given_up() {
-    let node = Node::new(directory(&[("COLD", true, &[Venue::Kraken])]));
-    let warm = Warm::start(node.setup(Arc::new(InProcessCache::new()), Arc::new(Stuck)));
+async fn what_came_before_a_round_was_out_of_time_counts() {
+    let node = Node::new(directory(&[("COLD", true, &[Venue::Kraken]), ("COLDER", true, &[Venue::Kraken])]));
+    let warm = Warm::start(node.setup(Arc::new(InProcessCache::new()), Arc::new(Slow)));
     sleep(Duration::from_secs(600)).await;
     let counters = warm.counters().prewarm;
     assert!(counters.unfinished >= 3 && counters.rounds == 0, "{counters:?}");
+    assert_eq!(counters.missing, counters.unfinished);
+    assert!(counters.from_rest >= 2, "{counters:?}");
 }

@@ -123,7 +123,7 @@ impl Lookups for Says {
         outcome
     }
 
-    async fn warm(&self, _: &[Symbol], _: VenueSet) -> Warmed {
+    async fn warm(&self, _: &[Symbol], _: VenueSet, _: tokio::time::Instant) -> Warmed {
         Warmed::default()
     }
 }
