@@ -12,7 +12,7 @@ use controlplane::store::KeyChange;
 use harness::history::database::Database;
 use harness::{eventually, history::Chance};
 use serde_json::Value;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use world::{DAY_MS, World, now_ms, rows, summary};
 
@@ -136,7 +136,7 @@ fn one_that_is_killed_leaves_a_note_behind_the_copy_and_never_ahead() {
         if round % 3 == 0 {
             world.cache.flush_all();
         }
-        let mut child = world.spawn(&[["--full"].as_slice(), &[]][round % 2]);
+        let mut child = world.spawn([["--full"].as_slice(), &[]][round % 2]);
         std::thread::sleep(Duration::from_millis(20 + chance.below(450)));
         child.kill().expect("ours");
         child.wait().expect("its end");

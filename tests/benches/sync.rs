@@ -59,17 +59,20 @@ fn plant(server: &Postgres, url: &str, rows: u64, keys: u64) {
     server.sql(url, "ANALYZE");
 }
 
+/// What one connection sent.
+type Kept = Arc<Mutex<Vec<u8>>>;
+
 /// Passes connections on to `to`, and keeps what is sent there.
 struct Tap {
     address: SocketAddr,
-    sent: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    sent: Arc<Mutex<Vec<Kept>>>,
 }
 
 impl Tap {
     fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let address = listener.local_addr().expect("its address");
-        let sent: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>> = Arc::default();
+        let sent: Arc<Mutex<Vec<Kept>>> = Arc::default();
         let all = Arc::clone(&sent);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -185,7 +188,8 @@ fn run(flags: &Flags) {
         row(&round.to_string(), [pipe, whole, whole / pipe, own_ms(&summary)]);
         ratios.push(whole / pipe);
         owns.push(own_ms(&summary));
-        (wholes.push(whole), pipes.push(pipe));
+        wholes.push(whole);
+        pipes.push(pipe);
         if began.elapsed() > ROUNDS_MAX {
             println!("no more rounds: these took {} s", began.elapsed().as_secs());
             break;
@@ -196,7 +200,8 @@ fn run(flags: &Flags) {
     for _ in 0..flags.rounds().clamp(5, 20) {
         let (whole, summary) = world.sync(&url, &[]);
         assert!(summary["full"].is_null() && summary["usage"]["written"] == 0, "{summary}");
-        (wholes.push(whole * 1_000.0), owns.push(own_ms(&summary)));
+        wholes.push(whole * 1_000.0);
+        owns.push(own_ms(&summary));
     }
     println!("nothing new: {:.0} ms from start to end, {:.0} ms by its own count", median(wholes), median(owns));
 }

@@ -65,7 +65,7 @@ pub fn rows(node: &str, places: std::ops::Range<u64>, from_ms: u64) -> Vec<Usage
             requests: 1 + offset % 3,
             asset: *assets[(offset % 4) as usize],
             key: (offset % 5) as u32,
-            status: if offset % 11 == 0 { 429 } else { 200 },
+            status: if offset.is_multiple_of(11) { 429 } else { 200 },
             protocol: (offset % 2) as u8,
             ..UsageRecord::default()
         };

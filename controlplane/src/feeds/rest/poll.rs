@@ -182,14 +182,11 @@ impl Desk {
             }
             None => vec![Answered::Failed; markets.len()],
         };
-        let mut questions: HashMap<AssetId, Question> =
-            questions.into_iter().map(|question| (question.market.asset, question)).collect();
-        for (market, answered) in markets.iter().zip(answered) {
-            for question in self.client.queue.take_about(market.asset) {
+        let told: HashMap<AssetId, Answered> = markets.iter().map(|market| market.asset).zip(answered).collect();
+        let others = self.client.queue.take_about(&|asset| told.contains_key(&asset));
+        for question in questions.into_iter().chain(others) {
+            if let Some(answered) = told.get(&question.market.asset) {
                 question.answer(answered.clone());
-            }
-            if let Some(question) = questions.remove(&market.asset) {
-                question.answer(answered);
             }
         }
     }

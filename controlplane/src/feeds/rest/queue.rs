@@ -95,17 +95,22 @@ impl Turns {
         own + others.map(|(_, of_key)| of_key.len().min(own + 1)).sum::<usize>()
     }
 
-    /// Keeps those that `is_kept`; gives the others, in no order.
+    /// Keeps those that `is_kept`; gives the others, in no order. What is before a key's first of them is not moved.
     fn retain(&mut self, is_kept: impl Fn(&Question) -> bool) -> Vec<Question> {
         let mut gone = Vec::new();
         for of_key in self.waiting.values_mut() {
-            let (kept, others): (VecDeque<_>, VecDeque<_>) = std::mem::take(of_key).into_iter().partition(&is_kept);
-            *of_key = kept;
+            let Some(first) = of_key.iter().position(|question| !is_kept(question)) else { continue };
+            let mut rest = of_key.split_off(first).into_iter();
+            gone.extend(rest.next());
+            let (kept, others): (VecDeque<_>, VecDeque<_>) = rest.partition(&is_kept);
+            of_key.extend(kept);
             gone.extend(others);
         }
-        self.waiting.retain(|_, of_key| !of_key.is_empty());
-        self.keys.retain(|key| self.waiting.contains_key(key));
-        self.count -= gone.len();
+        if !gone.is_empty() {
+            self.waiting.retain(|_, of_key| !of_key.is_empty());
+            self.keys.retain(|key| self.waiting.contains_key(key));
+            self.count -= gone.len();
+        }
         gone
     }
 }
@@ -190,10 +195,11 @@ impl Queue {
         taken
     }
 
-    /// Takes every question about the asset: another's answer has come.
-    pub fn take_about(&self, asset: AssetId) -> Vec<Question> {
+    /// Takes every question about an asset that `is_answered`: another's answer has come. Each that waits is looked at
+    /// once, for however many assets the answer is.
+    pub fn take_about(&self, is_answered: &dyn Fn(AssetId) -> bool) -> Vec<Question> {
+        let is_other = |question: &Question| !is_answered(question.market.asset);
         let mut lines = self.lock();
-        let is_other = |question: &Question| question.market.asset != asset;
         let mut about = lines.clients.retain(is_other);
         about.extend(lines.ahead.retain(is_other));
         about
@@ -267,12 +273,41 @@ mod tests {
         ];
         assert_eq!(assets(&queue.take(false, 9, &|asset| asset.index() == 1)), [2]);
         assert_eq!(assets(&queue.take(true, 9, &|asset| asset.index() == 1)), [0; 0]);
-        for question in queue.take_about(AssetId::new(1).expect("small")) {
+        for question in queue.take_about(&|asset| asset.index() == 1) {
             question.answer(Answered::Refused);
         }
         let told = waiting.map(|waiting| waiting.expect("room").try_recv().ok());
         assert_eq!(told, [Some(Answered::Refused), None, Some(Answered::Refused)]);
         assert_eq!(queue.clients_waiting(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_about_many_looks_at_each_that_waits_once() {
+        let queue = Queue::default();
+        let answered: std::collections::HashSet<usize> = (0..400).map(|number| number * 3).collect();
+        let looked = std::cell::Cell::new(0);
+        let is_answered = |asset: AssetId| {
+            looked.set(looked.get() + 1);
+            answered.contains(&asset.index())
+        };
+        assert!(queue.take_about(&is_answered).is_empty());
+        assert_eq!(looked.get(), 0, "nobody waits");
+        let class = |number: usize| match number % 16 {
+            15 => Class::Ahead,
+            key => Class::Client(u32::try_from(key).expect("small")),
+        };
+        let waiting: Vec<_> = (0..WAITING_MAX).map(|number| queue.ask(market(number), class(number), soon())).collect();
+        let mut about = assets(&queue.take_about(&is_answered));
+        about.sort_unstable();
+        assert_eq!(about, (0..400).map(|number| number * 3).collect::<Vec<_>>());
+        assert_eq!(looked.get(), WAITING_MAX);
+        let left = assets(&queue.take(false, WAITING_MAX, NOTHING_IN_AIR));
+        let ahead = assets(&queue.take(true, WAITING_MAX, NOTHING_IN_AIR));
+        assert_eq!(left.len() + ahead.len(), WAITING_MAX - 400);
+        assert!(ahead.is_sorted() && ahead.iter().all(|number| number % 16 == 15), "and they keep their turns");
+        let of_one_key: Vec<_> = left.iter().filter(|number| *number % 16 == 2).collect();
+        assert!(of_one_key.len() > 200 && of_one_key.is_sorted());
+        drop(waiting);
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,16 +61,17 @@ async fn a_venue_that_limits_us_is_left_alone_for_as_long_as_it_says() {
 
 /// What a venue whose connections are down and whose REST talks nonsense makes the feeds say.
 async fn told_of(venue: &'static [Venue], what: Nonsense) -> Vec<Quote> {
-    let world = World::live(Plan { assets: "BTC ETH", ..Plan::of(venue) }).await;
+    let world = World::live(Plan { assets: "BTC", ..Plan::of(venue) }).await;
     world.ear.clear();
     world.fault(venue[0], Fault::RestNonsense(what));
     world.fault(venue[0], Fault::Down);
     let asked = || world.simulators.requests(venue[0]).map_or(0, |requests| requests.total);
     let before = asked();
     world.until("it is asked a few times", || asked() >= before + 4).await;
-    let quotes = ["BTC", "ETH"].map(|name| world.ear.quotes(venue[0], world.asset(name)));
+    // One asset: a request for several names none of them, and a wrong answer to it could not be told from a right one.
+    let quotes = world.ear.quotes(venue[0], world.asset("BTC"));
     world.stop().await;
-    quotes.concat().into_iter().filter(|quote| quote.route == Route::Rest).collect()
+    quotes.into_iter().filter(|quote| quote.route == Route::Rest).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
