@@ -87,7 +87,7 @@ impl World {
         for (name, value) in [
             ("CACHE_URL", redis.url()),
             ("TB_SHARDS", "2".to_owned()),
-            ("CACHE_TTL_SECONDS", "2".to_owned()),
+            ("CACHE_TTL_SECONDS", "1".to_owned()),
             ("VENUE_REST_GAP_MS", "0".to_owned()),
         ] {
             variables.push((name.to_owned(), value));
@@ -109,8 +109,16 @@ impl World {
             let assets = listed["assets"].as_array().map_or(&[][..], Vec::as_slice);
             assets.iter().any(|asset| asset["asset"] == **name)
         };
-        let names = names.filter(has).collect();
+        let mut names: Vec<&'static str> = names.filter(has).collect();
+        // Of an even number the arms have one half each.
+        names.truncate(names.len() / 2 * 2);
         Self { service, redis, names, next: AtomicU64::new(0), _exchanges: exchanges }
+    }
+
+    /// The arms have assets of their own: what is planted has another price than the exchanges give, and a price of the
+    /// exchanges' refuses it.
+    fn name(&self, arm: Arm, turn: u64) -> &'static str {
+        self.names[(2 * usize::try_from(turn).unwrap_or(0) + usize::from(arm == Arm::Rest)) % self.names.len()]
     }
 
     fn desk_answers(&self) -> [u64; 3] {
@@ -124,7 +132,7 @@ impl World {
         let now_ms = now_ms();
         let mut commands = String::new();
         for turn in from..from + count {
-            let name = self.names[usize::try_from(turn).unwrap_or(0) % self.names.len()];
+            let name = self.name(Arm::Valkey, turn);
             let text = format!(
                 r#"{{"asset":"{name}","price":"1.2345","currency":"USD","source":"median","venues":["coinbase","kraken"],"spread_bps":null,"converted":false,"exchange_time_ms":null,"received_time_ms":{now_ms},"proven_time_ms":{now_ms},"node":"elsewhere","simulated":false}}"#
             );
@@ -154,9 +162,7 @@ impl World {
             if arm == Arm::Valkey {
                 self.plant(from, per_second);
             }
-            let assets: Vec<&'static str> = (from..from + per_second)
-                .map(|turn| self.names[usize::try_from(turn).unwrap_or(0) % self.names.len()])
-                .collect();
+            let assets: Vec<&'static str> = (from..from + per_second).map(|turn| self.name(arm, turn)).collect();
             let load = Load {
                 rate: per_second / 2,
                 connections: 128,
