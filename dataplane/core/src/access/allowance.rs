@@ -126,7 +126,13 @@ impl Second {
         }
         let grants = [&self.grants[0], &self.grants[1]].map(|grant| grant.load(Ordering::Relaxed));
         let (start_ms, used, granted) = granted_window(word, grants, now_ms);
-        let bound = granted.unwrap_or_else(|| unasked(limit));
+        let bound = match granted {
+            // Whoever was granted next to nothing while there is more would be worse off than one who was granted nothing
+            // yet. What he takes beyond the grant is debt like any advance.
+            Some(granted) if self.pool_left.load(Ordering::Relaxed) > 0 => granted.max(unasked(limit)),
+            Some(granted) => granted,
+            None => unasked(limit),
+        };
         Open { start_ms, used, bound, lease_of: granted.unwrap_or(limit), granted }
     }
 
@@ -144,7 +150,8 @@ impl Second {
             let next = pack(open.start_ms, open.used + granted);
             match self.used.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
-                    let tell = shared && open.granted.is_none_or(|all| (left - granted) < all / 2 + 1);
+                    let taken = open.used + granted;
+                    let tell = shared && open.granted.is_none_or(|all| all.saturating_sub(taken) < all / 2 + 1);
                     let left = self.left_of(&open, part, limit) - granted;
                     return Grant { granted, left, start_ms: open.start_ms, tell };
                 }
@@ -334,9 +341,14 @@ mod tests {
         // Nobody granted the one after.
         assert_eq!(take_all(&second, 1_280, 6_702), 10);
         assert_eq!(second.state(6_702), SecondState { start_ms: 6_702, used: 10, granted: None, refused: 6 });
-        // A grant of nothing is not the same as none.
-        second.grant(7_702, 0, 0);
-        assert_eq!(take_all(&second, 1_280, 7_702), 0);
+        // A grant of next to nothing is no worse than none while others have something left.
+        second.grant(7_702, 2, 50);
+        assert_eq!(second.take_one(Part::Granted, 1_280, 7_702).left, 59);
+        assert!(second.take_one(Part::Granted, 1_280, 7_702).tell);
+        assert_eq!(take_all(&second, 1_280, 7_703), 8);
+        // A grant of nothing, where nothing is left, is not the same as none.
+        second.grant(8_702, 0, 0);
+        assert_eq!(take_all(&second, 1_280, 8_702), 0);
         // After a pause, old grants mean nothing.
         assert_eq!(take_all(&second, 1_280, 60_000), 10);
     }

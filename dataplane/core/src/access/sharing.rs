@@ -3,14 +3,14 @@
 //! # The rule
 //! A node alone admits the whole limit. Where several nodes are alive the control plane sets [`Sharing::Granted`]: in each
 //! window a node admits what was granted to it for that window, out of one pool of N for all nodes, and, in a window for
-//! which nothing was granted yet, one lease: max(1, N / `LEASE_SHARE`). Such an advance is told as debt with the next
-//! question and comes out of the pool. A question that fails gives nothing: a node keeps to its grants and advances. When
+//! which nothing was granted yet, one lease: max(1, N / `LEASE_SHARE`); also where less than that was granted though the
+//! pool was not empty. Such an advance is told as debt with the next question and comes out of the pool. A question that fails gives nothing: a node keeps to its grants and advances. When
 //! none was answered for so long that all grants have run out, a node admits its part: max(1, N / nodes).
 //!
 //! # The bound
 //! Grants of a window sum up to N at most, so all nodes together admit at most N and one advance per node that had no
-//! grant: N + nodes × max(1, N / 128), which is within N + one lease per shard, and only while a key's traffic begins or
-//! moves to other nodes. With a steady load of N or more every window is granted ahead. What can be left over is what
+//! grant or a smaller one: N + nodes × max(1, N / 128), which is within N + one lease per shard, and only while a key's
+//! traffic begins, grows or moves to other nodes. With a steady load of N or more every window is granted ahead. What can be left over is what
 //! shards hold as leases at a window's end, 1 / 128 of what was granted altogether, so 0.99 N is admitted.
 //!
 //! More than that can be admitted where nodes do not know the same of the cache:
