@@ -24,18 +24,21 @@ pub fn stress_binary() -> &'static Path {
 }
 
 /// Builds a program, called as its package is; made anew if a source changed since: a test must never judge yesterday's
-/// binary.
+/// binary. Where tests are not optimised, it is built out of the very libraries that they are built of (one test among
+/// what is asked for makes them so): of itself it would want half of them once more with other features.
 fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned();
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "-p", name, "--bin", name]);
-    if cfg!(feature = "aws") && name == "trinity-beast" {
-        build.args(["--features", "aws"]);
-    }
-    if profile.file_name().is_some_and(|name| name == "release") {
-        build.arg("--release");
-    }
+    build.args(["build", "--quiet", "--bin", name]);
+    let is_release = profile.file_name().is_some_and(|name| name == "release");
+    build.args(if is_release { ["--release", "-p", name] } else { ["--workspace", "--test", "tidy"] });
+    let with_aws = cfg!(feature = "aws") && name == "trinity-beast";
+    match (with_aws, is_release) {
+        (true, _) => build.args(["--features", "aws"]),
+        (false, false) => build.args(["--exclude", "trinity-aws"]),
+        (false, true) => &mut build,
+    };
     build.env("CARGO_TARGET_DIR", profile.parent().expect("target")).current_dir(env!("CARGO_MANIFEST_DIR"));
     let status = build.status().expect("cargo runs");
     assert!(status.success(), "{name} does not build");
