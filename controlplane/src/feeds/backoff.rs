@@ -10,6 +10,10 @@ use tokio::time::Instant;
 /// Doublings after which the ceiling no longer grows: 2^16 × 0.5 s is far above every maximum.
 const DOUBLINGS_MAX: u32 = 16;
 
+/// So many different things that come to nothing one after the other are an outage: an exchange may well have one that it
+/// cannot tell of, or two, and everything else must not wait for that.
+const REFUSED_MAX: usize = 3;
+
 /// Waits between attempts that grow, each drawn evenly from the shortest to the present ceiling.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -51,13 +55,15 @@ impl Backoff {
 pub struct Outages {
     backoff: Backoff,
     counted: Option<Instant>,
+    /// What was refused since anything worked or a failure was counted.
+    refused: Vec<String>,
 }
 
 impl Outages {
     /// Waits of `min_ms` to `max_ms`.
     #[must_use]
     pub const fn new(min_ms: u64, max_ms: u64) -> Self {
-        Self { backoff: Backoff::new(min_ms, max_ms), counted: None }
+        Self { backoff: Backoff::new(min_ms, max_ms), counted: None, refused: Vec::new() }
     }
 
     /// An attempt that was sent then has failed: how long to wait from now, if it is the first to tell.
@@ -65,14 +71,25 @@ impl Outages {
         if !self.is_news(sent) {
             return None;
         }
+        self.refused.clear();
         self.counted = Some(Instant::now());
         Some(self.backoff.failed())
+    }
+
+    /// An attempt at `what` that was sent then came to nothing, which may be the fault of `what` alone: a failure once
+    /// [`REFUSED_MAX`] different ones did and none worked in between. How long to wait from now, if it is one.
+    pub fn refused(&mut self, sent: Instant, what: &str) -> Option<Duration> {
+        if self.is_news(sent) && !self.refused.iter().any(|other| other == what) {
+            self.refused.push(what.to_owned());
+        }
+        if self.refused.len() < REFUSED_MAX { None } else { self.failed(sent) }
     }
 
     /// An attempt that was sent then has worked: the failures before it are forgotten.
     pub fn worked(&mut self, sent: Instant) {
         if self.is_news(sent) {
             self.backoff.worked();
+            self.refused.clear();
         }
     }
 
@@ -194,6 +211,37 @@ mod tests {
         tokio::time::advance(second).await;
         outages.worked(Instant::now());
         assert_eq!(outages.backoff.ceiling_ms(), 1_000, "over");
+    }
+
+    /// Whether a second after each attempt was sent ("ok" works, all others are refused) it counted as a failure.
+    async fn check_refused(attempts: &[&str], expected: &[bool]) {
+        let mut outages = Outages::new(500, 30_000);
+        let mut counted = Vec::new();
+        for what in attempts {
+            let sent = Instant::now();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            match *what {
+                "ok" => outages.worked(sent),
+                what => counted.push(outages.refused(sent, what).is_some()),
+            }
+        }
+        assert_eq!(counted, expected, "{attempts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_that_are_refused_one_after_the_other_are_an_outage_and_one_is_none() {
+        check_refused(&["a"; 9], &[false; 9]).await;
+        check_refused(&["a", "b", "a", "b", "a"], &[false; 5]).await;
+        check_refused(&["a", "b", "c"], &[false, false, true]).await;
+        check_refused(&["a", "b", "ok", "c", "a"], &[false; 4]).await;
+        // After one that counted it takes as many again, so that what is always refused makes no outage last.
+        check_refused(&["a", "b", "c", "a", "a", "b", "c"], &[false, false, true, false, false, false, true]).await;
+        let mut outages = Outages::new(500, 30_000);
+        let sent = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let counted = ["a", "b", "c", "d", "e", "f"].map(|what| outages.refused(sent, what).is_some());
+        assert_eq!(counted, [false, false, true, false, false, false], "all were under way");
+        assert!(outages.refused.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

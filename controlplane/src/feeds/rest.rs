@@ -17,7 +17,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use venues::protocol::RestRequest;
@@ -25,7 +25,7 @@ use venues::protocol::RestRequest;
 /// How long we stay away when a venue limits us without saying for how long.
 const LIMITED_WAIT: Duration = Duration::from_secs(30);
 
-/// Longest wait a venue can impose on us: Bybit bans for 10 minutes.
+/// Longest wait a venue can impose on us, whatever it says: Bybit bans for 10 minutes.
 const LIMITED_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// Requests for prices that may be under way at one venue: at 40 ms each they are 3,200 a second, far above what any
@@ -159,7 +159,8 @@ impl RestClient {
     }
 
     /// Asks, in turn, and waits `patience` for the whole answer, at most `bytes_max` of it. An answer of any status is an
-    /// answer, but for 429 and a ban.
+    /// answer, but for 429, a ban, and 503 that says for how long; after several other 5xx about different things, with
+    /// nothing else in between, the gate is held as after a fault.
     ///
     /// # Errors
     /// See [`RestFault`]. After a fault the gate stays closed for a while, unless only the patience was short.
@@ -179,6 +180,8 @@ impl RestClient {
         let answer = self.fetch(request, bytes_max, patience).await;
         let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
         let hold = match &answer {
+            // One instrument that the venue cannot tell of must not take the others away.
+            Ok(answer) if answer.status >= 500 => outages.refused(sent, &request.path),
             Ok(_) => {
                 outages.worked(sent);
                 None
@@ -210,7 +213,7 @@ impl RestClient {
         };
         let url = format!("{}{}", self.base, request.path);
         let mut response = self.http.get(url).timeout(patience).send().await.map_err(failed)?;
-        if let Some(wait) = limited(response.status(), response.headers()) {
+        if let Some(wait) = limited(response.status(), response.headers(), SystemTime::now()) {
             return Err(RestFault::Limited(wait));
         }
         let mut body = Vec::new();
@@ -224,15 +227,26 @@ impl RestClient {
     }
 }
 
-/// How long to stay away, if the venue says that we ask too often. 403 is how Bybit bans; 418 is the same elsewhere.
-fn limited(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
-    let banned = matches!(status.as_u16(), 403 | 418);
-    if status != StatusCode::TOO_MANY_REQUESTS && !banned {
-        return None;
+/// How long to stay away from `now` on, if the venue says that we ask too often or that it is closed for a while. 403 is
+/// how Bybit bans; 418 is the same elsewhere.
+fn limited(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let said = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| retry_after(text, now));
+    let wait = match status.as_u16() {
+        429 => said.unwrap_or(LIMITED_WAIT),
+        403 | 418 => said.unwrap_or(LIMITED_WAIT_MAX),
+        503 => said?,
+        _ => return None,
+    };
+    Some(wait.min(LIMITED_WAIT_MAX))
+}
+
+/// How long from `now` on `Retry-After` says, in seconds or as a date. A date that is past says nothing: the clocks differ.
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
     }
-    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-    let unsaid = if banned { LIMITED_WAIT_MAX } else { LIMITED_WAIT };
-    Some(seconds.map_or(unsaid, Duration::from_secs).min(LIMITED_WAIT_MAX))
+    httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
 }
 
 /// The innermost cause: reqwest's own words (`error sending request`) say nothing.
@@ -250,31 +264,46 @@ mod tests {
     use reqwest::header::HeaderValue;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
 
     /// How long a venue has in these tests, ms.
     const ANSWERS_WITHIN_MS: u64 = 200;
 
-    /// What becomes of a request to a venue that says this to it, or nothing; and for how long its gate is held then.
-    async fn ask(reply: Option<&'static str>, patience_ms: u64) -> (Result<u16, RestFault>, Duration) {
+    /// A client of a venue that says this to every request, or nothing. To be kept until the end: the venue.
+    async fn client(reply: Option<&'static str>) -> (RestClient, JoinSet<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("bound"));
-        let venue = tokio::spawn(async move {
+        let mut venue = JoinSet::new();
+        venue.spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            assert!(stream.read(&mut [0; 4_096]).await.expect("a request") > 0);
-            if let Some(reply) = reply {
-                let text = format!("HTTP/1.1 {reply}\r\ncontent-length: 0\r\n\r\n");
-                stream.write_all(text.as_bytes()).await.expect("sent");
+            let mut request = [0; 4_096];
+            loop {
+                let length = stream.read(&mut request).await.expect("a request");
+                assert!(length > 0);
+                let reply = if request[..length].starts_with(b"GET /good ") { Some("200 OK") } else { reply };
+                if let Some(reply) = reply {
+                    let text = format!("HTTP/1.1 {reply}\r\ncontent-length: 0\r\n\r\n");
+                    stream.write_all(text.as_bytes()).await.expect("sent");
+                }
             }
-            std::future::pending::<()>().await;
         });
         let timing =
             Timing { rest_ms: ANSWERS_WITHIN_MS, backoff_min_ms: 20_000, backoff_max_ms: 30_000, ..Timing::default() };
         let http = http_client(&Trust::nobody().expect("TLS"), &timing).expect("a client");
-        let client = RestClient::new(http, base, 1, 0, &timing);
-        let request = RestRequest { path: "/x".to_owned() };
-        let answer = client.get(&request, 1_024, duration_ms(patience_ms)).await;
-        venue.abort();
-        (answer.map(|answer| answer.status), client.gate.wait())
+        (RestClient::new(http, base, 1, 0, &timing), venue)
+    }
+
+    /// What becomes of a request for `path`.
+    async fn get(client: &RestClient, path: &str, patience_ms: u64) -> Result<u16, RestFault> {
+        let request = RestRequest { path: path.to_owned() };
+        client.get(&request, 1_024, duration_ms(patience_ms)).await.map(|answer| answer.status)
+    }
+
+    /// What becomes of a request to a venue that says this to it, or nothing; and for how long its gate is held then.
+    async fn ask(reply: Option<&'static str>, patience_ms: u64) -> (Result<u16, RestFault>, Duration) {
+        let (client, _venue) = client(reply).await;
+        let answer = get(&client, "/x", patience_ms).await;
+        (answer, client.gate.wait())
     }
 
     #[tokio::test]
@@ -286,23 +315,64 @@ mod tests {
         assert_eq!(ask(Some("200 OK"), 30_000).await, (Ok(200), Duration::ZERO));
     }
 
+    /// The last answer of a venue that says this to each of these requests (but 200 to `/good`), and whether the gate is
+    /// held only then, and for at least so long.
+    async fn check_gate(reply: &'static str, paths: &[&str], answer: Result<u16, RestFault>, held_s: Option<u64>) {
+        let (client, _venue) = client(Some(reply)).await;
+        let mut last = Ok(0);
+        for path in paths {
+            assert!(client.gate.is_open(), "{reply}: before {path}");
+            last = get(&client, path, 30_000).await;
+        }
+        assert_eq!(last, answer, "{reply}");
+        // A little of it is over when it is looked at.
+        let least = Duration::from_secs(held_s.map_or(0, |held_s| held_s - 10));
+        let held = client.gate.wait();
+        assert!(held >= least && held.is_zero() == held_s.is_none(), "{reply} {paths:?}: {held:?}");
+    }
+
+    #[tokio::test]
+    async fn a_venue_that_fails_is_left_alone_but_not_for_one_instrument() {
+        for (reply, status) in [("500 Internal Server Error", 500), ("502 Bad Gateway", 502), ("503 Busy", 503)] {
+            check_gate(reply, &["/a", "/a", "/a", "/a", "/a"], Ok(status), None).await;
+            check_gate(reply, &["/a", "/b", "/good", "/c"], Ok(status), None).await;
+            check_gate(reply, &["/a", "/b", "/c"], Ok(status), Some(20)).await;
+        }
+        check_gate("404 Not Found", &["/a", "/b", "/c", "/d"], Ok(404), None).await;
+        let closed = Err(RestFault::Limited(Duration::from_secs(60)));
+        check_gate("503 Service Unavailable\r\nretry-after: 60", &["/a"], closed, Some(60)).await;
+    }
+
     #[track_caller]
     fn check(status: u16, retry_after: Option<&'static str>, wait_s: Option<u64>) {
+        let now = httpdate::parse_http_date("Wed, 21 Oct 2026 07:28:00 GMT").expect("a date");
         let mut headers = HeaderMap::new();
         headers.extend(retry_after.map(|text| (RETRY_AFTER, HeaderValue::from_static(text))));
         let status = StatusCode::from_u16(status).expect("a status");
-        assert_eq!(limited(status, &headers), wait_s.map(Duration::from_secs), "{status} {retry_after:?}");
+        assert_eq!(limited(status, &headers, now), wait_s.map(Duration::from_secs), "{status} {retry_after:?}");
     }
 
     #[test]
     fn a_limit_is_honoured_within_reason() {
         check(200, None, None);
-        check(503, Some("5"), None);
+        check(200, Some("5"), None);
+        check(500, Some("5"), None);
+        check(503, None, None);
+        check(503, Some("soon"), None);
+        check(503, Some("5"), Some(5));
+        check(503, Some("99999999"), Some(600));
+        check(503, Some("Wed, 21 Oct 2026 07:29:30 GMT"), Some(90));
         check(429, Some("7"), Some(7));
         check(429, None, Some(30));
-        check(429, Some("Wed, 21 Oct 2026 07:28:00 GMT"), Some(30));
+        check(429, Some("soon"), Some(30));
+        check(429, Some("Wed, 21 Oct 2026 07:28:45 GMT"), Some(45));
+        check(429, Some("Wed, 21 Oct 2026 08:28:00 GMT"), Some(600));
+        check(429, Some("0"), Some(0));
+        check(429, Some("Wed, 21 Oct 2026 07:00:00 GMT"), Some(30));
+        check(503, Some("Wed, 21 Oct 2026 07:00:00 GMT"), None);
         check(429, Some("99999999"), Some(600));
         check(403, None, Some(600));
+        check(403, Some("Wed, 21 Oct 2026 07:30:00 GMT"), Some(120));
         check(418, Some("60"), Some(60));
     }
 }
