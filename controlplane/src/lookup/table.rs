@@ -1,9 +1,11 @@
 //! The flights: one for each asset that is being looked for, who waits for it, and what lately came to nothing.
 //!
 //! Pure bookkeeping; time is an argument. Bounds: so many flights, and so many of them begun for one key, so that nobody
-//! who asks for much keeps the others from asking at all.
+//! who asks for much keeps the others from asking at all. And of a key that asks for what nobody has no more than so much is
+//! looked for in a second.
 
 use super::Outcome;
+use dataplane_core::limits::FRUITLESS_PER_KEY_MAX;
 use shared::asset::{AssetId, Symbol};
 use shared::code::Code;
 use shared::key::KeyId;
@@ -20,6 +22,12 @@ pub const FLIGHTS_MAX: usize = 4_096;
 
 /// Of these, begun for one key: 1,000 a second that take a quarter of a second are 250, and 16 keys fill the table.
 pub const KEY_FLIGHTS_MAX: usize = 256;
+
+/// How long the flights of each key that found nothing are counted for together.
+const COUNTED: Duration = Duration::from_secs(1);
+
+/// Keys whose flights that found nothing are counted at a time. Flights of more keys are bounded by [`KEY_FLIGHTS_MAX`] alone.
+const COUNTED_KEYS_MAX: usize = 4_096;
 
 /// For so long a flight that found nothing answers whoever else asks.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -115,8 +123,37 @@ pub enum Entered {
     Joined(Arc<Flight>),
     /// One has just come to nothing.
     Known(Code),
-    /// No room.
+    /// No room, or too much that this key asked for in this second came to nothing.
     Full,
+}
+
+/// How many flights of each key came to nothing in the present second.
+#[derive(Debug, Default)]
+struct Fruitless {
+    since: Option<Instant>,
+    counts: HashMap<KeyId, u16>,
+}
+
+impl Fruitless {
+    fn count(&mut self, key: KeyId, now: Instant) {
+        self.look(now);
+        if self.counts.len() < COUNTED_KEYS_MAX || self.counts.contains_key(&key) {
+            let count = self.counts.entry(key).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn is_full(&mut self, key: KeyId, now: Instant) -> bool {
+        self.look(now);
+        self.counts.get(&key).is_some_and(|count| *count >= FRUITLESS_PER_KEY_MAX)
+    }
+
+    fn look(&mut self, now: Instant) {
+        if self.since.is_none_or(|since| now.duration_since(since) >= COUNTED) {
+            self.since = Some(now);
+            self.counts.clear();
+        }
+    }
 }
 
 /// All flights.
@@ -124,6 +161,7 @@ pub enum Entered {
 pub struct Table {
     open: HashMap<Symbol, Open>,
     by_key: HashMap<KeyId, usize>,
+    fruitless: Fruitless,
     ended: HashMap<Symbol, (Code, Instant)>,
     order: VecDeque<(Instant, Symbol)>,
 }
@@ -142,6 +180,10 @@ impl Table {
             && now < *until
         {
             return Entered::Known(*code);
+        }
+        // Shards count for themselves, before they ask.
+        if shard.is_none() && self.fruitless.is_full(key, now) {
+            return Entered::Full;
         }
         let of_key = self.by_key.entry(key).or_default();
         if self.open.len() >= FLIGHTS_MAX || *of_key >= KEY_FLIGHTS_MAX {
@@ -177,6 +219,7 @@ impl Table {
         }
         if let Outcome::Nothing(code) = outcome {
             self.remember(flight.symbol, code, now);
+            self.fruitless.count(flight.key, now);
         }
         flight.outcome.send_replace(Some(outcome));
         open.shards
@@ -284,13 +327,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_key_has_so_many_in_a_second_that_come_to_nothing() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        // How many of so many in this second are begun, one after the other, of which `outcome` comes.
+        let mut ask = |key: u32, shard: Option<u16>, at: Instant, outcome: Outcome| {
+            let begun = (0..1_000).filter(|number| {
+                // Names of its own each time, as nothing is asked for again that has just come to nothing.
+                let name = usize::try_from(key).expect("small") * 1_000 + number;
+                let flight = match table.enter(symbol(name), asker(KeyId(key), shard), at) {
+                    Entered::Begun(flight) => flight,
+                    Entered::Full | Entered::Known(_) => return false,
+                    other => panic!("{other:?}"),
+                };
+                table.end(&flight, outcome, at);
+                true
+            });
+            begun.count()
+        };
+        let most = usize::from(FRUITLESS_PER_KEY_MAX);
+        assert_eq!(ask(1, None, now, NOTHING), most);
+        assert_eq!(ask(2, None, now, Outcome::Found), 1_000, "what is found is not counted");
+        assert_eq!(ask(3, Some(0), now, NOTHING), 1_000, "a shard has counted already");
+        assert_eq!(ask(4, None, now, NOTHING), most, "another key has its own");
+        assert_eq!(ask(1, None, now + COUNTED - Duration::from_millis(1), Outcome::Found), 0);
+        assert_eq!(ask(1, None, now + REMEMBERED, NOTHING), most, "the next second");
+        let later = now + COUNTED + REMEMBERED;
+        for key in 10..10 + u32::try_from(COUNTED_KEYS_MAX).expect("small") + 10 {
+            table.fruitless.count(KeyId(key), later);
+        }
+        assert_eq!(table.fruitless.counts.len(), COUNTED_KEYS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
         let (mut table, now) = (Table::default(), Instant::now());
         for number in 0..REMEMBERED_MAX + 10 {
-            let flight = begun(table.enter(symbol(number), asker(KeyId(1), None), now));
+            let flight = begun(table.enter(symbol(number), asker(KeyId(1), Some(0)), now));
             table.end(&flight, NOTHING, now);
         }
         assert_eq!((table.ended.len(), table.order.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
-        begun(table.enter(symbol(0), asker(KeyId(1), None), now));
+        begun(table.enter(symbol(0), asker(KeyId(1), Some(0)), now));
     }
 }
