@@ -294,9 +294,9 @@ impl LookupDesk {
         false
     }
 
-    /// The asset's number, if it has one.
+    /// The asset's number, if it has one that everybody has heard of: a price must never come before its name.
     pub(super) fn find(&self, symbol: &Symbol) -> Option<AssetId> {
-        self.setup.feeds.directory().borrow().find(symbol)
+        self.setup.feeds.plan().directory.find(symbol)
     }
 
     fn is_fresh(&self, symbol: &Symbol) -> bool {

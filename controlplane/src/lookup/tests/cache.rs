@@ -153,3 +153,18 @@ async fn a_cache_that_is_slow_or_away_keeps_nobody_from_the_venues() {
     world.stop().await;
     drop(server);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_price_comes_before_its_name_has_arrived_everywhere() {
+    let world = World::start(Setting { settle_ms: 5_000, ..Setting::default() }).await;
+    put(&*world.cache(), "ELSEWHERE", &entry("ELSEWHERE", 10).value()).await;
+    // The search that has the asset named waits for as long; those after it must not think that it is.
+    assert_eq!(world.desk.look_up(symbol("ELSEWHERE"), KeyId(1)).await, UNAVAILABLE);
+    world.until("the name to be on its way", || world.is_named("ELSEWHERE").0).await;
+    let found = world.desk.find(&symbol("ELSEWHERE"));
+    let (_, is_settled) = world.is_named("ELSEWHERE");
+    assert!(found.is_none() || is_settled, "{found:?}");
+    world.until("the name to have arrived", || world.desk.find(&symbol("ELSEWHERE")).is_some()).await;
+    assert_eq!(world.is_named("ELSEWHERE"), (true, true));
+    world.stop().await;
+}

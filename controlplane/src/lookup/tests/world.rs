@@ -53,6 +53,8 @@ pub struct Setting {
     pub gap_ms: u64,
     /// The shortest and the longest wait after failures, ms.
     pub backoff_ms: [u64; 2],
+    /// How long a new asset's name has to arrive everywhere, ms.
+    pub settle_ms: u64,
     /// `None`: one of its own, in this process.
     pub cache: Option<Arc<dyn Cache>>,
 }
@@ -60,7 +62,7 @@ pub struct Setting {
 impl Default for Setting {
     /// No pace, short waits, and a cache of its own.
     fn default() -> Self {
-        Self { gap_ms: 0, backoff_ms: [20, 200], cache: None }
+        Self { gap_ms: 0, backoff_ms: [20, 200], settle_ms: 10, cache: None }
     }
 }
 
@@ -100,7 +102,7 @@ impl World {
             connect_gap_ms: 50,
             backoff_min_ms: setting.backoff_ms[0],
             backoff_max_ms: setting.backoff_ms[1],
-            directory_settle_ms: 10,
+            directory_settle_ms: setting.settle_ms,
             lists_ms: 20_000,
             ..Timing::default()
         };
@@ -166,6 +168,12 @@ impl World {
     pub fn tick(&self, name: &str) -> Option<Tick> {
         let asset = self.feeds.directory().borrow().find(&symbol(name))?;
         self.prices.price(asset)
+    }
+
+    /// Whether an asset has got a name, and whether that has had the time to arrive everywhere.
+    pub fn is_named(&self, name: &str) -> (bool, bool) {
+        let is_settled = self.feeds.plan().directory.find(&symbol(name)).is_some();
+        (self.feeds.directory().borrow().find(&symbol(name)).is_some(), is_settled)
     }
 
     /// The tier of an asset's price, if it is fresh.
