@@ -3,7 +3,7 @@
 use super::asks::Told;
 use super::counters::{CacheGave, Counters};
 use super::entry::{self, PriceEntry};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Owner};
 use super::table::{Asker, Entered, Flight, Table};
 use super::{Lookups, Outcome, Warmed};
 use crate::cache::{Cache, CacheError, Cached, Value};
@@ -127,7 +127,7 @@ impl LookupDesk {
     /// Takes a shard's word. In a runtime; never waits.
     pub fn take(self: &Arc<Self>, ask: Ask) {
         let (key, above) = match ask.kind {
-            AskKind::InUse => return self.keep_on_demand(resolve_alias(ask.symbol)),
+            AskKind::InUse => return self.keep_on_demand(resolve_alias(ask.symbol), None),
             AskKind::Find { key, sequence } => (key, sequence),
         };
         let asset = self.find(&ask.symbol);
@@ -187,7 +187,7 @@ impl LookupDesk {
                     return self.go_on(flight, shards);
                 }
                 self.counters.found(tick.map_or(Tier::Local as u8, |tick| tick.tier), took);
-                self.keep_on_demand(flight.symbol);
+                self.keep_on_demand(flight.symbol, Some(flight.key));
                 if let Some(tick) = tick.filter(|tick| tick.tier == Tier::Rest as u8) {
                     self.write_through(flight.symbol, &tick);
                 }
@@ -206,11 +206,11 @@ impl LookupDesk {
     }
 
     /// Keeps an asset that somebody asks for subscribed, unless it always is or no venue lists it.
-    fn keep_on_demand(&self, symbol: Symbol) {
+    fn keep_on_demand(&self, symbol: Symbol, owner: Owner) {
         let directory = Arc::clone(&self.setup.feeds.directory().borrow());
         let entry = directory.find(&symbol).and_then(|asset| directory.entry(asset));
         if entry.is_some_and(|entry| !entry.prewarmed && !entry.venues.is_empty()) {
-            self.keeper().touch(symbol, Instant::now());
+            self.keeper().touch(symbol, owner, Instant::now());
         }
     }
 
@@ -351,7 +351,7 @@ impl Lookups for Arc<LookupDesk> {
         let symbol = resolve_alias(symbol);
         if self.is_fresh(&symbol) {
             // No shard tells of this one, and whoever asks so every second wants it kept.
-            self.keep_on_demand(symbol);
+            self.keep_on_demand(symbol, Some(key));
             return Outcome::Found;
         }
         match self.enter(symbol, Asker { key, shard: None, above: 0 }) {
