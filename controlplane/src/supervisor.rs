@@ -1,7 +1,8 @@
 //! The order of start and stop, and who watches whom in between.
 //!
 //! Start: ports of our own, core plan, directories, data plane, venue sessions, administration. A port that cannot be
-//! had is found before anything else has begun. Stop: see [`drain`]. What any of the parts does is not known here.
+//! had is found before anything else has begun. Nobody can ask for a price before the database's keys are in force, or
+//! the database is known to be away. Stop: see [`drain`]. What any of the parts does is not known here.
 
 mod drain;
 mod housekeeping;
@@ -23,7 +24,7 @@ use crate::cache::{self, CacheTimeouts};
 use crate::cluster::{self, Beats, Cluster};
 use crate::config::Settings;
 use crate::feeds::simulator::Simulators;
-use crate::feeds::{self, Feeds, FeedsSetup, instruments};
+use crate::feeds::{self, Feeds, FeedsSetup};
 use crate::keys::DemoKeys;
 use crate::logging;
 use crate::orders::Orders;
@@ -172,14 +173,17 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     let params = parts::parameters(&settings, &store, &cache)?;
     let begun_with = params.current();
     let sources = parts::sources(&settings, &begun_with, simulators.as_ref());
-    let catalogue = instruments::load(&sources).await.map_err(|why| anyhow!(why))?;
     let keys = parts::key_desk(&settings, &store, &cache, plan.shards.len(), begun_with.mode);
+    let mut key_tasks = keys.run(params.watch(), parts::on_reloads(&params));
+    let catalogue = parts::catalogue(&sources, &keys).await?;
     let (assets, known) = (catalogue.directory(), keys.current());
-    let plane = parts::data_plane(&settings, &begun_with, &plan, assets, known, demo.is_some())?;
+    let plane = parts::data_plane(&settings, &begun_with, &plan, assets, Arc::clone(&known), demo.is_some())?;
+    keys.attach(Arc::<DataPlane>::clone(&plane), &known);
     let feeds = Arc::new(feeds::start(FeedsSetup { sources, catalogue, sink: Arc::new(plane.feed()) }));
     let cluster = Cluster::new(settings.node.clone(), Arc::clone(&cache));
     let mirror = settings.usage.mirrored.then(|| Mirror::start(Arc::clone(&cache), keys.watch()));
     let (usage, pipeline) = parts::usage(&settings, &plane, &store, mirror.as_ref(), &params)?;
+    key_tasks.spawn(Arc::clone(&keys).mirror_used(Arc::clone(&usage)));
     let limits = parts::limits(&settings.node, &keys, &cluster, &usage, &store, &cache);
     let around = Around { plane: &plane, feeds: &feeds, cache: &cache, params: &params };
     let lookups = lookups::start(&settings.node, demo.is_some(), &around)?;
@@ -207,8 +211,7 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     });
     let hand_overs = parts::hand_overs(&plane, &state)?;
     let housekeeping = Housekeeping::start(housekeeping::rings(&state), lookups.watch(&plane))?;
-    let retention_days = settings.usage.retention_days;
-    let key_tasks = follow(&plane, &feeds, &state, begun_with, retention_days);
+    follow(&plane, &feeds, &state, begun_with, settings.usage.retention_days);
     let told = Arc::clone(&state);
     let beats = cluster.run(move || cluster::counters::of(&told));
     let addresses = ports.addresses(&plane)?;
@@ -229,23 +232,20 @@ async fn start(order: Order, plan: CorePlan) -> anyhow::Result<Service> {
     })
 }
 
-/// Sets going what follows the database, the parameters and the lists of assets; what the key desk does of it.
+/// Sets going what follows the database, the parameters and the lists of assets.
 fn follow(
     plane: &Arc<DataPlane>,
     feeds: &Arc<Feeds>,
     state: &Arc<ApiState>,
     begun_with: Arc<Parameters>,
     retention_days: u64,
-) -> JoinSet<()> {
-    let (keys, params) = (&state.keys, &state.params);
+) {
+    let params = &state.params;
     let orders: Arc<dyn Orders> = Arc::<DataPlane>::clone(plane);
     tokio::spawn(parts::forward_directories(Arc::clone(&orders), feeds.directory()));
-    keys.attach(Arc::clone(&orders));
-    let key_tasks = keys.run(params.watch(), parts::on_reloads(params), Arc::clone(&state.usage));
     let hands = Hands { orders, feeds: Arc::<Feeds>::clone(feeds), log_level: logging::set_level };
     tokio::spawn(Arc::clone(params).serve(hands, begun_with));
     tokio::spawn(retention::keep(Arc::clone(&state.store), retention_days));
-    key_tasks
 }
 
 /// Tells whoever waits that everything answers: the ready file, and a demo's person.

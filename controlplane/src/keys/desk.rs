@@ -2,9 +2,10 @@
 //!
 //! A change made here is in force at once on this node's shards; one made elsewhere is found by the pulse. Without the
 //! store nothing can be changed, and everything that is known goes on working. How a directory is made is in `book`, when
-//! in `follow`; what a price read asks of it is not known here.
+//! in `follow`, and what a start waits for in `first`; what a price read asks of it is not known here.
 
 mod book;
+mod first;
 mod follow;
 mod mirror;
 mod standing;
@@ -14,6 +15,7 @@ mod status;
 mod tests;
 
 use self::book::TheLine;
+use self::first::FirstRead;
 use self::standing::Standing;
 use super::copy;
 use super::issue::{Issued, Issuer, ListWish, list};
@@ -25,10 +27,11 @@ use crate::orders::Orders;
 use crate::params::SystemMode;
 use crate::store::{AuditEntry, KeyRow, Store, StoreError, Stored, TierRow};
 use dataplane_core::access::{KeyDirectory, Keys};
+use dataplane_core::command::ShardCommand;
 use shared::key::{KeyId, KeyRecord};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{self, Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_blocking;
 use tuning::clock;
@@ -67,7 +70,9 @@ pub struct KeyDesk {
     rules: RwLock<Rules>,
     keys: watch::Sender<Keys>,
     beats: watch::Sender<Beat>,
-    orders: OnceLock<Arc<dyn Orders>>,
+    /// Who is told of directories; held while one comes into force, so that nobody misses one or is told an older one last.
+    orders: sync::Mutex<Option<Arc<dyn Orders>>>,
+    first: FirstRead,
     line: TheLine,
     standing: Standing,
     copy: Option<PathBuf>,
@@ -119,7 +124,8 @@ impl KeyDesk {
             rules: RwLock::new(Rules::new(first_tiers(), mode)),
             keys: watch::Sender::new(Arc::new(KeyDirectory::default())),
             beats: watch::Sender::new(Beat::default()),
-            orders: OnceLock::new(),
+            orders: sync::Mutex::default(),
+            first: FirstRead::default(),
             line: TheLine::default(),
             standing: Standing::default(),
             copy: data_dir.map(|data_dir| data_dir.join(copy::FILE_NAME)),
@@ -136,10 +142,14 @@ impl KeyDesk {
         Arc::new(desk)
     }
 
-    /// Tells shards of every directory from now on. They must have been started with [`KeyDesk::current`].
-    pub fn attach(&self, orders: Arc<dyn Orders>) {
-        // A second call would be a bug without effect.
-        let _ = self.orders.set(orders);
+    /// Tells shards of every directory from now on, and of the present one if they were `started_with` another.
+    pub fn attach(&self, orders: Arc<dyn Orders>, started_with: &Keys) {
+        let mut told = self.told();
+        let present = self.current();
+        if !Arc::ptr_eq(&present, started_with) {
+            orders.shards(&ShardCommand::Keys(present));
+        }
+        *told = Some(orders);
     }
 
     /// The directory in force.
@@ -358,11 +368,15 @@ impl KeyDesk {
         }
     }
 
-    fn rules(&self) -> std::sync::RwLockReadGuard<'_, Rules> {
+    fn told(&self) -> sync::MutexGuard<'_, Option<Arc<dyn Orders>>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules(&self) -> sync::RwLockReadGuard<'_, Rules> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rules_mut(&self) -> std::sync::RwLockWriteGuard<'_, Rules> {
+    fn rules_mut(&self) -> sync::RwLockWriteGuard<'_, Rules> {
         self.rules.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

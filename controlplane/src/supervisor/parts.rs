@@ -5,7 +5,7 @@ use crate::api::{ApiState, NodeFacts, health_router, listen, public_router, repo
 use crate::cache::Cache;
 use crate::cluster::Cluster;
 use crate::config::{Role, Settings, without_effect};
-use crate::feeds::instruments::{Sources, wanted};
+use crate::feeds::instruments::{self, Catalogue, Sources, wanted};
 use crate::feeds::simulator::{SimulatorSettings, Simulators};
 use crate::governor::{Governed, Governor, GovernorSetup};
 use crate::keys::desk::{self, KeyDesk};
@@ -250,6 +250,16 @@ pub fn sources(settings: &Settings, parameters: &Parameters, simulators: Option<
         data_dir: settings.data_dir.clone(),
         ..Sources::new()
     }
+}
+
+/// What the exchanges list; the first keys of the store are waited for meanwhile.
+pub async fn catalogue(sources: &Sources, keys: &KeyDesk) -> anyhow::Result<Catalogue> {
+    let first_read = async {
+        keys.first_read().await;
+        Ok(())
+    };
+    let (catalogue, ()) = tokio::try_join!(instruments::load(sources), first_read).map_err(|why| anyhow!(why))?;
+    Ok(catalogue)
 }
 
 /// Starts the data plane and says which engine it runs, and why.

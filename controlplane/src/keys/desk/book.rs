@@ -3,7 +3,8 @@
 //! One directory is made at a time: its maker is in the line, which only [`KeyDesk::in_line`] lets anybody into, in a
 //! blocking thread. Whoever waits for that waits as a task and holds up no thread, and can bring no lock along: a guard
 //! of the rules or of the held keys does not go to another thread. In the line these two are taken for a chunk at a
-//! time, never one under the other. Whoever calls has already been to the store.
+//! time, never one under the other, nor under the one that shards are told under. Whoever calls has already been to the
+//! store.
 
 use super::super::copy::{self, Copied};
 use super::super::issue::KeyState;
@@ -295,8 +296,9 @@ impl KeyDesk {
     fn publish(&self, next: KeyDirectory) -> Keys {
         let next = Arc::new(next);
         self.standing.count_published();
+        let told = self.told();
         self.keys.send_replace(Arc::clone(&next));
-        if let Some(orders) = self.orders.get() {
+        if let Some(orders) = &*told {
             orders.shards(&ShardCommand::Keys(Arc::clone(&next)));
         }
         next

@@ -5,7 +5,6 @@ use super::KeyDesk;
 use super::book::AMEND_MAX;
 use crate::params::Parameters;
 use crate::store::{KeyRow, PAGE_MAX, Stored, TierRow};
-use crate::usage::UsageLedger;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -46,7 +45,7 @@ impl Following {
     }
 }
 
-/// Follows the store and the mode.
+/// Follows the store and the mode, and tells whoever waits for the first reading.
 async fn follow(desk: Arc<KeyDesk>, mut parameters: watch::Receiver<Arc<Parameters>>) {
     let mut beats = desk.beats();
     let mut following = Following { building: None, is_stale: false, copying: None, copy_not_before: Instant::now() };
@@ -65,22 +64,24 @@ async fn follow(desk: Arc<KeyDesk>, mut parameters: watch::Receiver<Arc<Paramete
             tracing::debug!("the keys were not read: {why}");
         }
         desk.keep_up(&mut following);
+        if beat.count > 0 && !desk.first.is_done() {
+            let is_read = desk.standing.is_loaded();
+            if is_read {
+                // Other tiers than those of the start: the keys that were there are by them from here on.
+                following.end_building().await;
+            }
+            desk.first.tried(is_read);
+        }
     }
 }
 
 impl KeyDesk {
-    /// Starts what the desk does in the background: pulse, following, mirror. Dropping the set ends it.
+    /// Starts what the desk does in the background: pulse and following. Dropping the set ends it.
     #[must_use]
-    pub fn run(
-        self: &Arc<Self>,
-        parameters: watch::Receiver<Arc<Parameters>>,
-        on_reloads: OnReloads,
-        usage: Arc<UsageLedger>,
-    ) -> JoinSet<()> {
+    pub fn run(self: &Arc<Self>, parameters: watch::Receiver<Arc<Parameters>>, on_reloads: OnReloads) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(pulse::run(Arc::clone(&self.store), on_reloads, self.beats.clone()));
         tasks.spawn(follow(Arc::clone(self), parameters));
-        tasks.spawn(Arc::clone(self).mirror_used(usage));
         tasks
     }
 

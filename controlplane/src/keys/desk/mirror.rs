@@ -45,8 +45,8 @@ impl KeyDesk {
         }
     }
 
-    /// Writes the keys that are used, round after round.
-    pub(super) async fn mirror_used(self: Arc<Self>, usage: Arc<UsageLedger>) {
+    /// Writes the keys that are used, round after round, until it is aborted.
+    pub async fn mirror_used(self: Arc<Self>, usage: Arc<UsageLedger>) {
         let mut turns = interval(ROUND);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut after = 0;

@@ -1,5 +1,6 @@
 //! The desk over a store in memory: what is changed here and elsewhere, and what becomes of it while the store is away.
 
+mod first;
 mod order;
 
 use super::super::issue::KeyState;
@@ -77,10 +78,11 @@ impl Node {
             data_dir,
         });
         let ear = Arc::new(Ear::default());
-        desk.attach(Arc::<Ear>::clone(&ear));
+        desk.attach(Arc::<Ear>::clone(&ear), &desk.current());
         let modes = watch::Sender::new(parameters(SystemMode::Standard));
         let nobody: OnReloads = Arc::new(|_| Box::pin(async {}));
-        let tasks = desk.run(modes.subscribe(), nobody, Arc::new(UsageLedger::new(Vec::new())));
+        let mut tasks = desk.run(modes.subscribe(), nobody);
+        tasks.spawn(Arc::clone(&desk).mirror_used(Arc::new(UsageLedger::new(Vec::new()))));
         Self { desk, store: Arc::clone(store), cache, ear, modes, tasks }
     }
 
