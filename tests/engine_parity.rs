@@ -7,7 +7,7 @@
 use dataplane_core::access::KeyDirectory;
 use dataplane_core::command::{ShardCommand, ShardParameters};
 use dataplane_core::feed::{FeedInput, FeedParameters};
-use dataplane_core::lookup::NotFound;
+use dataplane_core::lookup::{AskKind, NotFound};
 use dataplane_engine::{DataPlane, DataPlaneSetup, Engine, HandedOver};
 use harness::http::Connection;
 use shared::asset::{AssetDirectory, Symbol};
@@ -143,7 +143,8 @@ fn find_nothing(plane: &DataPlane, is_over: &AtomicBool) {
         for ask in asked.drain(..) {
             let is_listed = ask.symbol.as_str() == "QUIET";
             let code = if is_listed { Code::PriceUnavailable } else { Code::AssetUnknown };
-            let nothing = NotFound { symbol: ask.symbol, code };
+            let AskKind::Find { number, .. } = ask.kind else { continue };
+            let nothing = NotFound { symbol: ask.symbol, number, code };
             plane.command_one(ask.shard, ShardCommand::NotFound(Arc::from([nothing])));
         }
     }

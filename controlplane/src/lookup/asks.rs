@@ -121,7 +121,7 @@ mod tests {
         let (sender, receiver) = answers();
         let not_found = |number: usize| {
             let symbol = Symbol::new(format!("A{number}").as_bytes()).expect("a good symbol");
-            NotFound { symbol, code: Code::AssetUnknown }
+            NotFound { symbol, number: 0, code: Code::AssetUnknown }
         };
         for number in 0..1_000 {
             let shard = u16::from(number % 2 == 1);

@@ -4,7 +4,7 @@ use super::asks::Told;
 use super::counters::{CacheGave, Counters};
 use super::entry::{self, PriceEntry};
 use super::keeper::{Keeper, Owner};
-use super::table::{Asker, Entered, Flight, Table};
+use super::table::{Asker, Entered, Flight, OfShard, Table};
 use super::{Lookups, Outcome, Warmed};
 use crate::cache::{Cache, CacheError, Cached, Value};
 use crate::feeds::Feeds;
@@ -126,9 +126,9 @@ impl LookupDesk {
 
     /// Takes a shard's word. In a runtime; never waits.
     pub fn take(self: &Arc<Self>, ask: Ask) {
-        let (key, above) = match ask.kind {
+        let (key, number, above) = match ask.kind {
             AskKind::InUse => return self.keep_on_demand(resolve_alias(ask.symbol), None),
-            AskKind::Find { key, sequence } => (key, sequence),
+            AskKind::Find { key, number, sequence } => (key, number, sequence),
         };
         let asset = self.find(&ask.symbol);
         let tick = asset.and_then(|asset| self.setup.prices.price(asset));
@@ -137,9 +137,9 @@ impl LookupDesk {
         if tick.is_some_and(|tick| !tick.is_stale() && tick.sequence > above) {
             return;
         }
-        match self.enter(ask.symbol, Asker { key, shard: Some(ask.shard), above }) {
-            Ok(_) => {}
-            Err(code) => self.tell(ask.shard, NotFound { symbol: ask.symbol, code }),
+        let shard = OfShard { shard: ask.shard, number };
+        if let Err(code) = self.enter(ask.symbol, Asker { key, shard: Some(shard), above }) {
+            self.tell(shard, ask.symbol, code);
         }
     }
 
@@ -178,12 +178,11 @@ impl LookupDesk {
         match outcome {
             Outcome::Nothing(code) => {
                 self.counters.nothing(code, took);
-                let waiting = (0..64).filter(|shard| shards >> shard & 1 == 1);
-                waiting.for_each(|shard| self.tell(shard, NotFound { symbol: flight.symbol, code }));
+                shards.into_iter().for_each(|shard| self.tell(shard, flight.symbol, code));
             }
             Outcome::Found => {
                 // Somebody joined at the last moment who had that very tick.
-                if shards != 0 && tick.is_some_and(|tick| !flight.is_news(&tick)) {
+                if !shards.is_empty() && tick.is_some_and(|tick| !flight.is_news(&tick)) {
                     return self.go_on(flight, shards);
                 }
                 self.counters.found(tick.map_or(Tier::Local as u8, |tick| tick.tier), took);
@@ -196,11 +195,11 @@ impl LookupDesk {
     }
 
     /// Looks on for those shards of a flight that has ended to whom what was found is no news.
-    fn go_on(self: &Arc<Self>, flight: &Flight, shards: u64) {
-        for shard in (0..64).filter(|shard| shards >> shard & 1 == 1) {
+    fn go_on(self: &Arc<Self>, flight: &Flight, shards: Vec<OfShard>) {
+        for shard in shards {
             let asker = Asker { key: flight.key, shard: Some(shard), above: flight.above() };
             if let Err(code) = self.enter(flight.symbol, asker) {
-                self.tell(shard, NotFound { symbol: flight.symbol, code });
+                self.tell(shard, flight.symbol, code);
             }
         }
     }
@@ -214,8 +213,9 @@ impl LookupDesk {
         }
     }
 
-    fn tell(&self, shard: u16, found: NotFound) {
-        if self.setup.answers.try_send((shard, found)).is_err() {
+    /// Tells a shard what came of its lookup.
+    fn tell(&self, OfShard { shard, number }: OfShard, symbol: Symbol, code: Code) {
+        if self.setup.answers.try_send((shard, NotFound { symbol, number, code })).is_err() {
             self.counters.untold();
         }
     }

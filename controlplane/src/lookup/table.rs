@@ -99,8 +99,35 @@ impl Flight {
 #[derive(Debug)]
 struct Open {
     flight: Arc<Flight>,
-    /// Shards that wait, by bit.
-    shards: u64,
+    /// The newest lookup of each shard that waits: no more than there are shards.
+    shards: Vec<OfShard>,
+}
+
+impl Open {
+    /// One more lookup waits. Of one that its shard has given up nothing need be told.
+    fn wait(&mut self, newer: OfShard) {
+        match self.shards.iter_mut().find(|waiting| waiting.shard == newer.shard) {
+            Some(waiting) if waiting.is_before(newer) => *waiting = newer,
+            Some(_) => {}
+            None => self.shards.push(newer),
+        }
+    }
+}
+
+/// A lookup of a shard, which is told what comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfShard {
+    /// Which shard.
+    pub shard: u16,
+    /// Its number there.
+    pub number: u32,
+}
+
+impl OfShard {
+    /// Whether it began before another of the same shard: numbers come round.
+    fn is_before(self, other: Self) -> bool {
+        (1..1 << 31).contains(&other.number.wrapping_sub(self.number))
+    }
 }
 
 /// Who asks.
@@ -108,8 +135,8 @@ struct Open {
 pub struct Asker {
     /// Whose request it is.
     pub key: KeyId,
-    /// Which shard; `None`: somebody who waits by himself.
-    pub shard: Option<u16>,
+    /// For which lookup of a shard; `None`: somebody who waits by himself.
+    pub shard: Option<OfShard>,
     /// The sequence of what it has: only what is newer is news.
     pub above: u64,
 }
@@ -170,9 +197,8 @@ impl Table {
     /// Asks for an asset.
     pub fn enter(&mut self, symbol: Symbol, asker: Asker, now: Instant) -> Entered {
         let Asker { key, shard, above } = asker;
-        let bit = shard.map_or(0, |shard| 1_u64 << (shard & 63));
         if let Some(open) = self.open.get_mut(&symbol) {
-            open.shards |= bit;
+            shard.into_iter().for_each(|shard| open.wait(shard));
             open.flight.above.fetch_max(above, Ordering::Relaxed);
             return Entered::Joined(Arc::clone(&open.flight));
         }
@@ -204,13 +230,13 @@ impl Table {
             is_nowhere: AtomicBool::new(false),
             outcome,
         });
-        self.open.insert(symbol, Open { flight: Arc::clone(&flight), shards: bit });
+        self.open.insert(symbol, Open { flight: Arc::clone(&flight), shards: shard.into_iter().collect() });
         Entered::Begun(flight)
     }
 
-    /// Ends a flight and tells those who wait by themselves; answers the shards that wait, by bit.
-    pub fn end(&mut self, flight: &Flight, outcome: Outcome, now: Instant) -> u64 {
-        let Some(open) = self.open.remove(&flight.symbol) else { return 0 };
+    /// Ends a flight and tells those who wait by themselves; answers the shards that wait.
+    pub fn end(&mut self, flight: &Flight, outcome: Outcome, now: Instant) -> Vec<OfShard> {
+        let Some(open) = self.open.remove(&flight.symbol) else { return Vec::new() };
         if let Some(of_key) = self.by_key.get_mut(&flight.key) {
             *of_key -= 1;
             if *of_key == 0 {
@@ -270,7 +296,11 @@ mod tests {
     }
 
     fn asker(key: KeyId, shard: Option<u16>) -> Asker {
-        Asker { key, shard, above: 0 }
+        Asker { key, shard: shard.map(|shard| of_shard(shard, 7)), above: 0 }
+    }
+
+    const fn of_shard(shard: u16, number: u32) -> OfShard {
+        OfShard { shard, number }
     }
 
     const NOTHING: Outcome = Outcome::Nothing(Code::PriceUnavailable);
@@ -282,14 +312,36 @@ mod tests {
         for shard in [3, 0, 62] {
             assert!(matches!(table.enter(symbol(1), asker(KeyId(2), Some(shard)), now), Entered::Joined(_)));
         }
-        assert_eq!(table.end(&flight, NOTHING, now), 1 | 1 << 3 | 1 << 62);
+        assert_eq!(table.end(&flight, NOTHING, now), [0, 3, 62].map(|shard| of_shard(shard, 7)));
         assert_eq!(flight.ended().await, NOTHING);
         let known = table.enter(symbol(1), asker(KeyId(1), Some(0)), now + REMEMBERED - Duration::from_millis(1));
         assert!(matches!(known, Entered::Known(Code::PriceUnavailable)), "{known:?}");
         let again = begun(table.enter(symbol(1), asker(KeyId(1), None), now + REMEMBERED));
-        assert_eq!(table.end(&again, Outcome::Found, now), 0, "nobody but himself waits");
+        assert_eq!(table.end(&again, Outcome::Found, now), [], "nobody but himself waits");
         begun(table.enter(symbol(2), asker(KeyId(1), None), now));
         assert_eq!(table.count(), 1);
+    }
+
+    /// Which of a shard's lookups is told the end of a flight, when the shard asked with these numbers one after the other.
+    #[track_caller]
+    fn check_told(numbers: &[u32], expected: u32) {
+        let (mut table, now) = (Table::default(), Instant::now());
+        let flight = begun(table.enter(symbol(1), asker(KeyId(1), None), now));
+        for number in numbers {
+            table.enter(symbol(1), Asker { shard: Some(of_shard(2, *number)), ..asker(KeyId(1), None) }, now);
+        }
+        table.enter(symbol(1), asker(KeyId(1), Some(1)), now);
+        assert_eq!(table.end(&flight, NOTHING, now), [of_shard(2, expected), of_shard(1, 7)], "{numbers:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_asks_again_is_told_of_its_newest_lookup() {
+        check_told(&[5], 5);
+        check_told(&[5, 9], 9);
+        // One that is asked for again on behalf of the shard after it has asked by itself.
+        check_told(&[9, 5], 9);
+        check_told(&[u32::MAX, 0], 0);
+        check_told(&[0, u32::MAX], 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,10 +6,10 @@ mod kept;
 mod venues;
 mod world;
 
-use self::world::{Setting, World, symbol};
+use self::world::{Setting, World, number_of, symbol};
 use super::table::KEY_FLIGHTS_MAX;
 use super::{Lookups, Outcome};
-use dataplane_core::lookup::{Ask, AskKind};
+use dataplane_core::lookup::{Ask, AskKind, NotFound};
 use futures_util::future::join_all;
 use shared::code::Code;
 use shared::key::KeyId;
@@ -49,7 +49,10 @@ async fn what_nobody_lists_is_unknown_without_a_request_and_told_to_those_who_as
     let told = world.told();
     let shards: Vec<u16> = told.iter().map(|(shard, _)| *shard).collect();
     assert_eq!(shards, [0, 3, 5], "a late one is told at once what is known");
-    assert!(told.iter().all(|(_, found)| (found.symbol, found.code) == (symbol("NOSUCH"), Code::AssetUnknown)));
+    let is_told = |shard, found: &NotFound| {
+        (found.symbol, found.number, found.code) == (symbol("NOSUCH"), number_of(shard), Code::AssetUnknown)
+    };
+    assert!(told.iter().all(|(shard, found)| is_told(*shard, found)), "{told:?}");
     assert_eq!(world.requests(), before);
     world.stop().await;
 }
@@ -59,8 +62,8 @@ async fn one_keys_flood_is_bounded_and_harms_nobody_else() {
     let (setting, redis, proxy) = Setting::with_slow_cache();
     let world = World::start(setting).await;
     proxy.set(harness::proxy::Fault::Hang);
-    for number in 0..2 * KEY_FLIGHTS_MAX {
-        let find = AskKind::Find { key: KeyId(7), sequence: 0 };
+    for number in (0..).take(2 * KEY_FLIGHTS_MAX) {
+        let find = AskKind::Find { key: KeyId(7), number, sequence: 0 };
         world.desk.take(Ask { symbol: symbol(&format!("X{number}")), shard: 1, kind: find });
     }
     let told = world.told();

@@ -93,7 +93,7 @@ const _: () = assert!(SMALL_REPLY_MAX > PRICE_REPLY_MAX + 256 && crate::reply::O
 /// `price_unavailable`. A lookup is given up after the same time, so who joins one late is answered with it, sooner.
 pub const LOOKUP_WAIT_MS: u64 = 1_500;
 
-/// Assets one shard has looked up at a time: 1,024 × 32 bytes = 32 KiB. At 60 ms a lookup that is 17,000 a second; with one
+/// Assets one shard has looked up at a time: 1,024 × 40 bytes = 40 KiB. At 60 ms a lookup that is 17,000 a second; with one
 /// more the answer is `overloaded`.
 pub const LOOKUPS_MAX: usize = 1_024;
 
@@ -138,6 +138,6 @@ pub const DATAGRAMS_WAITING_MAX: usize = 16_384;
 /// one; numbers are given in order, so with fewer keys there are none.
 pub const WAITING_KEY_COUNTS: usize = 4_096;
 
-/// Words to the control plane that may wait in a shard's ring: 4,096 × 40 bytes = 160 KiB. It takes thousands in a
+/// Words to the control plane that may wait in a shard's ring: 4,096 × 48 bytes = 192 KiB. It takes thousands in a
 /// millisecond; when full, the request is answered `overloaded`.
 pub const ASKS_WAITING_MAX: usize = 4_096;

@@ -18,7 +18,7 @@ pub struct Ask {
     pub kind: AskKind,
 }
 
-const _: () = assert!(size_of::<Ask>() == 40);
+const _: () = assert!(size_of::<Ask>() == 48);
 
 /// What a shard wants of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub enum AskKind {
     Find {
         /// Whose request it was that asked first.
         key: KeyId,
+        /// Which of the shard's lookups this is: what comes of it is told with the same number. Each is one more than the
+        /// one before, and after the highest comes 0.
+        number: u32,
         /// The newest tick of the asset that the shard has, which is a stale one; 0: none. A fresh price with a higher
         /// sequence is on its way to the shard; one without is not, whatever else may be thought fresh.
         sequence: u64,
@@ -42,6 +45,9 @@ pub enum AskKind {
 pub struct NotFound {
     /// The asset, as asked.
     pub symbol: Symbol,
+    /// Which lookup of the shard came to nothing, as [`AskKind::Find`] had it: told of one that is over already, it changes
+    /// nothing, even if the same asset is being looked up again.
+    pub number: u32,
     /// What to answer: `asset_unknown` (nobody knows it), `price_unavailable` (no tier has a fresh price now) or
     /// `overloaded` (there was no time to look). A stale price that the shard has is still given to whoever takes one, and
     /// whoever does not is told `price_stale` in place of `price_unavailable`.

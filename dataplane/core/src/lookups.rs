@@ -14,6 +14,7 @@ pub(crate) use seek::{Seeker, Sought};
 use crate::limits::{
     IN_USE_MS, IN_USE_TURNS, LOOKUP_WAIT_MS, LOOKUPS_MAX, NO_TIME_TO_LOOK_MS, UNAVAILABLE_MS, UNKNOWN_MS,
 };
+use crate::lookup::NotFound;
 use crate::places::Places;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -47,6 +48,8 @@ impl LookupPlace {
 struct Lookup {
     symbol: Symbol,
     deadline_mono_ms: u64,
+    /// Tells it from those of the same symbol before and after it.
+    number: u32,
     /// Who asked first.
     key: KeyId,
     /// The asset's number, if it is in the directory.
@@ -72,6 +75,9 @@ pub(crate) struct Lookups {
     settled: Vec<u16>,
     nothing: Nothing,
     budget: Budget,
+    /// The number of the next one. It comes round again after 2^32: who is told of a lookup that many before is told nothing
+    /// wrong unless it was of the same symbol.
+    next_number: u32,
     /// The time as it was told last.
     mono_ms: u64,
     /// The next asset to be looked at for whether it is in use, and when the first was, monotonic ms.
@@ -89,6 +95,7 @@ impl Lookups {
             settled: Vec::with_capacity(LOOKUPS_MAX),
             nothing: Nothing::new(hash_seed),
             budget: Budget::new(),
+            next_number: 0,
             mono_ms: 0,
             next_looked_at: usize::MAX,
             looks_began_mono_ms: 0,
@@ -126,13 +133,20 @@ impl Lookups {
         }
         self.budget.begin(key, self.mono_ms)?;
         let deadline_mono_ms = self.mono_ms + LOOKUP_WAIT_MS;
-        let lookup = Lookup { symbol, deadline_mono_ms, key, asset: asset.map_or(NONE, AssetId::number) };
+        let asset_number = asset.map_or(NONE, AssetId::number);
+        let lookup = Lookup { symbol, deadline_mono_ms, number: self.next_number, key, asset: asset_number };
         let place = self.places.take(lookup).ok_or(Bound::AtATime)?;
+        self.next_number = self.next_number.wrapping_add(1);
         self.by_symbol.insert(symbol, place);
         if let Some(asset) = asset {
             self.by_asset[asset.index()] = place;
         }
         Ok(LookupPlace(place))
+    }
+
+    /// The number of the lookup in this place.
+    fn number(&self, place: LookupPlace) -> u32 {
+        self.places[place.0].number
     }
 
     /// The lookup of this asset that is under way.
@@ -150,22 +164,28 @@ impl Lookups {
         place != NONE
     }
 
-    /// Nothing was found. Whether it was being looked up: if not, the answer came too late, and something is known that
-    /// is newer. Only an answer that was on its way for longer than it is remembered that nothing was found, or than a price
-    /// that came meanwhile was fresh, is taken for one to the next lookup of the same symbol, which then ends too early.
-    pub(crate) fn came_to_nothing(&mut self, symbol: &Symbol, code: Code) -> bool {
-        let Some(place) = self.by_symbol.get(symbol).copied() else { return false };
+    /// Nothing was found. Whether that lookup was under way: if not, the answer came too late, and something is known that
+    /// is newer, or another lookup of the same symbol will tell.
+    pub(crate) fn came_to_nothing(&mut self, NotFound { symbol, number, code }: &NotFound) -> bool {
+        let place = self.find(symbol).filter(|place| self.number(*place) == *number);
+        if let Some(LookupPlace(place)) = place {
+            self.fail(place, *code);
+        }
+        place.is_some()
+    }
+
+    /// Ends a lookup that is under way: nothing was found.
+    fn fail(&mut self, place: u16, code: Code) {
         // An asset of the directory is known to somebody, even if not to whoever looked.
-        let Lookup { key, asset, .. } = self.places[place];
+        let Lookup { symbol, key, asset, .. } = self.places[place];
         // That there was no time is between whoever asked and the control plane: others who wait ask for themselves.
         let (whose, code, ms, end) = match code {
             Code::Overloaded => (key, code, NO_TIME_TO_LOOK_MS, End::NotLooked),
             Code::AssetUnknown if asset == NONE => (KeyId::NOBODY, code, UNKNOWN_MS, End::Nothing),
             _ => (KeyId::NOBODY, Code::PriceUnavailable, UNAVAILABLE_MS, End::Nothing),
         };
-        self.nothing.remember(*symbol, whose, code, self.mono_ms + ms, self.mono_ms);
+        self.nothing.remember(symbol, whose, code, self.mono_ms + ms, self.mono_ms);
         self.settle(place, end);
-        true
     }
 
     /// Ends those whose time is over, as if no tier had a price: answers how many. Looks at every place, 20 times a second.
@@ -175,9 +195,8 @@ impl Lookups {
             return expired;
         }
         for place in self.places.reach() {
-            let Lookup { symbol, deadline_mono_ms, .. } = self.places[place];
-            if deadline_mono_ms <= self.mono_ms && self.is_under_way(place) {
-                self.came_to_nothing(&symbol, Code::PriceUnavailable);
+            if self.places[place].deadline_mono_ms <= self.mono_ms && self.is_under_way(place) {
+                self.fail(place, Code::PriceUnavailable);
                 expired += 1;
             }
         }

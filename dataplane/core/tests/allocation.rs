@@ -170,8 +170,8 @@ fn lookups_allocate_nothing() {
             (get(&format!("/price?asset={name}"), KEY), binary(1, &secret(1), &name, world.now.wall_ms));
         let sequence = 1_000_000 + 2 * number as u64;
         let (stale, fresh) = (stale_tick(5 + number % 3_000, sequence), tick(5 + number % 3_000, sequence + 1, 9));
-        let nothing = [NotFound { symbol: Symbol::new(name.as_bytes()).expect("a symbol"), code: Code::AssetUnknown }];
-        let command = ShardCommand::NotFound(nothing.into());
+        let symbol = Symbol::new(name.as_bytes()).expect("a symbol");
+        let mut nothing: Arc<[NotFound]> = [NotFound { symbol, number: 0, code: Code::AssetUnknown }].into();
         let found = allocations(|| {
             if number % 2 == 0 {
                 world.ticks.push(stale).expect("room");
@@ -184,7 +184,10 @@ fn lookups_allocate_nothing() {
             assert!(waits == Then::Wait && matches!(waiting, DatagramStep::Wait(_)), "{name}");
             match number % 4 {
                 0 => world.ticks.push(fresh).expect("room"),
-                1 => world.shard.apply(command),
+                1 => {
+                    Arc::get_mut(&mut nothing).expect("nobody else's")[0].number = world.number(symbol);
+                    world.shard.apply(ShardCommand::NotFound(nothing));
+                }
                 _ => world.pass_ms(1_500),
             }
             world.shard.drain_feed(world.now, &mut world.ready);

@@ -87,7 +87,7 @@ fn check_nothing(target: &str, asked: &str, found: Code, expected: &str) {
     let asks = world.asks();
     // Only of this one there is a price, which is stale: what is fresher has a higher sequence.
     let sequence = if asked == "OLD" { 4_713 } else { 0 };
-    let kind = AskKind::Find { key: KeyId(1), sequence };
+    let kind = AskKind::Find { key: KeyId(1), number: 0, sequence };
     assert_eq!(asks, [Ask { symbol: symbol(asked), shard: 0, kind }], "{target}");
     world.tell_nothing([symbol(asked)], found);
     assert_eq!(named(&mut world.ready), [1]);
@@ -166,6 +166,31 @@ fn an_answer_that_comes_too_late_counts_for_nothing() {
     let _again = Waiting::begin(&mut world, 2, &price("DOGE"), KEY);
     let _other = Waiting::begin(&mut world, 3, &price("NOPE"), KEY);
     assert_eq!(finds(world.asks()), ["DOGE", "NOPE"]);
+}
+
+#[test]
+fn what_comes_of_a_lookup_that_is_over_does_not_end_the_next_one() {
+    let mut world = world();
+    let doge = symbol("DOGE");
+    let early = Waiting::begin(&mut world, 1, &price("DOGE"), KEY);
+    let number = world.number(doge);
+    world.pass_ms(1_500);
+    world.shard.idle_tick(world.now, &mut world.ready);
+    assert_eq!(named(&mut world.ready), [1]);
+    assert_eq!(early.end(&mut world).code(), "price_unavailable");
+    world.pass_ms(1_000);
+    let other = Waiting::begin(&mut world, 2, &price("NOPE"), KEY);
+    let late = Waiting::begin(&mut world, 3, &price("DOGE"), KEY);
+    for code in [Code::PriceUnavailable, Code::AssetUnknown, Code::Overloaded] {
+        world.tell_nothing_of([(doge, number), (symbol("NOPE"), number)], code);
+        assert!(named(&mut world.ready).is_empty(), "{code:?} of the one before");
+    }
+    assert_eq!((world.shard.counters().lookups_fruitless, world.shard.counters().lookups_under_way), (0, 2));
+    world.tell_nothing([doge], Code::PriceUnavailable);
+    assert_eq!(named(&mut world.ready), [3]);
+    assert_eq!(late.end(&mut world).code(), "price_unavailable");
+    world.tell_nothing([symbol("NOPE")], Code::AssetUnknown);
+    assert_eq!(other.end(&mut world).code(), "asset_unknown");
 }
 
 /// At which time a request that nobody answers is named, and what it is told.

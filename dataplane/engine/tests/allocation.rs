@@ -6,7 +6,7 @@
 mod rig;
 
 use dataplane_core::command::ShardCommand;
-use dataplane_core::lookup::NotFound;
+use dataplane_core::lookup::{Ask, AskKind, NotFound};
 use dataplane_engine::{AskReceiver, EngineChoice};
 use loadgen::frame::UdpKey;
 use rig::{Client, KEY, PATIENCE, Rig, UDP_SECRET, on_each_engine, request};
@@ -110,7 +110,7 @@ struct Lookup {
     request: String,
     json: String,
     frame: [u8; 64],
-    nothing: ShardCommand,
+    nothing: Arc<[NotFound]>,
 }
 
 impl Lookup {
@@ -119,12 +119,11 @@ impl Lookup {
         let text = format!("NONE{number}");
         let (pad, symbol) = ("x".repeat(100), Symbol::new(text.as_bytes()).expect("a symbol"));
         let key = UdpKey { id: 1, secret: UDP_SECRET };
-        let nothing = Arc::from([NotFound { symbol, code: Code::AssetUnknown }]);
         Self {
             request: request(&text, ""),
             json: format!("{{\"key\":\"{KEY}\",\"asset\":\"{text}\",\"id\":1,\"pad\":\"{pad}\"}}"),
             frame: key.request(*symbol.padded(), 1, tuning::clock::now().wall_ms),
-            nothing: ShardCommand::NotFound(nothing),
+            nothing: Arc::from([NotFound { symbol, number: 0, code: Code::AssetUnknown }]),
         }
     }
 }
@@ -134,19 +133,21 @@ struct Asker {
     stream: TcpStream,
     socket: UdpSocket,
     asks: AskReceiver,
-    asked: Vec<dataplane_core::lookup::Ask>,
+    asked: Vec<Ask>,
     reply: Vec<u8>,
 }
 
 impl Asker {
     /// Asks in three ways at once, has each wait, and takes the answers.
-    fn ask(&mut self, rig: &Rig, lookup: Lookup) {
+    fn ask(&mut self, rig: &Rig, mut lookup: Lookup) {
         self.stream.write_all(lookup.request.as_bytes()).expect("sent");
         self.socket.send(lookup.json.as_bytes()).expect("sent");
         self.socket.send(&lookup.frame).expect("sent");
         self.asked.clear();
         self.asks.wait(&mut self.asked, PATIENCE);
-        rig.plane.command_one(0, lookup.nothing);
+        let AskKind::Find { number, .. } = self.asked[0].kind else { panic!("{:?}", self.asked) };
+        Arc::get_mut(&mut lookup.nothing).expect("nobody else's")[0].number = number;
+        rig.plane.command_one(0, ShardCommand::NotFound(lookup.nothing));
         read(&mut self.stream, 1, &mut self.reply);
         for _ in 0..2 {
             assert!(self.socket.recv(&mut self.reply).expect("an answer") > 0);

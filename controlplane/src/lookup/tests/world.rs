@@ -37,6 +37,11 @@ pub fn symbol(text: &str) -> Symbol {
     Symbol::new(text.as_bytes()).expect("a good symbol")
 }
 
+/// The number of this shard's lookups, for tests in which it has one at a time.
+pub const fn number_of(shard: u16) -> u32 {
+    u32::MAX - shard as u32
+}
+
 /// The feed thread, without a thread.
 struct Shard(Mutex<FeedShard>);
 
@@ -151,9 +156,9 @@ impl World {
         Arc::clone(&self.cache)
     }
 
-    /// A shard's question, for a key of its own.
+    /// A shard's question, for a key of its own; the lookup's number is of the shard too.
     pub fn ask(&self, name: &str, shard: u16) {
-        let kind = AskKind::Find { key: KeyId(u32::from(shard)), sequence: 0 };
+        let kind = AskKind::Find { key: KeyId(u32::from(shard)), number: number_of(shard), sequence: 0 };
         self.desk.take(Ask { symbol: symbol(name), shard, kind });
     }
 

@@ -73,7 +73,7 @@ impl Shard {
             }
         };
         let sequence = asset.and_then(|asset| self.table.row(asset)).map_or(0, |row| row.tick().sequence);
-        self.tell(symbol, AskKind::Find { key, sequence });
+        self.tell(symbol, AskKind::Find { key, number: self.lookups.number(place), sequence });
         self.counters.lookups_begun += 1;
         self.counters.lookups_under_way = self.lookups.under_way() as u64;
         Sought::UnderWay(place)
@@ -110,8 +110,8 @@ impl Shard {
 
     /// Takes what was not found.
     pub(crate) fn take_not_found(&mut self, not_found: &[NotFound]) {
-        for NotFound { symbol, code } in not_found {
-            self.counters.lookups_fruitless += u64::from(self.lookups.came_to_nothing(symbol, *code));
+        for nothing in not_found {
+            self.counters.lookups_fruitless += u64::from(self.lookups.came_to_nothing(nothing));
         }
     }
 

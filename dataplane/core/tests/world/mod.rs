@@ -20,6 +20,7 @@ use shared::usage::UsageRecord;
 use shared::venue::VenueSet;
 use shared::wire::{FRAME_SIZE, KIND_PRICE, REQUEST_MAC_COVERS, REQUEST_MAGIC, VERSION};
 use siphasher::sip128::{Hasher128, SipHasher24};
+use std::collections::HashMap;
 use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -110,6 +111,8 @@ pub struct World {
     pub ticks: Producer<Tick>,
     pub usage: Consumer<UsageRecord>,
     pub asked: Consumer<Ask>,
+    /// The newest lookup of each asset among what was taken out of it.
+    pub numbers: HashMap<Symbol, u32>,
     /// Whether what is asked for is at once said not to be found, as if no venue had it. So it begins.
     pub finds_nothing: bool,
     pub ready: ReadyList,
@@ -163,7 +166,8 @@ impl World {
             hash_seed: 42,
         });
         let (ready, output) = (ReadyList::new(), ReplyBuffer::new());
-        let mut world = Self { shard, now: START, ticks, usage, asked, finds_nothing: true, ready, output, keys };
+        let (now, numbers) = (START, HashMap::new());
+        let mut world = Self { shard, now, ticks, usage, asked, numbers, finds_nothing: true, ready, output, keys };
         world.publish(tick(0, 4_711, 6_712_345));
         world.publish(tick(1, 4_712, 345_678));
         world.publish(tick(3, 4_713, 100));
@@ -219,12 +223,28 @@ impl World {
 
     /// Takes out what has been asked for.
     pub fn asks(&mut self) -> Vec<Ask> {
-        std::iter::from_fn(|| self.asked.pop().ok()).collect()
+        let asks: Vec<Ask> = std::iter::from_fn(|| self.asked.pop().ok()).collect();
+        self.numbers.extend(asks.iter().filter_map(lookup_of));
+        asks
     }
 
-    /// Says that these were not found.
+    /// The newest lookup of an asset that was asked for, or 0 if none was.
+    pub fn number(&mut self, symbol: Symbol) -> u32 {
+        let waiting = self.asked.read_chunk(self.asked.slots()).expect("so many are there");
+        let (first, second) = waiting.as_slices();
+        let waiting = first.iter().chain(second).filter_map(lookup_of).rfind(|(of, _)| *of == symbol);
+        waiting.map(|(_, number)| number).or(self.numbers.get(&symbol).copied()).unwrap_or(0)
+    }
+
+    /// Says that these were not found when they were looked for last.
     pub fn tell_nothing(&mut self, symbols: impl IntoIterator<Item = Symbol>, code: Code) {
-        let not_found = symbols.into_iter().map(|symbol| NotFound { symbol, code }).collect();
+        let numbered = symbols.into_iter().map(|symbol| (symbol, self.number(symbol))).collect::<Vec<_>>();
+        self.tell_nothing_of(numbered, code);
+    }
+
+    /// Says that these lookups came to nothing.
+    pub fn tell_nothing_of(&mut self, lookups: impl IntoIterator<Item = (Symbol, u32)>, code: Code) {
+        let not_found = lookups.into_iter().map(|(symbol, number)| NotFound { symbol, number, code }).collect();
         self.shard.apply(ShardCommand::NotFound(not_found));
         assert!(self.shard.feed_is_empty() || self.shard.drain_feed(self.now, &mut self.ready) == 0);
     }
@@ -276,6 +296,14 @@ impl World {
     pub fn usage(&mut self) -> Vec<UsageRecord> {
         self.shard.idle_tick(self.now, &mut self.ready);
         std::iter::from_fn(|| self.usage.pop().ok()).collect()
+    }
+}
+
+/// Asset and number of the lookup that a word from a shard begins.
+pub fn lookup_of(ask: &Ask) -> Option<(Symbol, u32)> {
+    match ask.kind {
+        AskKind::Find { number, .. } => Some((ask.symbol, number)),
+        AskKind::InUse => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use dataplane_core::access::{KeyDirectory, hash_text};
 use dataplane_core::command::{ShardCommand, ShardParameters};
-use dataplane_core::lookup::{Ask, NotFound};
+use dataplane_core::lookup::{Ask, AskKind, NotFound};
 use dataplane_core::shard::ShardSetup;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtrb::Consumer;
@@ -98,9 +98,10 @@ impl World {
 
     /// Tells the shard that nobody knows the asset that it asks for.
     fn tell_unknown(&mut self) {
-        let symbol = self.asked.pop().expect("it has asked").symbol;
+        let Ask { symbol, kind, .. } = self.asked.pop().expect("it has asked");
+        let AskKind::Find { number, .. } = kind else { panic!("{kind:?}") };
         assert!(self.asked.is_empty(), "once");
-        let nothing = Arc::new([NotFound { symbol, code: Code::AssetUnknown }]);
+        let nothing = Arc::new([NotFound { symbol, number, code: Code::AssetUnknown }]);
         self.shard.apply(ShardCommand::NotFound(nothing));
         self.shard.drain_feed(self.now, &mut self.ready);
     }

@@ -12,6 +12,7 @@ use shared::asset::Symbol;
 use shared::code::Code;
 use shared::key::KeyId;
 use shared::wire::ReplyFrame;
+use std::collections::HashMap;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,11 +35,14 @@ struct Desk {
     asks: AskReceiver,
     /// Taken and not yet looked at.
     taken: Vec<Ask>,
+    /// The newest lookup of each asset of each shard among those looked at.
+    numbers: HashMap<(u16, Symbol), u32>,
 }
 
 impl Desk {
     fn of(rig: &Rig) -> Self {
-        Self { asks: rig.plane.take_asks().expect("nobody has taken it"), taken: Vec::new() }
+        let asks = rig.plane.take_asks().expect("nobody has taken it");
+        Self { asks, taken: Vec::new(), numbers: HashMap::new() }
     }
 
     /// The next word of each of so many shards about an asset; none of them says more than one.
@@ -50,19 +54,33 @@ impl Desk {
             self.asks.wait(&mut self.taken, Duration::from_millis(50));
         }
         assert_eq!(self.taken.len(), count, "{:?}", self.taken);
-        std::mem::take(&mut self.taken)
+        let asks = std::mem::take(&mut self.taken);
+        self.numbers.extend(asks.iter().map(|ask| ((ask.shard, ask.symbol), number_of(ask))));
+        asks
     }
 
     /// The only shard asks for this asset and for nothing else.
     #[track_caller]
     fn expect(&mut self, text: &str) {
-        let ask = Ask { symbol: symbol(text), shard: 0, kind: AskKind::Find { key: KeyId(1), sequence: 0 } };
-        assert_eq!(self.asked(1), [ask]);
+        let asks = self.asked(1);
+        let kind = AskKind::Find { key: KeyId(1), number: number_of(&asks[0]), sequence: 0 };
+        assert_eq!(asks, [Ask { symbol: symbol(text), shard: 0, kind }]);
+    }
+
+    /// Tells a shard what came of its newest lookup of this asset.
+    fn tell(&self, rig: &Rig, shard: u16, text: &str, code: Code) {
+        let symbol = symbol(text);
+        let number = self.numbers.get(&(shard, symbol)).copied().unwrap_or(0);
+        rig.plane.command_one(shard, ShardCommand::NotFound(Arc::from([NotFound { symbol, number, code }])));
     }
 }
 
-fn tell(rig: &Rig, shard: u16, text: &str, code: Code) {
-    rig.plane.command_one(shard, ShardCommand::NotFound(Arc::from([NotFound { symbol: symbol(text), code }])));
+#[track_caller]
+fn number_of(ask: &Ask) -> u32 {
+    match ask.kind {
+        AskKind::Find { number, .. } => number,
+        AskKind::InUse => panic!("{ask:?}"),
+    }
 }
 
 /// A rig of one shard without any price.
@@ -174,7 +192,7 @@ fn where_there_is_nothing_each_is_told_so() {
         {
             let askers = Askers::waiting(&rig, asset);
             desk.expect(asset);
-            tell(&rig, 0, asset, code);
+            desk.tell(&rig, 0, asset, code);
             askers.expect_code(code);
         }
     });
@@ -202,13 +220,13 @@ fn each_shard_asks_once_and_is_told_by_itself() {
         let mut asks = desk.asked(2);
         asks.sort_unstable_by_key(|ask| ask.shard);
         for (ask, shard) in asks.iter().zip(0..) {
-            let expected = Ask { symbol: symbol(NOBODYS), shard, kind: AskKind::Find { key: KeyId(1), sequence: 0 } };
-            assert_eq!(*ask, expected);
+            let kind = AskKind::Find { key: KeyId(1), number: number_of(ask), sequence: 0 };
+            assert_eq!(*ask, Ask { symbol: symbol(NOBODYS), shard, kind });
         }
         // Of no such shard there is nothing to tell.
-        tell(&rig, 2, NOBODYS, Code::AssetUnknown);
-        tell(&rig, 1, NOBODYS, Code::AssetUnknown);
-        tell(&rig, 0, NOBODYS, Code::AssetUnknown);
+        desk.tell(&rig, 2, NOBODYS, Code::AssetUnknown);
+        desk.tell(&rig, 1, NOBODYS, Code::AssetUnknown);
+        desk.tell(&rig, 0, NOBODYS, Code::AssetUnknown);
         clients.iter_mut().for_each(|client| check_refused(&client.read().expect("an answer"), Code::AssetUnknown));
     });
 }
@@ -276,7 +294,7 @@ fn what_is_pipelined_behind_a_lookup_is_answered_after_it() {
         assert_eq!(client.read().expect("the one before").json()["asset"], "ETH");
         // One after the other: the second is not read before the first is over.
         desk.expect(NOBODYS);
-        tell(&rig, 0, NOBODYS, Code::AssetUnknown);
+        desk.tell(&rig, 0, NOBODYS, Code::AssetUnknown);
         check_refused(&client.read().expect("the first that waited"), Code::AssetUnknown);
         desk.expect("BTC");
         rig.quote(0);
@@ -300,7 +318,7 @@ fn several_assets_are_waited_for_together() {
         assert_eq!(asked, [symbol("BTC"), symbol("ETH"), symbol(NOBODYS)]);
         rig.quote(1);
         rig.quote(0);
-        tell(&rig, 0, NOBODYS, Code::AssetUnknown);
+        desk.tell(&rig, 0, NOBODYS, Code::AssetUnknown);
         let reply = client.read().expect("an answer").json();
         assert_eq!((reply["prices"].as_array().map(Vec::len), &reply["missing"][0]), (Some(2), &NOBODYS.into()));
         let newest =
@@ -318,7 +336,7 @@ fn who_wants_a_newer_price_has_a_cold_asset_looked_up() {
         client.send(&request("BTC", "&newer_than=0&wait_ms=30000"));
         desk.expect("BTC");
         // That there is none now does not end the wait: one may come.
-        tell(&rig, 0, "BTC", Code::PriceUnavailable);
+        desk.tell(&rig, 0, "BTC", Code::PriceUnavailable);
         rig.await_stats("told", |stats| (stats.counters.lookups_fruitless, stats.counters.waiting) == (1, 1));
         rig.quote(0);
         let newest = client.read().expect("an answer").sequence();
