@@ -92,7 +92,7 @@ pub(super) const ENDPOINTS: [Endpoint; 35] = [
         "/prices?assets=BTC,ETH",
         Port::Price,
         Key::Caller,
-        "Up to 64 prices of one table generation, or all of them (assets=all); ignore_unknown=1 lists what is missing.",
+        "Up to 64 prices of one table generation (assets=all: all there are); ignore_unknown=1 lists what has none now.",
     ),
     endpoint("/assets", Port::Both, Key::Nobody, "What can be asked for, by asset and by venue."),
     endpoint("/limits", Port::Both, Key::Caller, "The key's limit, what is left of it, and what it has asked."),

@@ -2,7 +2,7 @@
 //!
 //! A reply is never more than three times its request, and an error never longer than its request; what would be is
 //! `reply_too_long`, or silence. Several assets are looked up and answered as far as they can be: the others are `missing`,
-//! unless one of them could not be looked for (`overloaded`, `draining`).
+//! which is not to say unknown (see `http::prices`), unless one of them could not be looked for (`overloaded`, `draining`).
 
 use super::json_reader::{AssetSpace, JsonRequest, RawText, decode};
 use super::waiting::Waited;

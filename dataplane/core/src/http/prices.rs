@@ -4,6 +4,9 @@
 //! cannot be given, fails the whole call, naming itself, unless `ignore_unknown=1` is said or `all` assets are asked for:
 //! then it is among the `missing`. One that could not be looked for (`overloaded`, `draining`) fails the call
 //! even so, as nothing is known of it.
+//!
+//! To be missing is to have no price that can be given now, and not to be unknown: of `all` assets none is. Whether nobody
+//! knows it, its price is stale, or none came in time, is told to whoever asks for it alone, or without `ignore_unknown`.
 
 use super::Progress;
 use super::answer::{Asked, append_head, rate_fields};

@@ -85,6 +85,22 @@ fn what_could_not_be_looked_for_is_not_told_as_missing() {
     assert!(waiting.end(&mut world).body.ends_with("\"missing\":[\"NOPE\"]}"));
 }
 
+#[test]
+fn what_no_price_of_came_in_time_is_missing_and_not_unknown() {
+    for name in ["DOGE", "NOPE"] {
+        let mut world = world();
+        let several = format!("/prices?assets=BTC,{name}");
+        let waiting = Waiting::begin(&mut world, 1, &format!("{several}&ignore_unknown=1"), KEY);
+        world.pass_ms(1_500);
+        world.shard.idle_tick(world.now, &mut world.ready);
+        let reply = waiting.end(&mut world);
+        assert!(reply.status == 200 && reply.body.ends_with(&format!("\"missing\":[\"{name}\"]}}")), "{}", reply.body);
+        for target in [price(name), several] {
+            assert_eq!(world.get(&target, KEY).code(), "price_unavailable", "{target}");
+        }
+    }
+}
+
 /// A request that waits for DOGE, of which a stale price comes: whether that ends it.
 #[track_caller]
 fn check_stale(target: &str, expected: bool) {
