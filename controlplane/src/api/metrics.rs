@@ -225,6 +225,8 @@ fn feeds(text: &mut Exposition, state: &ApiState) {
     let counters = state.plane.feed_counters();
     text.one("tb_feed_ticks_total", Kind::Counter, "Prices published.", counters.ticks);
     text.one("tb_feed_conflated_total", Kind::Counter, "Prices replaced before a shard took them.", counters.conflated);
+    let help = "Prices of USDT over REST alone that are too far from our own, or from a dollar, to convert others.";
+    text.one("tb_feed_rates_refused_total", Kind::Counter, help, counters.rates_refused);
     let sessions = state.feeds.status().venues;
     let age = |session: &VenueStatus| Some((exchange(session.venue), Seconds::of_ms(session.last_frame_age_ms?)));
     text.family("tb_feed_age_seconds", Kind::Gauge, "Since the venue's last frame.", sessions.iter().filter_map(age));

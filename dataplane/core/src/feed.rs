@@ -15,16 +15,17 @@ mod fanout;
 mod guard;
 mod history;
 mod listing;
+mod own;
 mod quarantine;
 mod remote;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use amount::Rate;
 use bytemuck::Zeroable;
 use consolidator::{AssetState, Consolidator, NEVER, Outcome};
 use fanout::Fanout;
 use guard::{Refusal, Walls};
+use own::Peg;
 use remote::{Remotes, Taking};
 use rtrb::Producer;
 use shared::asset::{AssetDirectory, AssetId, Symbol};
@@ -211,6 +212,9 @@ pub struct FeedCounters {
     pub ticks: u64,
     /// Ticks replaced by a newer one of the same asset before a shard took them, over all shards.
     pub conflated: u64,
+    /// Prices of USDT that came over REST alone and convert nothing: more than 10 % from our own that was fresh in the last
+    /// 10 minutes, else from one dollar.
+    pub rates_refused: u64,
 }
 
 /// The one writer of ticks.
@@ -226,6 +230,7 @@ pub struct FeedShard {
     due_mono_ns: Vec<u64>,
     /// Where the next sweep begins.
     sweep_from: usize,
+    peg: Peg,
     /// The USDT/USD price has changed since the last sweep.
     rate_changed: bool,
     next_sequence: u64,
@@ -249,6 +254,7 @@ impl FeedShard {
             newest: Vec::new(),
             due_mono_ns: Vec::new(),
             sweep_from: 0,
+            peg: Peg::default(),
             rate_changed: false,
             next_sequence: setup.first_sequence,
             fanout: Fanout::new(setup.rings),
@@ -455,7 +461,7 @@ impl FeedShard {
         }
         self.due_mono_ns[index] = due_mono_ns;
         if self.tether.is_some_and(|tether| tether.index() == index) {
-            self.use_rate(index);
+            self.use_rate(now, index);
         }
     }
 
@@ -470,13 +476,10 @@ impl FeedShard {
         self.counters.ticks += 1;
     }
 
-    /// Takes over the USDT/USD price; assets that follow it are looked at by the next sweep, or at their next quote.
-    /// Another node's is no rate: what it would make of our venues' prices would go to all nodes as ours.
-    fn use_rate(&mut self, index: usize) {
-        let tick = &self.newest[index];
-        let is_own = tick.sequence != 0 && tick.tier != Tier::Valkey as u8;
-        let is_good = is_own && !tick.is_stale() && tick.currency() == Currency::Usd;
-        let rate = if is_good { Rate::of(tick.price()) } else { None };
+    /// Takes over the USDT/USD price, if it may be a rate; assets that follow it are looked at by the next sweep, or at
+    /// their next quote.
+    fn use_rate(&mut self, now: Moment, index: usize) {
+        let rate = self.peg.rate(now, &self.newest[index], &mut self.counters.rates_refused);
         self.rate_changed |= rate != self.market.rate;
         self.market.rate = rate;
     }

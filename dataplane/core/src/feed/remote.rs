@@ -7,21 +7,15 @@
 use super::amount::Amount;
 use super::consolidator::Consolidator;
 use super::guard::Walls;
+use super::own::{Own, is_too_far};
 use super::{FeedParameters, RemoteCounters, RemotePrice};
 use alloc::collections::BTreeMap;
 use shared::moment::Moment;
-use shared::price::Price;
 use shared::quote::Currency;
 use shared::tick::{Source, TICK_CONVERTED, TICK_SIMULATED, Tick, Tier};
 
 /// Furthest that another node's clock may be ahead of ours, ms.
 const AHEAD_MS_MAX: u64 = 5_000;
-/// Furthest a remote price may be from our own last one, in percent of ours.
-const APART_PERCENT_MAX: i128 = 20;
-/// As `APART_PERCENT_MAX`, for USDT, of which we know more: without a price of our own it is compared with a dollar.
-const TETHER_APART_PERCENT_MAX: i128 = 10;
-/// How long, from when it was last fresh, our own last price tells what is too far, ms.
-const OWN_MS_MAX: u64 = 600_000;
 const NS_PER_MS: u64 = 1_000_000;
 
 /// Why a remote price is refused.
@@ -47,8 +41,8 @@ struct Held {
     /// When its writer last knew it to be fresh: by the writer's clock, Unix ms, and by ours, monotonic ns.
     known_time_ms: u64,
     known_mono_ns: u64,
-    /// Our own last price before the first of a row of remote ones, and when it was last fresh, monotonic ns.
-    own: Option<(Amount, u64)>,
+    /// Our own last price before the first of a row of remote ones.
+    own: Option<Own>,
 }
 
 /// The remote prices of all assets: 112 bytes for each that has one, at most `ASSETS_MAX` of them (0.9 MiB).
@@ -137,12 +131,9 @@ impl Taking<'_> {
         if is_older || (is_own && newest.received_mono_ns > known_mono_ns) {
             return Err(Refusal::Older);
         }
-        let own = if is_own { own_price(newest, now) } else { held.and_then(|held| held.own) };
-        let own = own.filter(|(_, fresh_mono_ns)| now.ms_since(*fresh_mono_ns) < OWN_MS_MAX);
+        let own = if is_own { Own::of(newest, now) } else { held.and_then(|held| held.own) };
         let amount = self.market.converted(amount, remote.currency).unwrap_or(amount);
-        let one_dollar = Amount::of(Price::new(1, 0)).filter(|_| self.is_tether);
-        let percent = if self.is_tether { TETHER_APART_PERCENT_MAX } else { APART_PERCENT_MAX };
-        if own.map(|(own, _)| own).or(one_dollar).is_some_and(|base| amount.is_apart(base, percent)) {
+        if is_too_far(now, amount, own, self.is_tether) {
             return Err(Refusal::Apart);
         }
         // The two clocks do not tick together: to reckon the same arrival anew would move it by up to a millisecond.
@@ -167,13 +158,6 @@ impl Taking<'_> {
         };
         Ok(Held { tick, known_time_ms, known_mono_ns, own })
     }
-}
-
-/// Our own price and when it was last fresh: until now, or until it was told to be stale. Neither is when it was received,
-/// for a live feed proves a quiet price for hours.
-fn own_price(tick: &Tick, now: Moment) -> Option<(Amount, u64)> {
-    let fresh_mono_ns = if tick.is_stale() { tick.published_mono_ns } else { now.mono_ns };
-    Some((Amount::of(tick.price())?, fresh_mono_ns))
 }
 
 /// A tick in USDT in USD by our own rate, if it can be.

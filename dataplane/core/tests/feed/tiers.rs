@@ -357,6 +357,66 @@ fn another_nodes_tether_changes_no_price_of_ours() {
     assert_eq!(told(&world), "local 100.000 USDT okx-ws 1");
 }
 
+/// A price of USDT that comes over REST alone, `age_ms` after a feed said `heard` of it: whether it converts.
+#[track_caller]
+fn check_rest_rate(heard: Option<(&str, u64)>, price: &str, is_taken: bool) {
+    let mut world = World::new();
+    if let Some((heard, age_ms)) = heard {
+        world.tether(Kraken, heard);
+        world.wait_ms(age_ms);
+    }
+    rest_tether(&mut world, Coinbase, price);
+    world.last_usdt(Okx, "100.00");
+    let currency = world.newest("BTC").map(|tick| tick.currency());
+    assert_eq!(currency, Some(if is_taken { Currency::Usd } else { Currency::Usdt }), "{heard:?} {price}");
+    let tether = world.newest("USDT").expect("it is given all the same");
+    assert_eq!((tether.is_stale(), Tier::from_number(tether.tier)), (false, Some(Tier::Rest)));
+    assert_eq!(world.shard.counters().rates_refused, u64::from(!is_taken), "{heard:?} {price}");
+}
+
+fn rest_tether(world: &mut World, venue: Venue, price: &str) {
+    let quote = Quote { asset: asset("USDT"), route: Route::Rest, snapshot: true, ..world.quote(venue) };
+    world.say(Quote { last: field(price), ..quote });
+}
+
+#[test]
+fn a_tether_over_rest_alone_converts_only_near_what_a_feed_said_or_a_dollar() {
+    for (price, is_taken) in [("0.999", true), ("0.9", true), ("1.1", true), ("0.8999", false), ("1.1001", false)] {
+        check_rest_rate(None, price, is_taken);
+        check_rest_rate(Some(("1.00", 10_000)), price, is_taken);
+    }
+    for price in ["0.5", "2", "67000", "0.0001"] {
+        check_rest_rate(None, price, false);
+    }
+    // One that had lost its peg by a feed's own word, for ten minutes from when that was last fresh.
+    for (price, is_taken) in [("0.65", true), ("0.76", true), ("0.999", false), ("0.62", false)] {
+        check_rest_rate(Some(("0.7", 10_000)), price, is_taken);
+        check_rest_rate(Some(("0.7", 605_000)), price, is_taken);
+    }
+    check_rest_rate(Some(("0.7", 610_000)), "0.65", false);
+    check_rest_rate(Some(("0.7", 610_000)), "0.999", true);
+}
+
+#[test]
+fn a_row_of_tethers_over_rest_alone_does_not_walk_away() {
+    let mut world = World::new();
+    world.tether(Kraken, "1.00");
+    world.wait_ms(10_000);
+    for (price, refused) in [("0.95", 0), ("0.91", 0), ("0.88", 1), ("0.85", 2), ("0.91", 2)] {
+        rest_tether(&mut world, Kraken, price);
+        world.last_usdt(Okx, "100.00");
+        assert_eq!((world.btc().contains("USDT"), world.shard.counters().rates_refused), (price < "0.9", refused));
+        world.wait_ms(1_000);
+    }
+    // A feed's word is taken as it is, and what it makes of REST beside it too.
+    world.tether(Kraken, "0.89");
+    world.last_usdt(Okx, "100.00");
+    assert_eq!(world.btc(), "89.0000 USD okx-ws 1");
+    rest_tether(&mut world, Coinbase, "0.86");
+    world.last_usdt(Okx, "100.00");
+    assert_eq!((world.btc().as_str(), world.shard.counters().rates_refused), ("87.5000 USD okx-ws 1", 2));
+}
+
 #[test]
 fn another_nodes_price_in_tether_is_converted_with_our_rate() {
     let mut world = World::new();

@@ -148,11 +148,14 @@ impl Oracle {
         let Some(rate) = rate else {
             return tick.currency() == Currency::Usdt;
         };
+        if tick.currency() == Currency::Usdt {
+            // One that came over REST alone may be too far away to be a rate.
+            return rate.tier == Tier::Rest as u8;
+        }
         let one = Price::new(1, 0);
         let (published, place) = (units(tick.price(), one), units(Price::new(1, tick.exponent), one));
         let is_it = |said: &RemotePrice| (units(said.price, rate.price()) - published).abs() * 2 <= place;
-        let is_flagged = tick.currency() == Currency::Usd && tick.flags & TICK_CONVERTED != 0;
-        is_flagged && self.said_by_others(tick).any(|(remote, _)| is_it(remote))
+        tick.flags & TICK_CONVERTED != 0 && self.said_by_others(tick).any(|(remote, _)| is_it(remote))
     }
 
     /// When the price of a tick that another node's was made of was last known to be true.
