@@ -6,6 +6,7 @@
 use super::amount::Amount;
 use shared::moment::Moment;
 use shared::quote::{Field, Quote, Route};
+use shared::venue::{Venue, VenueSet};
 
 /// A bid above its ask by more percent of the ask is a broken book, not a moment between two messages.
 const CROSSED_PERCENT_MAX: i128 = 5;
@@ -160,7 +161,8 @@ impl Order {
 /// Other nodes' prices are as old as the stricter clock finds them, so there one wrong clock is enough to refuse all.
 /// They have a third, *settled* clock: it does not jump either, but follows a wall that has stepped once and stayed,
 /// whatever venues say or do not say. Only who speaks from the wall's future holds that up: the wall is behind then, and
-/// what is old would look new. A wall ahead makes prices only older. Nothing tells a wall that is set back wrongly while
+/// what is old would look new. A wall ahead makes prices only older. One venue that is a little ahead holds nothing up: where
+/// no other is heard, a wall may be set back wrongly by as little as that. Nothing tells a wall that is set back wrongly while
 /// no venue and no node is heard from one that is set right; a start with such a clock is no different.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Walls {
@@ -177,6 +179,8 @@ struct Step {
     ahead_ms: i64,
     since_mono_ns: u64,
     seen_mono_ns: u64,
+    /// Venues that spoke from a little ahead of the wall since.
+    doubted_by: VenueSet,
 }
 
 impl Walls {
@@ -186,7 +190,7 @@ impl Walls {
         let Some(time_ms) = quote.exchange_time_ms else {
             return true;
         };
-        self.doubt(now, time_ms, STEP_MS);
+        self.hear(now, quote.venue, time_ms);
         let fits = |wall_ms: u64| {
             time_ms <= wall_ms.saturating_add(TIME_AHEAD_MS_MAX)
                 && (quote.snapshot || time_ms.saturating_add(TIME_OLD_MS_MAX) >= wall_ms)
@@ -223,7 +227,8 @@ impl Walls {
         let is_same = |step: &Step| {
             ahead_ms.abs_diff(step.ahead_ms) <= SAME_STEP_MS && now.ms_since(step.seen_mono_ns) <= WATCH_MS
         };
-        let begun = Step { ahead_ms, since_mono_ns: now.mono_ns, seen_mono_ns: now.mono_ns };
+        let begun =
+            Step { ahead_ms, since_mono_ns: now.mono_ns, seen_mono_ns: now.mono_ns, doubted_by: VenueSet::EMPTY };
         let step = Step { seen_mono_ns: now.mono_ns, ..self.stepped.filter(is_same).unwrap_or(begun) };
         if now.mono_ns.saturating_sub(step.since_mono_ns) >= REANCHOR_NS {
             (self.settled, self.stepped) = (Some(now), None);
@@ -235,10 +240,27 @@ impl Walls {
     /// Somebody says that it is, or has been, `time_ms`: a wall that is more than `ms` behind has not been set right,
     /// if by the settled clock it can be.
     pub(super) fn doubt(&mut self, now: Moment, time_ms: u64, ms: u64) {
-        let can_be = time_ms <= self.settled_ms(now).saturating_add(TIME_AHEAD_MS_MAX);
-        if can_be && time_ms > now.wall_ms.saturating_add(ms) {
+        if self.is_behind(now, time_ms, ms) {
             self.stepped = None;
         }
+    }
+
+    /// A venue says that it is, or has been, `time_ms`. One that is ahead by no more than any may be can be ahead of the true
+    /// time; two that are tell that the wall is behind it.
+    fn hear(&mut self, now: Moment, venue: Venue, time_ms: u64) {
+        self.doubt(now, time_ms, TIME_AHEAD_MS_MAX);
+        let is_behind = self.is_behind(now, time_ms, STEP_MS);
+        if let Some(step) = self.stepped.as_mut().filter(|_| is_behind) {
+            step.doubted_by = step.doubted_by.with(venue);
+            if step.doubted_by.len() > 1 {
+                self.stepped = None;
+            }
+        }
+    }
+
+    fn is_behind(&mut self, now: Moment, time_ms: u64, ms: u64) -> bool {
+        let can_be = time_ms <= self.settled_ms(now).saturating_add(TIME_AHEAD_MS_MAX);
+        can_be && time_ms > now.wall_ms.saturating_add(ms)
     }
 
     /// The earlier and the later of the wall and the settled clock, Unix ms: for whom neither may be kind.

@@ -4,7 +4,7 @@ use crate::tiers::{hear, remote, told};
 use crate::world::{World, field};
 use dataplane_core::feed::FeedInput;
 use shared::quote::Quote;
-use shared::venue::Venue::Kraken;
+use shared::venue::Venue::{self, Kraken, Okx};
 
 /// How long a step must have stood.
 const SETTLED_MS: u64 = 60_000;
@@ -83,6 +83,33 @@ fn a_clock_that_venues_are_ahead_of_has_not_been_set_right() {
         world.wait_ms(SETTLED_MS);
         assert!(believes(&mut world), "{is_snapshot}");
     }
+}
+
+/// Whether a clock that is set back, to where these venues are so far ahead of it, is believed in the end.
+#[track_caller]
+fn check_ahead(back_ms: i64, venues: &[Venue], ahead_ms: u64, expected: bool) {
+    let mut world = stepped(-back_ms);
+    for _ in 0..2 * SETTLED_MS / 1_000 {
+        world.wait_ms(1_000);
+        for venue in venues {
+            let exchange_time_ms = Some(world.now.wall_ms + ahead_ms);
+            world.say(Quote { last: field("100.00"), exchange_time_ms, ..world.quote(*venue) });
+        }
+    }
+    world.wait_ms(9_200);
+    assert_eq!(believes(&mut world), expected, "{venues:?} {ahead_ms} ms ahead");
+}
+
+#[test]
+fn one_venue_that_is_a_little_ahead_holds_nothing_up() {
+    check_ahead(30_000, &[Kraken], 1_100, true);
+    check_ahead(30_000, &[Kraken], 5_000, true);
+    check_ahead(30_000, &[Kraken], 5_001, false);
+    check_ahead(30_000, &[Kraken, Okx], 900, true);
+    check_ahead(30_000, &[Kraken, Okx], 1_100, false);
+    check_ahead(30_000, &[Kraken, Okx], 30_000, false);
+    check_ahead(9_000, &[Kraken], 3_000, true);
+    check_ahead(9_000, &[Kraken, Okx], 3_000, false);
 }
 
 #[test]
