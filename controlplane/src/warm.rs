@@ -45,6 +45,13 @@ const FIRST_STEP: Duration = Duration::from_secs(5);
 /// Most steps of the first time, so that the last of many nodes waits two minutes at the most.
 const FIRST_STEPS_MAX: u32 = 24;
 
+/// Places among which a node takes its own by its name while it cannot see the others: at intervals of a minute they are
+/// 60 ms apart, so that few nodes meet.
+const UNSEEN_PLACES: u32 = 1_000;
+
+/// Over how long those are spread the first time.
+const UNSEEN_FIRST: Duration = Duration::from_secs(60);
+
 /// How much longer than it should a wait may take, ms, before the process counts as held up: some turns of a busy machine.
 const HELD_UP_MS: u64 = 500;
 
@@ -132,12 +139,25 @@ struct Place {
 }
 
 impl Place {
-    /// How many nodes come before this one, and how many there are.
+    /// How many nodes come before this one, and how many there are. A node that has never seen the others since it started,
+    /// as the cache is away, takes a place by its name.
     fn rank(&mut self) -> (u32, u32) {
         let view = self.cluster.borrow_and_update();
+        if is_blind(&view) {
+            return (crc32c::crc32c(self.node.as_bytes()) % UNSEEN_PLACES, UNSEEN_PLACES);
+        }
         let rank = view.nodes.iter().position(|node| *node == self.node).unwrap_or(0);
         let of = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         (of(rank), of(view.nodes.len()).max(1))
+    }
+
+    /// How long this node waits the first time, so that nodes which started together do not ask together.
+    fn first_step(&mut self) -> Duration {
+        let (rank, nodes) = self.rank();
+        if is_blind(&self.cluster.borrow()) {
+            return UNSEEN_FIRST * rank / nodes;
+        }
+        FIRST_STEP * rank.min(FIRST_STEPS_MAX)
     }
 
     /// Waits for this node's next turn, which others may move by coming and going, and parameters by changing.
@@ -153,6 +173,11 @@ impl Place {
             }
         }
     }
+}
+
+/// Whether a node does not know who else is there.
+fn is_blind(view: &ClusterView) -> bool {
+    !view.connected && view.nodes.len() <= 1
 }
 
 async fn keep_flushing(flush: Arc<Flush>, mut place: Place) {
@@ -184,9 +209,9 @@ async fn keep_warm(prewarm: Arc<Prewarm>, part: Part, mut place: Place) {
         }
     }
     settled.await;
-    let (rank, _) = place.rank();
     let later = part.turn(&place.parameters.borrow_and_update().prewarm_turns).later;
-    sleep(FIRST_STEP * rank.min(FIRST_STEPS_MAX) + later).await;
+    let wait = place.first_step() + later;
+    sleep(wait).await;
     loop {
         let began = Instant::now();
         prewarm.round(part).await;
