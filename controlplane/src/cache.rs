@@ -159,11 +159,30 @@ fn check_writes(writes: &[Write]) -> Cached<()> {
     writes.iter().try_for_each(Write::check)
 }
 
+/// The whole number behind a member of a JSON text, if there is one.
+fn number_behind(value: &Value, member: &str) -> Option<u64> {
+    let Value::Text(text) = value else { return None };
+    let (_, behind) = text.split_once(&format!("\"{member}\":"))?;
+    let digits = behind.find(|each: char| !each.is_ascii_digit()).unwrap_or(behind.len());
+    behind[..digits].parse().ok()
+}
+
 /// One of several things that are written together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// As [`Cache::put`] writes it.
     Put(CacheKey, Value),
+    /// As [`Cache::put`] writes it, unless what stands there is later.
+    PutLatest {
+        /// The name.
+        key: CacheKey,
+        /// A text: a JSON object.
+        value: Value,
+        /// The member of it that says how late it is: letters and `_`, and a whole number behind it.
+        by: &'static str,
+        /// What stands there with a higher number than this is not later, but wrong.
+        most: u64,
+    },
     /// Members that are added to a sorted set, whose lifetime begins anew.
     Append {
         /// The set.
@@ -185,6 +204,10 @@ impl Write {
     pub fn check(&self) -> Cached<()> {
         match self {
             Self::Put(key, value) => value.check(key),
+            Self::PutLatest { key, value, .. } => {
+                check_text(key)?;
+                value.check(key)
+            }
             Self::Append { key, members, keep, .. } => {
                 if *keep == 0 {
                     return Err(CacheError::Refused(format!("{key} keeps at least one member")));

@@ -9,7 +9,7 @@ use super::names::{CLUSTER_NODES, CLUSTER_STATS, CacheKey, Kind};
 use super::window::Window;
 use super::{
     Cache, CacheError, CacheHealth, CacheTimeouts, Cached, FORGET_AFTER_MS, Lease, LeaseWish, NODES_MAX, News, Roll,
-    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, Write, check_hash, check_text, check_writes, node_key,
+    VALUE_BYTES_MAX, VALUE_PARTS_MAX, Value, Write, check_hash, check_text, check_writes, node_key, number_behind,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
@@ -153,6 +153,16 @@ impl Table {
     fn mirror(&mut self, write: &Write, now_ms: u64) -> Cached<()> {
         let key = match write {
             Write::Put(key, value) => {
+                self.put(key, value, now_ms)?;
+                key
+            }
+            Write::PutLatest { key, value, by, most } => {
+                let number = |value| number_behind(value, by);
+                let stands = self.entries.get(key.name()).and_then(|entry| number(&entry.value));
+                let is_later = |stands| stands <= *most && number(value).is_some_and(|here| stands > here);
+                if stands.is_some_and(is_later) {
+                    return Ok(());
+                }
                 self.put(key, value, now_ms)?;
                 key
             }

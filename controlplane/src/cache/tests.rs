@@ -198,9 +198,25 @@ async fn many_are_written_together(cache: &dyn Cache) {
         append("usage_logs:index", &[("a", 1)], 0, 0),
         append("usage_logs:index", &[("a", SCORE_MAX + 1)], 0, 1),
         Write::Put(log(0), text("a")),
+        Write::PutLatest { key: log(0), value: hash(&[("at", "1")]), by: "at", most: 9 },
     ] {
         assert!(matches!(cache.write_all(&[bad]).await, Err(CacheError::Refused(_))));
     }
+    let name = key("price:BTC");
+    for (said, expected) in [
+        (r#"{"a":1,"at":5,"b":2}"#, r#"{"a":1,"at":5,"b":2}"#),
+        (r#"{"at":4}"#, r#"{"a":1,"at":5,"b":2}"#),
+        (r#"{"at":5}"#, r#"{"at":5}"#),
+        ("no object", "no object"),
+        (r#"{"at":10}"#, r#"{"at":10}"#),
+        // What stands there cannot be.
+        (r#"{"at":7}"#, r#"{"at":7}"#),
+    ] {
+        let latest = Write::PutLatest { key: name.clone(), value: text(said), by: "at", most: 9 };
+        assert_eq!(cache.write_all(&[latest]).await, Ok(()), "{said}");
+        assert_eq!(value_of(&name).await, Some(text(expected)), "{said}");
+    }
+    assert_eq!(cache.delete(&name).await, Ok(true));
     writes.push(append("usage_logs:index", &[("g", 50)], 0, 100));
     assert!(matches!(cache.write_all(&writes).await, Err(CacheError::Refused(_))), "one too many");
     for name in (0..WRITES_MAX - 2).map(log).chain([index, of_btc]) {

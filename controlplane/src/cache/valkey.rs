@@ -163,6 +163,11 @@ impl Cache for Valkey {
                         Write::Put(key, value) => {
                             script::WRITE.run::<Word>(client, key.name(), words(key, value)).await
                         }
+                        Write::PutLatest { key, value, by, most } => {
+                            let Value::Text(text) = value else { return Ok(Word::Null) };
+                            let words = vec![lifetime_ms(key), word(text), word(by), number(*most)];
+                            script::WRITE_LATEST.run::<Word>(client, key.name(), words).await
+                        }
                         Write::Append { key, members, since, keep } => {
                             let numbers = [Word::from(since.to_string()), number(*keep as u64)];
                             let head = [lifetime_ms(key)].into_iter().chain(numbers);

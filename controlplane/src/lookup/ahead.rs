@@ -124,8 +124,7 @@ fn write_of(desk: &LookupDesk, symbol: Symbol, asset: AssetId) -> Option<Write> 
     // A quiet market's price is fresh here and would be old there.
     let age_ms = tuning::clock::now().wall_ms.saturating_sub(tick.received_time_ms);
     let fresh_ms = u64::from(desk.setup.parameters.borrow().cache_ttl_s) * 1_000;
-    let (name, value) = desk.told_of(symbol, &tick).filter(|_| age_ms < fresh_ms)?;
-    Some(Write::Put(name, value))
+    desk.told_of(symbol, &tick).filter(|_| age_ms < fresh_ms)
 }
 
 async fn from_one_of(

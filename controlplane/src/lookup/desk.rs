@@ -6,7 +6,7 @@ use super::entry::{self, PriceEntry};
 use super::keeper::{Keeper, Owner};
 use super::table::{Asker, Entered, Flight, OfShard, Table};
 use super::{Lookups, Outcome, Warmed};
-use crate::cache::{Cache, CacheError, Cached, Value};
+use crate::cache::{Cache, CacheError, Cached, Value, Write};
 use crate::feeds::Feeds;
 use crate::feeds::outlet::FeedSink;
 use crate::params::Parameters;
@@ -222,20 +222,20 @@ impl LookupDesk {
 
     /// Leaves a price for the other nodes, unless too many are being written.
     fn write_through(self: &Arc<Self>, symbol: Symbol, tick: &Tick) {
-        let Some((name, value)) = self.told_of(symbol, tick) else { return };
+        let Some(write) = self.told_of(symbol, tick) else { return };
         let Ok(place) = Arc::clone(&self.writes).try_acquire_owned() else { return self.counters.wrote(1, false) };
         let desk = Arc::clone(self);
         tokio::spawn(async move {
-            let written = desk.setup.cache.put(&name, &value).await;
+            let written = desk.setup.cache.write_all(&[write]).await;
             desk.counters.wrote(1, written.is_ok());
             drop(place);
         });
     }
 
     /// A price of our own as the others may have it.
-    pub(super) fn told_of(&self, symbol: Symbol, tick: &Tick) -> Option<(crate::cache::names::CacheKey, Value)> {
+    pub(super) fn told_of(&self, symbol: Symbol, tick: &Tick) -> Option<Write> {
         let entry = PriceEntry::of(symbol, tick, tick.received_time_ms, &self.setup.node)?;
-        Some((entry::name(&symbol)?, entry.value()))
+        entry.write(tuning::clock::now().wall_ms)
     }
 
     /// What another node left, if it is a price and fresh. Counted.

@@ -4,8 +4,8 @@
 //! asset and of this market is none, and is counted by what was wrong with it. Whether it is fresh enough, and whether it
 //! fits what this node knows itself, is judged elsewhere: here is the form alone.
 
-use crate::cache::Value;
 use crate::cache::names::{CacheKey, PRICE};
+use crate::cache::{Value, Write};
 use dataplane_core::feed::RemotePrice;
 use serde::{Deserialize, Serialize};
 use shared::asset::{AssetId, Symbol};
@@ -20,6 +20,9 @@ pub const AHEAD_MS_MAX: u64 = 5_000;
 
 /// Longest text that is read, bytes: with seven venues, a node's name of 64 and every number at its longest it is 490.
 pub const TEXT_BYTES_MAX: usize = 1_024;
+
+/// The field of the text by which of two is the later.
+const PROVEN: &str = "proven_time_ms";
 
 /// Longest name of a node.
 const NODE_BYTES_MAX: usize = 64;
@@ -191,6 +194,13 @@ impl PriceEntry {
         };
         // A struct of texts and numbers always has a JSON text.
         Value::Text(serde_json::to_string(&text).unwrap_or_default())
+    }
+
+    /// The entry as it is written at `now_ms`, Unix ms: what another node has proven later stays.
+    #[must_use]
+    pub fn write(&self, now_ms: u64) -> Option<Write> {
+        let most = now_ms.saturating_add(AHEAD_MS_MAX);
+        Some(Write::PutLatest { key: name(&self.symbol)?, value: self.value(), by: PROVEN, most })
     }
 
     /// Reads what stands in the cache under the name of `symbol`, on a node whose prices are `simulated` or not.

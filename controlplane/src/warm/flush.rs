@@ -5,7 +5,7 @@
 //! of it is not known here.
 
 use crate::cache::{Cache, WRITES_MAX, Write};
-use crate::lookup::entry::{self, PriceEntry};
+use crate::lookup::entry::PriceEntry;
 use crate::params::Parameters;
 use crate::prices::PriceBoard;
 use shared::asset::AssetDirectory;
@@ -107,7 +107,7 @@ impl Flush {
 }
 
 /// What `node` writes of its ticks: those that others would find fresh for half their time yet. What has less left is no
-/// gain, and would stand where another node may have written a later proof.
+/// gain.
 pub fn writes(
     ticks: &[Tick],
     assets: &AssetDirectory,
@@ -121,7 +121,7 @@ pub fn writes(
         let asset = assets.entry(tick.asset_id()?)?;
         let entry = PriceEntry::of(asset.symbol, tick, proven_ms(tick, now, fresh_ms, is_live), node)?;
         let is_useful = tick.tier == Tier::Local as u8 && entry.is_fresh(now.wall_ms, fresh_ms / 2);
-        is_useful.then(|| Some(Write::Put(entry::name(&asset.symbol)?, entry.value())))?
+        is_useful.then(|| entry.write(now.wall_ms))?
     };
     ticks.iter().filter_map(write).collect()
 }

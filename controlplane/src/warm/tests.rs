@@ -62,7 +62,7 @@ fn a_price_is_told_with_what_is_known_of_its_freshness_and_no_more() {
     let told = |what: &str, tick: Tick, (newest_ms, has_run): (u64, bool), proven_age_ms: Option<u64>| {
         let written = writes(&[tick, newest(newest_ms)], &assets, "n1", now, FRESH_MS, has_run);
         let proven = written.first().map(|write| {
-            let Write::Put(key, value) = write else { panic!("{what}: {write:?}") };
+            let Write::PutLatest { key, value, .. } = write else { panic!("{what}: {write:?}") };
             assert_eq!(key.name(), "price:AAA");
             let entry = PriceEntry::read(value, &symbol("AAA"), false, now.wall_ms).expect("a good entry");
             assert_eq!((entry.node.as_str(), entry.received_time_ms), ("n1", tick.received_time_ms));
@@ -183,6 +183,39 @@ async fn more_prices_than_one_call_takes_are_all_written_and_live_for_a_minute()
     assert!((1..=60_000).contains(&left_ms.expect("it ends")));
     let entry = PriceEntry::read(&value, &symbol("A1499"), false, clock::now().wall_ms).expect("a good entry");
     assert!(entry.is_fresh(clock::now().wall_ms, 60_000));
+}
+
+#[tokio::test]
+async fn what_another_node_has_proven_later_is_not_replaced() {
+    let redis = Redis::start();
+    let cache = open(&redis.url());
+    until("the cache", async || cache.ping().await.is_ok()).await;
+    let mut node =
+        Node::new(directory(&[("AAA", true, &[]), ("BBB", true, &[]), ("CCC", true, &[]), ("DDD", true, &[])]));
+    let now = clock::now();
+    let proven_by_others = |asset: u16, name: &str, age_ms: i64| {
+        let entry = PriceEntry::of(symbol(name), &tick(asset, now, 4_000), now.wall_ms, "n2").expect("an entry");
+        let proven_time_ms = now.wall_ms.checked_add_signed(-age_ms).expect("a time");
+        PriceEntry { proven_time_ms, ..entry }.value()
+    };
+    // Two seconds later than what this node has; earlier; and at a time that cannot be.
+    for (asset, name, age_ms) in [(0, "AAA", -1_000), (1, "BBB", 2_000), (2, "CCC", -3_600_000)] {
+        node.has(tick(asset, now, 1_000));
+        let key = CacheKey::parse(&format!("price:{name}")).expect("a name");
+        cache.put(&key, &proven_by_others(asset, name, age_ms)).await.expect("written");
+    }
+    node.has(tick(3, now, 1_000));
+    assert_eq!(redis.ask(&["HSET", "price:DDD", "proven_time_ms", "9"]), "1");
+    let flush = node.flush(Arc::clone(&cache));
+    flush.round(true).await;
+    assert_eq!((flush.counters().rounds, flush.counters().failures), (1, 0));
+    let of = |name: &str| {
+        let text = redis.ask(&["GET", &format!("price:{name}")]);
+        ["n1", "n2"].into_iter().find(|node| text.contains(&format!("\"{node}\""))).map(str::to_owned)
+    };
+    assert_eq!(["AAA", "BBB", "CCC", "DDD"].map(of), ["n2", "n1", "n1", "n1"].map(|node| Some(node.to_owned())));
+    let left_ms: u64 = redis.ask(&["PTTL", "price:BBB"]).parse().expect("a number");
+    assert!((1..=60_000).contains(&left_ms), "{left_ms}");
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ pub static NODES: Script = Script::new(concat!(include_str!("clock.lua"), includ
 pub static READ: Script = Script::new(include_str!("read.lua"));
 /// Replaces a value.
 pub static WRITE: Script = Script::new(include_str!("write.lua"));
+/// Replaces a text, unless what stands there is later.
+pub static WRITE_LATEST: Script = Script::new(include_str!("write_latest.lua"));
 /// Adds members to a sorted set.
 pub static APPEND: Script = Script::new(include_str!("append.lua"));
 /// Brings a hash forward.
@@ -34,7 +36,7 @@ pub static ADD: Script = Script::new(include_str!("add.lua"));
 
 impl Script {
     /// Every script.
-    pub const ALL: [&'static Self; 7] = [&LEASE, &NODES, &READ, &WRITE, &APPEND, &ADVANCE, &ADD];
+    pub const ALL: [&'static Self; 8] = [&LEASE, &NODES, &READ, &WRITE, &WRITE_LATEST, &APPEND, &ADVANCE, &ADD];
 
     pub(super) const fn new(text: &'static str) -> Self {
         Self { text, digest: OnceLock::new() }
