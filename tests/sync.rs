@@ -5,6 +5,8 @@
 //! A server of PostgreSQL tells what has come once no older transaction is open, autovacuum's included: so a test waits
 //! until a copy is what it should be, and none of the rounds until then may be a full one.
 
+#[path = "sync/faults.rs"]
+mod faults;
 #[path = "sync/world.rs"]
 mod world;
 
@@ -66,6 +68,15 @@ fn judge_first(world: &World, summary: &Value) {
     assert!(of("app:config")[0].contains(" cache_ttl_seconds=30 "));
     assert_eq!(of("exchange_asset_map"), ["exchange_asset_map stays okx=BTC,SOL"]);
     assert!(of("apikey:01")[0].contains("\"limit_per_second\":1000,\"limit_per_month\":100000000"));
+    // Nothing lives longer than a day, nor than its key works; sets live for 93 days from now on.
+    let end = |name: &str| world.cache.ask(&["PEXPIRETIME", name]).parse::<u64>().expect("a time");
+    let key = |number: &str| format!("apikey:{}", number.repeat(32));
+    assert_eq!(end(&key("03")), world.began_ms + 3_600_000);
+    let since = |lifetime_ms: u64| world.began_ms + lifetime_ms..=now_ms() + lifetime_ms;
+    assert!(since(DAY_MS).contains(&end(&key("01"))));
+    for set in ["usage_logs:index", "usage_logs:asset:BTC", &set] {
+        assert!(since(93 * DAY_MS).contains(&end(set)), "{set}");
+    }
 }
 
 /// Full, nothing new, and everything that may come: on either database.
@@ -114,6 +125,12 @@ fn a_copy_is_whole_and_then_follows(world: &World) {
     assert_eq!(world.content(), world.expected());
     assert_eq!(world.sync(&["--full"])["full"], "asked for");
     assert_eq!(world.content(), world.expected());
+}
+
+/// The first by its name, and so begun first: it waits for the next minute.
+#[test]
+fn a_cache_that_goes_between_two_rounds_or_amid_one_is_made_good() {
+    faults::goes_between_two_rounds_and_amid_one();
 }
 
 #[test]
@@ -215,11 +232,16 @@ fn another_database_and_one_that_was_too_long_away_are_copied_anew() {
     let (world, other) = (World::new(true), World::new(false));
     world.commit("n1", 0..10, now_ms());
     other.commit("n2", 0..10, now_ms());
-    let other_too = |words: &[&str]| summary(&other.command(&world.cache, words).output().expect("it runs"));
     world.sync(&[]);
-    assert_eq!(other_too(&["--json"])["full"], "the cache held a copy of another database");
+    // Of two that are pointed at one cache by mistake the first has it.
+    let before = (world.content(), world.note());
+    check(other.command(&world.cache, &[]), 1, "run sync --full once");
+    assert_eq!((world.content(), world.note()), before);
+    let taken = other.command(&world.cache, &["--full", "--json"]).output().expect("it runs");
+    assert_eq!(summary(&taken)["full"], "the cache held a copy of another database");
     assert_eq!(world.cache.ask(&["ZCARD", "usage_logs:index"]), "20", "the other's end by themselves");
-    assert_eq!(world.sync(&[])["full"], "the cache held a copy of another database");
+    check(world.command(&world.cache, &[]), 1, "the cache holds a copy of another database");
+    assert_eq!(world.sync(&["--full"])["full"], "the cache held a copy of another database");
     // Arrivals that are not told of any more.
     world.change_by_hand("UPDATE sync_state SET pruned = txid_current()");
     assert_eq!(world.sync(&[])["full"], "the last one was too long ago");

@@ -35,7 +35,7 @@ pub use self::open::{open, sqlite_file};
 pub use self::usage_read::{
     ArrivalMark, ArrivedSpan, PIECES_MAX, REPORT_CALL_MAX, REPORT_CALLS_MAX, REPORT_TURN_MAX, ReportLog, ReportMark,
     SyncMarks, SyncRead, UsageField, UsageFilter, UsageLine, UsageMark, UsageOrder, UsagePiece, UsageRead, UsageSource,
-    UsageSums, report_calls_max,
+    UsageSums, Witness, WitnessMarks, report_calls_max,
 };
 pub use self::usage_write::{Committed, UsageRow, UsageSpan, UsageWrite};
 

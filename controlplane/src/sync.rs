@@ -42,6 +42,8 @@ pub enum SyncError {
     Cache(CacheError),
     /// The cache was emptied each time.
     Emptied,
+    /// The cache holds a copy of another database.
+    OtherDatabase,
     /// A part of it has ended before its end.
     Ended(String),
 }
@@ -58,6 +60,10 @@ impl fmt::Display for SyncError {
             Self::Store(why) => why.fmt(f),
             Self::Cache(why) => write!(f, "{why}: {}", remedy(why)),
             Self::Emptied => write!(f, "the cache was emptied {TRIES} times while it was written to: run it again"),
+            Self::OtherDatabase => f.write_str(
+                "the cache holds a copy of another database, which is left as it is: give each database a cache of its own \
+                 (CACHE_URL), or run sync --full once where this one is to take its place",
+            ),
             Self::Ended(why) => {
                 write!(f, "a part of the sync has ended before its end: {why}: please report it, and run it again")
             }
@@ -171,7 +177,8 @@ impl Syncer {
         Self { store, cache, base }
     }
 
-    /// Brings it up to date, or writes everything where `full` is said or nothing else will do.
+    /// Brings it up to date, or writes everything where `full` is said or nothing else will do. Only `full` takes the place
+    /// of another database's copy.
     ///
     /// # Errors
     /// What failed. What was written stays, and the next round begins where this one did.
@@ -181,7 +188,7 @@ impl Syncer {
                 return Ok(summary);
             }
             tracing::warn!(
-                "the cache was emptied or taken by another database, or the last sync is too long ago by now: once more"
+                "the cache was emptied or given to another copy, or the last sync is too long ago: once more"
             );
         }
         Err(SyncError::Emptied)
@@ -191,9 +198,9 @@ impl Syncer {
     async fn round(&self, full: bool) -> Result<Option<Summary>, SyncError> {
         let began = Instant::now();
         // The marks are older than everything that is read after them.
-        let (standing, marks) = cursor::begin(&*self.cache, &*self.store).await?;
+        let (standing, marks) = cursor::begin(&*self.cache, &*self.store, full).await?;
         let Standing { epoch, cursor, why } = standing;
-        let why = if full { Some("asked for") } else { why };
+        let why = why.or(full.then_some("asked for"));
         let since = if why.is_some() { None } else { cursor };
         let round = Round {
             store: Arc::clone(&self.store),
@@ -207,15 +214,19 @@ impl Syncer {
             rows::write(&round, &marks),
             logs::write(&round, &marks)
         )?;
+        // Newer entries of the audit trail than the marks are there as well: one that goes is noticed all the sooner.
+        let witness = cursor::witness(&*self.store, marks.usage, marks.reports, i64::MAX).await?;
         let done = Cursor {
             usage: marks.usage,
             reports: marks.reports,
             keys: keys.keys,
             tiers: keys.tiers,
             keys_time_ms: keys.time_ms,
+            witness,
         };
         // Rows whose arrivals went while they were read were not found: everything is read then.
         if let Some(since) = &round.since
+            && since.usage < marks.usage
             && self.store.sync_marks().await?.pruned >= since.usage
         {
             return Ok(None);

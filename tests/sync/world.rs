@@ -10,6 +10,7 @@ use harness::service::{binary, migrate};
 use serde_json::Value;
 use shared::usage::UsageRecord;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,8 @@ use tokio::runtime::Runtime;
 
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// Everything that stands in a cache, a line each, with the end of what ends by its own time; without the note of how far
+/// Everything that stands in a cache, a line each, with the end of what ends by its own time, as a key does that works for
+/// less than half a day; without the note of how far
 /// it is a copy, which tells times.
 const DUMP: &str = "local out = {} \
     for _, k in ipairs(redis.call('KEYS', '*')) do if k ~= 'sync:cursor' then \
@@ -28,6 +30,7 @@ const DUMP: &str = "local out = {} \
       else v = table.concat(redis.call('ZRANGE', k, 0, -1, 'WITHSCORES'), ' ') end \
       local e = redis.call('PTTL', k) > 0 and 'ends' or 'stays' \
       if k:find('^usage_log:') or k:find('^report_usage:') then e = redis.call('PEXPIRETIME', k) end \
+      if k:find('^apikey:') and redis.call('PTTL', k) < 43200000 then e = redis.call('PEXPIRETIME', k) end \
       out[#out + 1] = k .. ' ' .. e .. ' ' .. v end end \
     table.sort(out) return out";
 
@@ -93,6 +96,11 @@ fn report(number: u64) -> ReportLog {
     }
 }
 
+fn open(database: &Database, runtime: &Runtime) -> Arc<dyn Store> {
+    let choice = DatabaseChoice { url: Some(Secret::new(database.url())), ..DatabaseChoice::default() };
+    runtime.block_on(async { store::open(&choice, None) }).expect("an address")
+}
+
 /// A database, its store as nodes have it, a cache to copy it to, and another to judge by.
 pub struct World {
     pub database: Database,
@@ -117,8 +125,7 @@ impl World {
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let choice = DatabaseChoice { url: Some(Secret::new(database.url())), ..DatabaseChoice::default() };
-        let store = runtime.block_on(async { store::open(&choice, None) }).expect("an address");
+        let store = open(&database, &runtime);
         Self {
             database,
             runtime,
@@ -128,6 +135,17 @@ impl World {
             began_ms: now_ms(),
             _directory: directory,
         }
+    }
+
+    /// Puts a copy of its file in the place of what the database is now, as an operator does.
+    pub fn put_back(&mut self, copy: &Path) {
+        let Database::Sqlite(file) = &self.database else { unreachable!("it is a file") };
+        self.runtime.block_on(self.store.close());
+        for beside in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{beside}", file.display()));
+        }
+        std::fs::copy(copy, file).expect("the copy");
+        self.store = open(&self.database, &self.runtime);
     }
 
     /// Commits rows as their node does.
@@ -185,7 +203,16 @@ impl World {
     }
 
     pub fn spawn(&self, words: &[&str]) -> Child {
-        self.command(&self.cache, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child")
+        self.spawn_to(&self.cache, words)
+    }
+
+    pub fn spawn_to(&self, cache: &Redis, words: &[&str]) -> Child {
+        self.command(cache, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child")
+    }
+
+    /// What the cache says of how far it is a copy.
+    pub fn note(&self) -> String {
+        self.cache.ask(&["HGETALL", "sync:cursor"])
     }
 
     /// Syncs once; the summary.

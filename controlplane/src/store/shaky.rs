@@ -4,7 +4,7 @@ use super::sqlite::SqliteStore;
 use super::{
     ArrivalMark, ArrivedSpan, AssetRow, AuditEntry, Committed, KeyChange, KeyRow, Migrated, MonthUse, NewKey, Pulse,
     ReportLog, ReportMark, Store, StoreError, Stored, SyncMarks, SyncRead, TierRow, UsageFilter, UsageLine, UsageMark,
-    UsageRead, UsageRow, UsageSource, UsageSpan, UsageSums, UsageWrite,
+    UsageRead, UsageRow, UsageSource, UsageSpan, UsageSums, UsageWrite, Witness, WitnessMarks,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -182,6 +182,9 @@ impl UsageRead for Shaky {
 impl SyncRead for Shaky {
     async fn sync_marks(&self) -> Stored<SyncMarks> {
         pass!(self.sync_marks())
+    }
+    async fn sync_witness(&self, below: &WitnessMarks) -> Stored<Witness> {
+        pass!(self.sync_witness(below))
     }
     async fn usage_arrivals(&self, after: &ArrivalMark, before: i64, limit: usize) -> Stored<Vec<ArrivedSpan>> {
         pass!(self.usage_arrivals(after, before, limit))

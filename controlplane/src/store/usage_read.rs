@@ -6,7 +6,7 @@ mod sql;
 mod statement;
 mod sync;
 
-pub use self::sync::{ArrivalMark, ArrivedSpan, SyncMarks, SyncRead};
+pub use self::sync::{ArrivalMark, ArrivedSpan, SyncMarks, SyncRead, Witness, WitnessMarks};
 
 use super::Stored;
 use async_trait::async_trait;

@@ -2,7 +2,7 @@
 
 use super::usage_write::{now_ms, rows, span};
 use super::{Bench, new_key, on_every_store};
-use crate::store::{ArrivalMark, ArrivedSpan, Committed, PAGE_MAX, ReportLog, SyncMarks, UsageLine};
+use crate::store::{ArrivalMark, ArrivedSpan, Committed, PAGE_MAX, ReportLog, SyncMarks, UsageLine, WitnessMarks};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -12,6 +12,7 @@ on_every_store!(
     nothing_is_told_of_that_changes_nothing,
     reports_are_told_of_in_order,
     what_is_old_is_told_of_no_more,
+    what_came_last_is_told_the_same_until_it_goes,
     keys_are_found_by_their_numbers,
 );
 
@@ -152,6 +153,34 @@ async fn what_is_old_is_told_of_no_more(bench: Bench) {
     assert_eq!(store.prune_usage(1).await, Ok(0));
     assert_eq!(all_arrivals(&bench).await, []);
     assert_eq!(store.sync_marks().await.expect("marks").pruned, last);
+}
+
+async fn what_came_last_is_told_the_same_until_it_goes(bench: Bench) {
+    let store = &bench.store;
+    let none = WitnessMarks { usage: i64::MAX, reports: i64::MAX, audit: i64::MAX };
+    let nothing = store.sync_witness(&none).await.expect("a witness");
+    assert_eq!(nothing.audit, 0);
+    let come = async |number: u8| {
+        let from = 20 * u64::from(number);
+        assert_eq!(store.add_usage(&rows("n1", 7, from, from + 20)).await, Ok(20));
+        store.log_reports(&[report(number.into())]).await.expect("noted");
+        store.create_key(&new_key(number), None, &super::audit("key.create")).await.expect("a key");
+    };
+    come(1).await;
+    let last: i64 =
+        bench.ask("SELECT CAST(max(change) AS TEXT) FROM report_usage_logs").await.parse().expect("a number");
+    let arrival = last_arrival(&bench).await;
+    let marks = marks(&bench, |marks| marks.usage > arrival && marks.reports > last).await;
+    let first = store.sync_witness(&none).await.expect("a witness");
+    assert!(first.text != nothing.text && first.audit > 0);
+    let below = WitnessMarks { usage: marks.usage, reports: marks.reports, audit: first.audit };
+    assert_eq!(store.sync_witness(&below).await.as_ref(), Ok(&first));
+    come(2).await;
+    assert_eq!(store.sync_witness(&below).await.as_ref(), Ok(&first), "what comes later does not matter");
+    assert_ne!(store.sync_witness(&none).await.as_ref(), Ok(&first));
+    if bench.sql("DELETE FROM usage_arrivals WHERE to_place < 40").await.is_some() {
+        assert_ne!(store.sync_witness(&below).await.as_ref(), Ok(&first));
+    }
 }
 
 async fn keys_are_found_by_their_numbers(bench: Bench) {

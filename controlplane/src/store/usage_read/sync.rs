@@ -30,6 +30,27 @@ pub struct SyncMarks {
     pub keys: i64,
 }
 
+/// Below what a [`Witness`] is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessMarks {
+    /// Arrivals of usage below this change.
+    pub usage: i64,
+    /// Reports below this change.
+    pub reports: i64,
+    /// Entries of the audit trail up to this one: there is one of each change of a key.
+    pub audit: i64,
+}
+
+/// What came last below some marks. A store that was set back and has gone on since has others there; and so has one where
+/// nothing has come for so long that the last ones were removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// The entry of the audit trail; 0: none.
+    pub audit: i64,
+    /// What all three are, in no form that anybody should read.
+    pub text: String,
+}
+
 /// Where a list ended: the change of its last item, and which of that change it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArrivalMark {
@@ -62,6 +83,9 @@ pub trait SyncRead: Send + Sync {
     /// How far it has come.
     async fn sync_marks(&self) -> Stored<SyncMarks>;
 
+    /// What came last below some marks.
+    async fn sync_witness(&self, below: &WitnessMarks) -> Stored<Witness>;
+
     /// Up to `limit` (1,000) arrivals behind `after` whose change is below `before`, in order.
     async fn usage_arrivals(&self, after: &ArrivalMark, before: i64, limit: usize) -> Stored<Vec<ArrivedSpan>>;
 
@@ -87,15 +111,30 @@ pub trait SyncRead: Send + Sync {
 const MARKS: (&str, &str) = (
     "SELECT identity, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'usage_arrivals'), 0) + 1, reports + 1, \
      pruned, (SELECT value FROM change_counters WHERE name = 'keys') FROM sync_state",
-    // A database made anew under the same name, from a copy of this one, is another one; and so is one in another cluster,
-    // and one that has gone on from an earlier moment, whose timeline is another. Numbers that no transaction has yet came
-    // along from elsewhere.
+    // A database made anew under the same name, from a copy of this one, is another one; and so is one in another cluster.
+    // Numbers that no transaction has yet came along from elsewhere.
     "SELECT identity || '-' || (SELECT oid::text FROM pg_database WHERE datname = current_database()) || '-' || (SELECT \
-     system_identifier::text FROM pg_control_system()) || '-' || (SELECT timeline_id::text FROM pg_control_checkpoint()), \
-     txid_snapshot_xmin(txid_current_snapshot()), txid_snapshot_xmin(txid_current_snapshot()), CASE WHEN pruned < \
-     txid_snapshot_xmax(txid_current_snapshot()) THEN pruned ELSE 0 END, (SELECT value FROM change_counters WHERE name = \
-     'keys') FROM sync_state",
+     system_identifier::text FROM pg_control_system()), txid_snapshot_xmin(txid_current_snapshot()), \
+     txid_snapshot_xmin(txid_current_snapshot()), CASE WHEN pruned < txid_snapshot_xmax(txid_current_snapshot()) THEN \
+     pruned ELSE 0 END, (SELECT value FROM change_counters WHERE name = 'keys') FROM sync_state",
 );
+
+/// Looks for the last of each; `$change` is the column that says when an arrival came, as its index has it.
+macro_rules! witness {
+    ($change:literal) => {
+        concat!(
+            "SELECT coalesce((SELECT id FROM audit WHERE id <= $3 ORDER BY id DESC LIMIT 1), 0), coalesce((SELECT number || ' ' \
+             || arrived_ms || ' ' || segment || ' ' || from_place || ' ' || node FROM usage_arrivals WHERE ",
+            $change,
+            " < $1 ORDER BY ",
+            $change,
+            " DESC, number DESC LIMIT 1), '') || ' ; ' || coalesce((SELECT time_ms || ' ' || id FROM report_usage_logs WHERE \
+             change < $2 ORDER BY change DESC, id DESC LIMIT 1), '') || ' ; ' || coalesce((SELECT id || ' ' || time_ms || ' ' || \
+             target FROM audit WHERE id <= $3 ORDER BY id DESC LIMIT 1), '')"
+        )
+    };
+}
+const WITNESS: (&str, &str) = (witness!("number"), witness!("change"));
 const ARRIVALS: (&str, &str) = (
     "SELECT number, number, records FROM usage_arrivals WHERE number > $1 AND number < $3 AND $2 IS NOT NULL ORDER BY \
      number LIMIT $4",
@@ -160,6 +199,16 @@ impl<S: Source> SyncRead for SqlStore<S> {
             pruned: row.number(3)?,
             keys: row.number(4)?,
         })
+    }
+
+    async fn sync_witness(&self, below: &WitnessMarks) -> Stored<Witness> {
+        let values = [below.usage, below.reports, below.audit].map(Value::Int);
+        let row = call!(self, Read, |session| async {
+            let sql = session.pick(WITNESS.0, WITNESS.1);
+            session.row(sql, &values).await
+        })?;
+        let row = row.ok_or_else(|| StoreError::Broken("a query for one row answered none".to_owned()))?;
+        Ok(Witness { audit: row.number(0)?, text: row.text(1)? })
     }
 
     async fn usage_arrivals(&self, after: &ArrivalMark, before: i64, limit: usize) -> Stored<Vec<ArrivedSpan>> {
