@@ -35,6 +35,10 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 4;
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
+/// Connections to the database: one for calls, which come one after the other or can wait for each other, and one for rows.
+/// Each takes as long to be made as a round that finds nothing new.
+const CONNECTIONS: u32 = 2;
+
 /// A job waits longer for an answer than a price does.
 const TIMEOUTS: CacheTimeouts = CacheTimeouts { dial_ms: 2_000, read_ms: 2_000, write_ms: 2_000 };
 
@@ -66,6 +70,7 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<()> {
         Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start a runtime")?;
     runtime.block_on(async {
         let store = store::open(&settings.database, settings.data_dir.as_deref())?;
+        store.set_pool(CONNECTIONS, CONNECTIONS).await;
         let cache = cache::open(settings.cache_url.as_ref(), TIMEOUTS)?;
         let job = Job::new(args, &settings, Arc::clone(&store), Arc::clone(&cache));
         let done = match &args.every {
@@ -93,6 +98,7 @@ fn there_is_one(settings: &Settings) -> anyhow::Result<()> {
 /// What is to be done, once or again and again.
 struct Job {
     syncer: Syncer,
+    store: Arc<dyn Store>,
     cache: Arc<dyn Cache>,
     is_full: bool,
     is_json: bool,
@@ -100,17 +106,19 @@ struct Job {
 
 impl Job {
     fn new(args: &SyncArgs, settings: &Settings, store: Arc<dyn Store>, cache: Arc<dyn Cache>) -> Self {
-        let syncer = Syncer::new(store, Arc::clone(&cache), Base::of(settings));
-        Self { syncer, cache, is_full: args.full, is_json: args.json }
+        let syncer = Syncer::new(Arc::clone(&store), Arc::clone(&cache), Base::of(settings));
+        Self { syncer, store, cache, is_full: args.full, is_json: args.json }
     }
 
     async fn once(&self) -> anyhow::Result<()> {
-        self.cache_answers().await.map_err(SyncError::Cache)?;
-        let summary = self
-            .syncer
-            .run(self.is_full)
-            .await
-            .map_err(|why| anyhow!("{why}; what was written stays, and the next sync begins where this one did"))?;
+        // Both are connected to at once.
+        let (answers, pulse) = tokio::join!(self.cache_answers(), self.store.pulse());
+        answers.map_err(SyncError::Cache)?;
+        pulse.map_err(SyncError::Store)?;
+        let summary = self.syncer.run(self.is_full).await.map_err(|why| match why {
+            SyncError::OtherDatabase => anyhow!(why),
+            why => anyhow!("{why}; what was written stays, and the next sync begins where this one did"),
+        })?;
         self.tell(&summary)?;
         match summary.refused {
             None => Ok(()),
