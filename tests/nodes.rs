@@ -342,9 +342,12 @@ fn play(world: &mut World, seen: &[Seen; 3], clients: &str, doomed: &Value) {
     println!("== n2 starts again");
     world.start_node(1);
     let again = world.node(1);
-    // It has read the keys of the database once it knows one that no settings file has.
-    await_status(again, clients, 200, "n2 to know the keys");
-    await_status(again, key, 401, "n2 to refuse what was revoked while it was gone");
+    // It says that it is ready, so a balancer sends it whoever has a key of the database: no settings file has these.
+    let limits = http::get(again.address("lpo_tcp"), "/limits", &[("X-API-Key", clients)]);
+    assert_eq!(limits.status, 200, "{}", limits.text());
+    assert_ne!(status(again, clients, "BTC"), 401, "shards know it too");
+    assert_eq!(status(again, key, "BTC"), 401, "revoked while it was gone");
+    await_status(again, clients, 200, "n2 to have a price");
     seen[1].set(Some(again));
     go_on(seen, "n2 is back");
     eventually("n2 to follow the change it missed", || (lifetime_in_force(again)? == "20").then_some(()));
