@@ -181,7 +181,7 @@ impl Running {
     }
 
     fn set_sharing(&self) {
-        self.setup.keys.borrow().set_sharing(self.sharing());
+        self.setup.keys.borrow().set_sharing(self.sharing(), clock::now().mono_ms());
     }
 
     fn keys(&self) -> Keys {

@@ -1,6 +1,8 @@
 //! Nodes, shards and the cache's arithmetic in virtual time: what is admitted of a limit, whatever the load and however
 //! slow the cache. No socket, no thread, and the same outcome for the same seed.
 
+mod below;
+
 use super::book::{Absence, Ask, Book};
 use super::leaser::{ANSWER_WAIT, PROBE};
 use crate::cache::Lease;
@@ -31,6 +33,27 @@ enum Arrival {
     Steady,
     /// All of 100 ms at once.
     Bursts,
+    /// Steady on the first node; on the others one request at `first_ms`, and the load from `from_ms` on.
+    Late {
+        first_ms: u64,
+        from_ms: u64,
+    },
+}
+
+impl Arrival {
+    /// Requests that have come to a node by now.
+    fn due(self, node: usize, offered: u64, now_us: u64) -> u64 {
+        // Nodes are not in step: each counts its requests from another phase.
+        let phase_us = 130_000 * node as u64;
+        let steady = |us: u64| offered * (us + phase_us) / 1_000_000 - offered * phase_us / 1_000_000;
+        match self {
+            Self::Late { first_ms, from_ms } if node > 0 => {
+                u64::from(now_us >= first_ms * 1_000) + steady(now_us.saturating_sub(from_ms * 1_000))
+            }
+            Self::Steady | Self::Late { .. } => steady(now_us),
+            Self::Bursts => steady(now_us / 100_000 * 100_000),
+        }
+    }
 }
 
 /// What is simulated.
@@ -50,6 +73,8 @@ struct Scene {
     lost: u32,
     /// For whom there is no cache, from when until when, ms.
     away: Option<Away>,
+    /// Until when each node takes itself for the only one, ms; 0: none does.
+    alone_ms: u64,
     seed: u64,
 }
 
@@ -80,6 +105,7 @@ impl Default for Scene {
             flush_at_ms: None,
             lost: 0,
             away: None,
+            alone_ms: 0,
             seed: 1,
         }
     }
@@ -126,7 +152,7 @@ fn node(scene: &Scene, index: usize) -> Node {
         udp_secret: [0; 16],
     };
     let keys = Arc::new(KeyDirectory::build(vec![record], None, usize::from(scene.shards)));
-    keys.set_sharing(Sharing::Granted);
+    keys.set_sharing(if scene.alone_ms > 0 { Sharing::Part(1) } else { Sharing::Granted }, 1);
     let shards = (0..scene.shards).map(|_| {
         let gate = Gate::new(Arc::clone(&keys), scene.shards);
         let memo = gate.identify(TEXT).expect("the key");
@@ -238,7 +264,7 @@ impl World {
                     here.book.failed(&here.keys, &ask, here.clock_ms + now_ms);
                     if here.absence.failed(here.clock_ms + now_ms) {
                         here.book.clear();
-                        here.keys.set_sharing(Sharing::Part(self.scene.offered.len() as u32));
+                        here.keys.set_sharing(Sharing::Part(self.scene.offered.len() as u32), here.clock_ms + now_ms);
                         here.probe_us = now_us + self.random.random_range(0..PROBE.as_micros() as u64);
                     }
                 }
@@ -249,12 +275,19 @@ impl World {
     fn look(&mut self, node: usize, now_us: u64) {
         let is_there = !self.is_away(node, now_us);
         let here = &mut self.nodes[node];
+        if here.keys.sharing() == Sharing::Part(1) {
+            // They do not notice each other at the same time.
+            if now_us / 1_000 >= self.scene.alone_ms + 40 * node as u64 {
+                here.keys.set_sharing(Sharing::Granted, here.clock_ms + now_us / 1_000);
+            }
+            return;
+        }
         if here.absence.is_away() {
             if now_us >= here.probe_us {
                 here.probe_us = now_us + PROBE.as_micros() as u64;
                 if is_there {
                     here.absence.back();
-                    here.keys.set_sharing(Sharing::Granted);
+                    here.keys.set_sharing(Sharing::Granted, here.clock_ms + now_us / 1_000);
                 }
             }
             return;
@@ -272,13 +305,7 @@ impl World {
 
     fn serve(&mut self, node: usize, now_us: u64) {
         let here = &mut self.nodes[node];
-        let arrival_us = match self.scene.arrival {
-            Arrival::Steady => now_us,
-            Arrival::Bursts => now_us / 100_000 * 100_000,
-        };
-        // Nodes are not in step: each counts its requests from another phase.
-        let phase_us = 130_000 * node as u64;
-        let due = here.offered * (arrival_us + phase_us) / 1_000_000 - here.offered * phase_us / 1_000_000;
+        let due = self.scene.arrival.due(node, here.offered, now_us);
         let now_ms = here.clock_ms + now_us / 1_000;
         let mut admitted_in = Vec::new();
         while here.arrived < due {

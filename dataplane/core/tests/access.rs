@@ -136,7 +136,7 @@ fn threads_that_take_at_once_get_no_more_than_there_is() {
 fn shards_that_take_at_once_get_no_more_than_was_granted() {
     const WINDOWS: u64 = 70;
     let keys = Arc::new(KeyDirectory::build(vec![record(1, KEY, 1_280)], None, 4));
-    keys.set_sharing(Sharing::Granted);
+    keys.set_sharing(Sharing::Granted, 10_000);
     let grant = |window: u64| 20 + window as u32 % 7 * 100;
     // The time that all go by, ms; 0: it is over.
     let clock = AtomicU64::new(10_500);

@@ -66,11 +66,11 @@ pub(crate) struct Second {
     pool_left: AtomicU32,
 }
 
-const fn pack(start_ms: u64, count: u32) -> u64 {
+pub(crate) const fn pack(start_ms: u64, count: u32) -> u64 {
     start_ms << COUNT_BITS | (count as u64 & COUNT_MASK)
 }
 
-const fn unpack(word: u64) -> (u64, u32) {
+pub(crate) const fn unpack(word: u64) -> (u64, u32) {
     (word >> COUNT_BITS, (word & COUNT_MASK) as u32)
 }
 
@@ -107,6 +107,11 @@ const fn unasked(limit: u32) -> u32 {
     if limit < LEASE_SHARE { 1 } else { limit / LEASE_SHARE }
 }
 
+/// One of so many parts of a limit, and one request at least.
+pub(crate) fn part_of(limit: u32, nodes: u32) -> u32 {
+    (limit / nodes.max(1)).max(1)
+}
+
 /// A window that something is to be taken from.
 struct Open {
     start_ms: u64,
@@ -120,10 +125,13 @@ struct Open {
 
 impl Second {
     fn open(&self, word: u64, part: Part, limit: u32, now_ms: u64) -> Open {
-        if let Some(bound) = part.of(limit) {
-            let (start_ms, used) = window(word, now_ms);
-            return Open { start_ms, used, bound, lease_of: bound, granted: None };
-        }
+        let (since_ms, before) = match part {
+            Part::Granted { since_ms, before } => (since_ms, before),
+            Part::One(nodes) => {
+                let ((start_ms, used), bound) = (window(word, now_ms), part_of(limit, nodes));
+                return Open { start_ms, used, bound, lease_of: bound, granted: None };
+            }
+        };
         let grants = [&self.grants[0], &self.grants[1]].map(|grant| grant.load(Ordering::Relaxed));
         let (start_ms, used, granted) = granted_window(word, grants, now_ms);
         let bound = match granted {
@@ -131,6 +139,8 @@ impl Second {
             // yet. What he takes beyond the grant is debt like any advance.
             Some(granted) if self.pool_left.load(Ordering::Relaxed) > 0 => granted.max(unasked(limit)),
             Some(granted) => granted,
+            // It has used of this window what was its part then, and cannot have asked for any of it.
+            None if start_ms < since_ms => part_of(limit, before).max(unasked(limit)),
             None => unasked(limit),
         };
         Open { start_ms, used, bound, lease_of: granted.unwrap_or(limit), granted }
@@ -143,7 +153,7 @@ impl Second {
             let open = self.open(seen, part, limit, now_ms);
             let left = open.bound.saturating_sub(open.used);
             let granted = (open.lease_of / share).max(1).min(left);
-            let shared = part == Part::Granted;
+            let shared = part.is_granted();
             if granted == 0 {
                 return Grant { granted, left: 0, start_ms: open.start_ms, tell: shared };
             }
@@ -163,7 +173,7 @@ impl Second {
     /// Takes one request without a lease, and counts it if it is refused.
     pub(crate) fn take_one(&self, part: Part, limit: u32, now_ms: u64) -> Grant {
         let taken = self.take(part, limit, u32::MAX, now_ms);
-        if taken.granted == 0 && part == Part::Granted {
+        if taken.granted == 0 && part.is_granted() {
             self.add_refused(1);
         }
         taken
@@ -179,7 +189,7 @@ impl Second {
         let here = open.bound.saturating_sub(open.used);
         match open.granted {
             Some(_) => here.saturating_add(self.pool_left.load(Ordering::Relaxed)).min(limit.max(here)),
-            None if part == Part::Granted => limit.saturating_sub(open.used).max(here),
+            None if part.is_granted() => limit.saturating_sub(open.used).max(here),
             None => here,
         }
     }
@@ -202,7 +212,7 @@ impl Second {
 
     /// How the second stands, where windows begin as grants say.
     pub(crate) fn state(&self, now_ms: u64) -> SecondState {
-        let open = self.open(self.used.load(Ordering::Relaxed), Part::Granted, 0, now_ms);
+        let open = self.open(self.used.load(Ordering::Relaxed), Part::GRANTED, 0, now_ms);
         let refused = self.refused.load(Ordering::Relaxed);
         SecondState { start_ms: open.start_ms, used: open.used, granted: open.granted, refused }
     }
@@ -307,15 +317,15 @@ mod tests {
 
     /// Takes one at a time until nothing is left; how many.
     fn take_all(second: &Second, limit: u32, now_ms: u64) -> usize {
-        (0..).take_while(|_| second.take_one(Part::Granted, limit, now_ms).granted > 0).count()
+        (0..).take_while(|_| second.take_one(Part::GRANTED, limit, now_ms).granted > 0).count()
     }
 
     #[test]
     fn without_a_grant_a_node_takes_one_lease_and_tells() {
         let second = Second::default();
-        assert!(second.take(Part::Granted, 1_280, u32::MAX, 5_000).tell);
+        assert!(second.take(Part::GRANTED, 1_280, u32::MAX, 5_000).tell);
         assert_eq!(take_all(&second, 1_280, 5_000), 9);
-        assert!(second.take_one(Part::Granted, 1_280, 5_001).tell, "refused, and told");
+        assert!(second.take_one(Part::GRANTED, 1_280, 5_001).tell, "refused, and told");
         let expected = SecondState { start_ms: 5_000, used: 10, granted: None, refused: 2 };
         assert_eq!(second.state(5_001), expected);
         assert_eq!(take_all(&second, 3, 9_000), 1, "one at least");
@@ -328,7 +338,7 @@ mod tests {
         // The cache says that the second began 300 ms before.
         second.shift(5_000, 4_700);
         second.grant(4_700, 15, 100);
-        assert_eq!(second.left(Part::Granted, 1_280, 5_001), 105);
+        assert_eq!(second.left(Part::GRANTED, 1_280, 5_001), 105);
         assert_eq!(take_all(&second, 1_280, 5_001), 5);
         // The next one was granted ahead, and begins 2 ms after this one's thousandth.
         second.grant(5_702, 20, 100);
@@ -343,8 +353,8 @@ mod tests {
         assert_eq!(second.state(6_702), SecondState { start_ms: 6_702, used: 10, granted: None, refused: 6 });
         // A grant of next to nothing is no worse than none while others have something left.
         second.grant(7_702, 2, 50);
-        assert_eq!(second.take_one(Part::Granted, 1_280, 7_702).left, 59);
-        assert!(second.take_one(Part::Granted, 1_280, 7_702).tell);
+        assert_eq!(second.take_one(Part::GRANTED, 1_280, 7_702).left, 59);
+        assert!(second.take_one(Part::GRANTED, 1_280, 7_702).tell);
         assert_eq!(take_all(&second, 1_280, 7_703), 8);
         // A grant of nothing, where nothing is left, is not the same as none.
         second.grant(8_702, 0, 0);
@@ -354,13 +364,28 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_began_before_others_came_ends_as_it_began() {
+        let second = Second::default();
+        let taken = |part, most, now_ms| (0..most).filter(|_| second.take_one(part, 1_280, now_ms).granted > 0).count();
+        let granted = Part::Granted { since_ms: 5_600, before: 2 };
+        assert_eq!(taken(Part::One(2), 300, 5_000), 300, "half of the limit is 640");
+        assert!(second.take_one(granted, 1_280, 5_700).tell, "all of it is debt");
+        assert_eq!(second.state(5_700), SecondState { start_ms: 5_000, used: 301, granted: None, refused: 0 });
+        assert_eq!(taken(granted, 1_000, 5_999), 339, "no more than it was before");
+        assert_eq!(taken(granted, 1_000, 6_000), 10);
+        // What was granted counts, in such a window too.
+        second.grant(6_000, 20, 0);
+        assert_eq!(taken(Part::Granted { since_ms: 6_500, before: 1 }, 1_000, 6_600), 10);
+    }
+
+    #[test]
     fn a_lease_is_a_part_of_what_was_granted() {
         let second = Second::default();
         second.shift(0, 4_000);
         second.grant(4_000, 640, 0);
-        let taken = second.take(Part::Granted, 1_280, 128, 4_100);
+        let taken = second.take(Part::GRANTED, 1_280, 128, 4_100);
         assert_eq!((taken.granted, taken.left, taken.tell), (5, 635, false));
-        second.take(Part::Granted, 1_280, 2, 4_100);
-        assert!(second.take(Part::Granted, 1_280, 128, 4_100).tell, "less than half is left");
+        second.take(Part::GRANTED, 1_280, 2, 4_100);
+        assert!(second.take(Part::GRANTED, 1_280, 128, 4_100).tell, "less than half is left");
     }
 }

@@ -4,23 +4,30 @@
 //! A node alone admits the whole limit. Where several nodes are alive the control plane sets [`Sharing::Granted`]: in each
 //! window a node admits what was granted to it for that window, out of one pool of N for all nodes, and, in a window for
 //! which nothing was granted yet, one lease: max(1, N / `LEASE_SHARE`); also where less than that was granted though the
-//! pool was not empty. Such an advance is told as debt with the next question and comes out of the pool. A question that fails gives nothing: a node keeps to its grants and advances. When
-//! none was answered for so long that all grants have run out, a node admits its part: max(1, N / nodes).
+//! pool was not empty. Such an advance is told as debt with the next question and comes out of the pool. A question that
+//! fails gives nothing: a node keeps to its grants and advances. When none was answered for so long that all grants have
+//! run out, a node admits its part: max(1, N / nodes). A window that has begun as a part, or as the whole, ends so, unless
+//! something is granted for it: what was used of it is debt, and no key is refused for that alone.
 //!
 //! # The bound
 //! Grants of a window sum up to N at most, so all nodes together admit at most N and one advance per node that had no
 //! grant or a smaller one: N + nodes × max(1, N / 128), which is within N + one lease per shard, and only while a key's
-//! traffic begins, grows or moves to other nodes. With a steady load of N or more every window is granted ahead. What can be left over is what
-//! shards hold as leases at a window's end, 1 / 128 of what was granted altogether, so 0.99 N is admitted.
+//! traffic begins, grows or moves to other nodes. With a steady load of N or more every window is granted ahead. What can be
+//! left over is what shards hold as leases at a window's end, 1 / 128 of what was granted altogether, so 0.99 N is admitted.
 //!
 //! More than that can be admitted where nodes do not know the same of the cache:
 //! * A node that alone is cut off from it admits its part besides what the others share: N + max(1, N / nodes) for each such.
 //! * When it comes back nodes notice within a quarter of a second of each other: in those windows a node that still admits
 //!   its part adds as much, so they are at most N + nodes × max(1, N / nodes).
+//! * A node that was alone admits N in the window in which it notices that it is not, besides what the newcomer is granted:
+//!   2 N at most, once. It may have admitted them before it noticed, so ending the window as it began adds nothing to that.
 //! * A cache that forgets everything has lost what was granted of the present window: one limit more, once.
 //! * Beyond as many keys in one second as the control plane asks for (16,384 a node), a key gets the node's part.
 //!
-//! Less is admitted, down to the advances, in the second or so until a cache that has gone is known to be away.
+//! Less is admitted, down to the advances, in the second or so until a cache that has gone is known to be away; and when a
+//! node turns to grants: the cache counts a second from when it is first asked, and what was used before is debt in it, so
+//! that a key which uses more than half of its limit may be refused for a part of that second.
+//! With N below 256 the advance is 1: of two requests at once to a node that the key has not asked for a second, one is refused.
 //!
 //! # Asking
 //! A price never waits for a grant. A shard that takes a lease and finds less than half of the grant left, or none, or
@@ -30,11 +37,11 @@
 //! a key's demand: a shard adds them to the key's second some at a time (see `leases`), not one by one.
 
 use super::KeyDirectory;
-use super::allowance::{Second, SecondState};
+use super::allowance::{Second, SecondState, pack, unpack};
 use crate::limits::ASKING_KEYS;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use shared::key::{KeyId, KeyRecord};
 
 /// Which part of every key's limit this node admits.
@@ -46,30 +53,32 @@ pub enum Sharing {
     Granted,
 }
 
+/// Parts that can be told from each other: more than there can be nodes.
+const PARTS_MAX: u32 = 1 << 20;
+
 /// [`Sharing`] as shards read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// 1 / n of the limit.
     One(u32),
-    /// What was granted.
-    Granted,
+    /// What was granted; in a window that began before `since_ms` (ms since boot) and for which nothing was granted, 1 /
+    /// `before` of the limit, as until then.
+    Granted { since_ms: u64, before: u32 },
 }
 
 impl Part {
-    /// The part of `limit`, where it can be told by the limit alone.
-    #[inline]
-    pub(crate) fn of(self, limit: u32) -> Option<u32> {
-        match self {
-            Self::One(nodes) => Some((limit / nodes.max(1)).max(1)),
-            Self::Granted => None,
-        }
+    /// What was granted, whatever was before.
+    pub(crate) const GRANTED: Self = Self::Granted { since_ms: 0, before: 1 };
+
+    pub(crate) const fn is_granted(self) -> bool {
+        matches!(self, Self::Granted { .. })
     }
 }
 
 /// What all directories of one lineage have in common.
 pub(crate) struct Common {
-    /// 0: granted; else the number of parts.
-    mode: AtomicU32,
+    /// Since when what was granted counts, ms since boot, 0: not; and the number of parts, now or until then.
+    mode: AtomicU64,
     /// Numbers of keys that ask; 0 is nobody.
     asking: Vec<AtomicU32>,
 }
@@ -81,7 +90,7 @@ pub(crate) struct SharedByNodes(Arc<Common>);
 impl Default for SharedByNodes {
     fn default() -> Self {
         let asking = (0..ASKING_KEYS).map(|_| AtomicU32::new(KeyId::NOBODY.0)).collect();
-        Self(Arc::new(Common { mode: AtomicU32::new(1), asking }))
+        Self(Arc::new(Common { mode: AtomicU64::new(1), asking }))
     }
 }
 
@@ -92,9 +101,9 @@ impl SharedByNodes {
 
     #[inline]
     pub(crate) fn part(&self) -> Part {
-        match self.0.mode.load(Ordering::Relaxed) {
-            0 => Part::Granted,
-            nodes => Part::One(nodes),
+        match unpack(self.0.mode.load(Ordering::Relaxed)) {
+            (0, nodes) => Part::One(nodes),
+            (since_ms, before) => Part::Granted { since_ms, before },
         }
     }
 
@@ -148,11 +157,12 @@ impl KeySecond<'_> {
 
 impl KeyDirectory {
     /// Sets which part of every key's limit this node admits: in force at each shard's next lease, in this directory and
-    /// in those before and after it.
-    pub fn set_sharing(&self, sharing: Sharing) {
-        let mode = match sharing {
-            Sharing::Part(nodes) => nodes.max(1),
-            Sharing::Granted => 0,
+    /// in those before and after it. `mono_ms` is the time, ms since boot. One caller at a time.
+    pub fn set_sharing(&self, sharing: Sharing, mono_ms: u64) {
+        let mode = match (sharing, self.nodes().part()) {
+            (Sharing::Part(nodes), _) => pack(0, nodes.clamp(1, PARTS_MAX)),
+            (Sharing::Granted, Part::One(nodes)) => pack(mono_ms.max(1), nodes),
+            (Sharing::Granted, Part::Granted { .. }) => return,
         };
         self.nodes().0.mode.store(mode, Ordering::Relaxed);
     }
@@ -162,7 +172,7 @@ impl KeyDirectory {
     pub fn sharing(&self) -> Sharing {
         match self.nodes().part() {
             Part::One(nodes) => Sharing::Part(nodes),
-            Part::Granted => Sharing::Granted,
+            Part::Granted { .. } => Sharing::Granted,
         }
     }
 
