@@ -1,9 +1,15 @@
 //! What has come: told in an order that nothing comes before, each row at least once, until it is too old to be told.
 
+use super::usage_days::as_owner;
 use super::usage_write::{now_ms, rows, span};
 use super::{Bench, new_key, on_every_store};
+use crate::store::SyncRead as _;
+use crate::store::postgres::PgStore;
 use crate::store::{ArrivalMark, ArrivedSpan, Committed, PAGE_MAX, ReportLog, SyncMarks, UsageLine, WitnessMarks};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnectOptions;
 use std::collections::BTreeSet;
+use std::str::FromStr as _;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -196,4 +202,22 @@ async fn keys_are_found_by_their_numbers(bench: Bench) {
     let after = store.sync_marks().await.expect("marks");
     assert_eq!((after.keys, &after.identity), (store.pulse().await.expect("a pulse").keys, &before.identity));
     assert!(after.keys > before.keys && before.identity.len() >= 32);
+}
+
+/// A server need not say which cluster it is; everything else is told all the same.
+#[tokio::test]
+async fn a_user_who_may_not_ask_for_the_cluster() {
+    let bench = Bench::server().await;
+    let url = bench.url().expect("an address");
+    let name = format!("copier_{}", url.rsplit('/').next().expect("a name"));
+    let rights = format!(
+        "CREATE ROLE {name} LOGIN PASSWORD 'p'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}; REVOKE EXECUTE ON \
+         FUNCTION pg_control_system() FROM PUBLIC"
+    );
+    as_owner(&bench, rights).await.close().await.expect("an end");
+    let whole = bench.store.sync_marks().await.expect("marks").identity;
+    let cluster = bench.ask("SELECT system_identifier::text FROM pg_control_system()").await;
+    let of_the_user = PgStore::lazy(PgConnectOptions::from_str(url).expect("an address").username(&name).password("p"));
+    let marks = of_the_user.sync_marks().await.expect("marks");
+    assert_eq!(whole.strip_suffix(&cluster), Some(&*marks.identity));
 }

@@ -121,7 +121,7 @@ async fn a_report_that_reads_holds_back_pruning_alone() {
 }
 
 /// Runs SQL past the store, as the database's owner.
-async fn as_owner(bench: &Bench, sql: String) -> PgConnection {
+pub(super) async fn as_owner(bench: &Bench, sql: String) -> PgConnection {
     let options = PgConnectOptions::from_str(bench.url().expect("an address")).expect("an address");
     let mut link = options.connect().await.expect("a connection");
     link.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.expect("done");

@@ -111,10 +111,14 @@ pub trait SyncRead: Send + Sync {
 const MARKS: (&str, &str) = (
     "SELECT identity, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'usage_arrivals'), 0) + 1, reports + 1, \
      pruned, (SELECT value FROM change_counters WHERE name = 'keys') FROM sync_state",
-    // A database made anew under the same name, from a copy of this one, is another one; and so is one in another cluster.
+    // A database made anew under the same name, from a copy of this one, is another one; and so is one in another cluster,
+    // where that may be asked: a managed server need not allow it. What a statement calls is checked before any of it runs,
+    // so the question is a statement of its own.
     // Numbers that no transaction has yet came along from elsewhere.
-    "SELECT identity || '-' || (SELECT oid::text FROM pg_database WHERE datname = current_database()) || '-' || (SELECT \
-     system_identifier::text FROM pg_control_system()), txid_snapshot_xmin(txid_current_snapshot()), \
+    "SELECT identity || '-' || (SELECT oid::text FROM pg_database WHERE datname = current_database()) || '-' || CASE WHEN \
+     has_function_privilege('pg_control_system()', 'EXECUTE') THEN coalesce(substring(query_to_xml('SELECT \
+     system_identifier AS s FROM pg_control_system()', true, true, '')::text FROM '<s>([0-9]+)</s>'), '') ELSE '' END, \
+     txid_snapshot_xmin(txid_current_snapshot()), \
      txid_snapshot_xmin(txid_current_snapshot()), CASE WHEN pruned < txid_snapshot_xmax(txid_current_snapshot()) THEN \
      pruned ELSE 0 END, (SELECT value FROM change_counters WHERE name = 'keys') FROM sync_state",
 );
