@@ -175,8 +175,11 @@ fn sequence_never_goes_back_and_waiting_returns_a_newer_one() {
             assert!(sequence > newest, "{sequence} after {newest}");
             newest = sequence;
         }
-        let unheard_of = service.get(&format!("/price?asset=BTC&newer_than={}&wait_ms=200", u64::MAX / 2));
-        assert_eq!(unheard_of.status, 304);
+        // A little ahead may yet come; what is far ahead is another node's.
+        for (ahead, status) in [(500_000, 304), (1 << 40, 200)] {
+            let reply = service.get(&format!("/price?asset=BTC&newer_than={}&wait_ms=200", newest + ahead));
+            assert_eq!(reply.status, status, "{ahead} ahead");
+        }
     });
 }
 

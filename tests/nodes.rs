@@ -258,6 +258,14 @@ fn status(service: &Service, key: &str, asset: &str) -> u16 {
     http::get(service.address("lpo_tcp"), &path, &[("X-API-Key", key)]).status
 }
 
+/// The price of BTC.
+fn price(service: &Service, key: &str, asked: &str) -> Value {
+    let path = format!("/price?asset=BTC{asked}");
+    let reply = http::get(service.address("lpo_tcp"), &path, &[("X-API-Key", key)]);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.json()
+}
+
 fn await_status(service: &Service, key: &str, expected: u16, what: &str) {
     eventually(what, || (status(service, key, "BTC") == expected).then_some(()));
 }
@@ -350,6 +358,12 @@ fn play(world: &mut World, seen: &[Seen; 3], clients: &str, doomed: &Value) {
     await_status(again, clients, 200, "n2 to have a price");
     seen[1].set(Some(again));
     go_on(seen, "n2 is back");
+    // It began to count later: nothing that the others have is above what it told.
+    let of_n2 = price(again, clients, "");
+    let asked = format!("&newer_than={}&wait_ms=30000", of_n2["sequence"]);
+    let of_n1 = price(world.node(0), clients, &asked);
+    println!("   a client of n2 (sequence {}) goes on at n1: {}", of_n2["sequence"], of_n1["sequence"]);
+    assert!(of_n1["sequence"].as_u64() < of_n2["sequence"].as_u64(), "{of_n1} after {of_n2}");
     eventually("n2 to follow the change it missed", || (lifetime_in_force(again)? == "20").then_some(()));
     (0..3).for_each(|node| await_nodes(world.node(node), &NAMES));
     println!("== each node sees all three and their counters");

@@ -13,6 +13,7 @@ struct Board {
     ticks: Option<Consumer<Tick>>,
     rows: Vec<Option<Tick>>,
     taken: u64,
+    generation: u64,
 }
 
 /// What the board holds, in numbers.
@@ -35,7 +36,7 @@ impl PriceBoard {
     /// A board fed by `ticks`; `None` leaves it empty.
     #[must_use]
     pub fn new(ticks: Option<Consumer<Tick>>) -> Self {
-        Self(Mutex::new(Board { ticks, rows: Vec::new(), taken: 0 }))
+        Self(Mutex::new(Board { ticks, rows: Vec::new(), taken: 0, generation: 0 }))
     }
 
     /// Takes what waits in the ring. To be called often enough that the ring never fills: at 20,000 ticks a second
@@ -48,6 +49,13 @@ impl PriceBoard {
     #[must_use]
     pub fn price(&self, asset: AssetId) -> Option<Tick> {
         self.fresh().rows.get(asset.index()).copied().flatten()
+    }
+
+    /// The newest tick of `asset`, and the highest sequence of all.
+    #[must_use]
+    pub fn price_and_generation(&self, asset: AssetId) -> (Option<Tick>, u64) {
+        let board = self.fresh();
+        (board.rows.get(asset.index()).copied().flatten(), board.generation)
     }
 
     /// Whether `asset` has a price that is not stale.
@@ -81,11 +89,10 @@ impl PriceBoard {
     #[must_use]
     pub fn state(&self) -> BoardState {
         let board = self.fresh();
-        let mut state = BoardState { ticks: board.taken, ..BoardState::default() };
+        let mut state = BoardState { ticks: board.taken, generation: board.generation, ..BoardState::default() };
         for tick in board.rows.iter().flatten() {
             state.priced += 1;
             state.fresh += usize::from(!tick.is_stale());
-            state.generation = state.generation.max(tick.sequence);
         }
         state
     }
@@ -111,6 +118,7 @@ impl Board {
             }
             self.rows[index] = Some(tick);
             self.taken += 1;
+            self.generation = self.generation.max(tick.sequence);
         }
     }
 }

@@ -208,8 +208,23 @@ impl Tick {
     }
 }
 
+/// Sequences that a feed shard's life has for each of its seconds: more than it can give out.
+const SEQUENCES_PER_SECOND: u64 = 1 << 20;
+
+/// Whoever has waited so long for a sequence to be passed does not wait for a shard that lags behind another, ms.
+const LAG_MS_MAX: u64 = 1_000;
+
 /// The first sequence number of a feed shard started at `wall_ms`.
 #[must_use]
 pub const fn first_sequence(wall_ms: u64) -> u64 {
-    (wall_ms / 1_000) << 20
+    wall_ms / 1_000 * SEQUENCES_PER_SECOND
+}
+
+/// Whether `sequence` is no feed shard's whose newest one is `newest`, but another node's: sequences are one node's, and
+/// one that was started later is ahead for good. One that is only a little ahead may be known to another thread already,
+/// unless it was waited for in vain for `waited_ms`.
+#[must_use]
+pub const fn is_of_another_node(sequence: u64, newest: u64, waited_ms: u64) -> bool {
+    let ahead = sequence.saturating_sub(newest);
+    ahead > SEQUENCES_PER_SECOND || ahead > 0 && waited_ms >= LAG_MS_MAX
 }

@@ -8,6 +8,7 @@ use shared::asset::Symbol;
 use shared::code::Code;
 use shared::key::KeyRecord;
 use shared::moment::Moment;
+use shared::tick::Tier;
 use shared::usage::{Endpoint, UsageRecord};
 
 /// Shard number of what the control plane answered itself.
@@ -53,6 +54,8 @@ pub(super) struct Answered {
     pub(super) protocol: u8,
     /// Which interface.
     pub(super) endpoint: Endpoint,
+    /// Where its price came from.
+    pub(super) tier: Tier,
 }
 
 /// Counts the answer as usage.
@@ -68,6 +71,7 @@ pub(super) fn count(state: &ApiState, answered: Answered, now: Moment) {
         protocol: answered.protocol,
         code: answered.code.map_or(0, Code::number),
         endpoint: answered.endpoint as u8,
+        tier: answered.tier as u8,
         ..UsageRecord::default()
     });
 }

@@ -10,6 +10,7 @@ use super::problem::Problem;
 use super::{ApiState, Shared};
 use crate::keys::{admit, identify};
 use crate::lookup::Outcome;
+use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,7 +26,7 @@ use shared::key::{KeyRecord, Permissions};
 use shared::limits::WAIT_MS_MAX;
 use shared::moment::Moment;
 use shared::price::{PRICE_TEXT_MAX, Price};
-use shared::tick::Tick;
+use shared::tick::{Tick, Tier, is_of_another_node};
 use shared::usage::{Endpoint, PROTOCOL_TCP};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +93,7 @@ pub async fn price(State(state): Shared, Query(query): Query<Vec<(String, String
         code: response.extensions().get::<Code>().copied(),
         protocol: PROTOCOL_TCP,
         endpoint: Endpoint::Price,
+        tier: response.extensions().get().copied().unwrap_or(Tier::Local),
     };
     count(&state, answered, now);
     response
@@ -141,9 +143,12 @@ async fn answer(
     Ok((wanted.symbol, (kind, version(&tick), body).into_response()))
 }
 
-/// The fields that say which price this is.
-fn version(tick: &Tick) -> [(HeaderName, String); 2] {
-    [(header::CACHE_CONTROL, "private, max-age=1".to_owned()), (header::ETAG, format!("\"{}\"", tick.sequence))]
+/// The fields that say which price this is; with its tier, for whoever counts the answer.
+fn version(tick: &Tick) -> (Extension<Tier>, [(HeaderName, String); 2]) {
+    let tier = Tier::from_number(tick.tier).unwrap_or(Tier::Local);
+    let fields =
+        [(header::CACHE_CONTROL, "private, max-age=1".to_owned()), (header::ETAG, format!("\"{}\"", tick.sequence))];
+    (Extension(tier), fields)
 }
 
 /// Whether the client has this price already.
@@ -203,11 +208,14 @@ async fn seek(state: &ApiState, record: &KeyRecord, wanted: Wanted, wait_until: 
 
 /// The newest tick of `asset`, if there is one, and whether it is newer than asked for (or that was not asked).
 async fn newer(state: &ApiState, asset: AssetId, wanted: Wanted, wait_until: Instant) -> (Option<Tick>, bool) {
+    let begun = Instant::now();
     loop {
-        let tick = state.prices.price(asset);
+        let (tick, generation) = state.prices.price_and_generation(asset);
         let Some(newer_than) = wanted.newer_than else { return (tick, true) };
-        let is_news = tick.is_some_and(|tick| tick.sequence > newer_than);
         let now = Instant::now();
+        let waited_ms = u64::try_from((now - begun).as_millis()).unwrap_or(u64::MAX);
+        let is_elsewhere = is_of_another_node(newer_than, generation, waited_ms);
+        let is_news = tick.is_some_and(|tick| is_elsewhere || tick.sequence > newer_than);
         if is_news || now >= wait_until || state.is_draining() {
             return (tick, is_news);
         }

@@ -80,7 +80,7 @@ pub(super) const ENDPOINTS: [Endpoint; 35] = [
         "/price?asset=BTC&newer_than=SEQ&wait_ms=N",
         Port::Price,
         Key::Caller,
-        "Waits up to N ms (at most 30000) for a higher sequence; 304 when none came.",
+        "Waits up to N ms (at most 30000) for a higher sequence; 304 when none came. Another node's gets the price.",
     ),
     endpoint(
         "/price?asset=BTC&detail=1",

@@ -33,6 +33,7 @@ use serde_json::json;
 use shared::code::Code;
 use shared::key::{KeyRecord, Permissions};
 use shared::moment::Moment;
+use shared::tick::Tier;
 use shared::usage::{Endpoint, PROTOCOL_TCP};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -92,7 +93,8 @@ async fn answer(State(state): Shared, wish: Wish) -> Response {
     // What no price can have, a database that is away, counts as what it comes to.
     let code = response.extensions().get::<Code>().copied().or((status == 503).then_some(Code::Overloaded));
     let key = record.map_or(0, |record| record.id.0);
-    let answered = Answered { key, symbol: None, status, code, protocol: PROTOCOL_TCP, endpoint: Endpoint::Report };
+    let (protocol, endpoint, tier) = (PROTOCOL_TCP, Endpoint::Report, Tier::Local);
+    let answered = Answered { key, symbol: None, status, code, protocol, endpoint, tier };
     count(&state, answered, now);
     response
 }

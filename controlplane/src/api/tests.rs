@@ -243,7 +243,7 @@ impl Bench {
         };
         let (store, cache): (Arc<dyn Store>, _) = (self.store, self.cache);
         let params = desk(&store, &cache);
-        let (desk, usage) = (keys::desk(&store, &cache), Arc::new(UsageLedger::new(Vec::new())));
+        let (desk, usage) = (keys::desk(&store, &cache), Arc::new(UsageLedger::journaled(Vec::new())));
         let alone = ClusterView { nodes: vec!["n1".to_owned()], connected: false };
         let limits = Limits::start(LimitsSetup {
             node: "n1".to_owned(),

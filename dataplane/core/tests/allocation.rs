@@ -97,7 +97,7 @@ fn streams_allocate_nothing() {
         ("/price?asset=NOPE", KEY),
         ("/price?asset=DOGE", KEY),
         ("/price?asset=%&x", KEY),
-        ("/price?asset=ETH&newer_than=99999999&wait_ms=30000", KEY),
+        ("/price?asset=ETH&newer_than=999999&wait_ms=30000", KEY),
         ("/prices?assets=BTC,ETH,NOPE&ignore_unknown=1", KEY),
         ("/prices?assets=all", KEY),
         ("/price?asset=BTC", SLOW_KEY),

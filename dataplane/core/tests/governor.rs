@@ -219,7 +219,7 @@ fn a_request_that_waits_for_a_price_has_been_let_in() {
     bound(&mut world, 1, 0);
     let mut both = connect(&world, 2);
     let wait_ms = 5 * GOVERNOR_WINDOW_MS;
-    let waits = get(&format!("/price?asset=BTC&newer_than=99999999&wait_ms={wait_ms}"), KEY);
+    let waits = get(&format!("/price?asset=BTC&newer_than=4711&wait_ms={wait_ms}"), KEY);
     assert_eq!(world.serve(&mut both[0], waits.as_bytes()).step.then, Then::Wait);
     assert_eq!(ask_all(&mut world, &mut both[1..], KEY), [503]);
     for _ in 0..5 {

@@ -43,6 +43,33 @@ fn nobody_waits_for_what_is_there_or_cannot_come() {
     check_now("OLD&newer_than=1&wait_ms=1000&allow_stale=1", 200);
 }
 
+/// The highest sequence that this shard has taken is 4,714.
+#[test]
+fn whoever_has_another_nodes_sequence_is_given_the_price_as_it_stands() {
+    check_now("BTC&newer_than=1053291&wait_ms=30000", 200);
+    check_now("BTC&newer_than=1053291", 200);
+    check_now("BTC&newer_than=18446744073709551615&wait_ms=30000", 200);
+    check_now("OLD&newer_than=1053291&wait_ms=30000&allow_stale=1", 200);
+    // A little ahead may be another shard of this node, unless it stays so.
+    check_now("BTC&newer_than=1053290", 304);
+    let mut world = World::new();
+    let (mut brief, brief_rest) = begin(&mut world, 1, "BTC&newer_than=6000&wait_ms=999");
+    let (mut long, long_rest) = begin(&mut world, 2, "BTC&newer_than=6000&wait_ms=1000");
+    let (mut known, known_rest) = begin(&mut world, 3, "BTC&newer_than=4711&wait_ms=1000");
+    world.pass_ms(1_000);
+    world.shard.idle_tick(world.now, &mut world.ready);
+    assert_eq!(named(&mut world.ready), [1, 2, 3]);
+    assert_eq!(world.serve(&mut long, &long_rest).reply().status, 200);
+    assert_eq!(world.serve(&mut known, &known_rest).reply().status, 304);
+    // Served as late as this, it has waited long enough too; one that is served in time is below.
+    assert_eq!(world.serve(&mut brief, &brief_rest).reply().status, 200);
+    let (mut brief, brief_rest) = begin(&mut world, 4, "BTC&newer_than=6000&wait_ms=999");
+    world.pass_ms(999);
+    world.shard.idle_tick(world.now, &mut world.ready);
+    assert_eq!(named(&mut world.ready), [4]);
+    assert_eq!(world.serve(&mut brief, &brief_rest).reply().status, 304);
+}
+
 #[test]
 fn a_tick_answers_those_who_wait_for_it() {
     let mut world = World::new();

@@ -16,6 +16,7 @@ use shared::code::Code;
 use shared::key::Permissions;
 use shared::limits::DATAGRAM_IN_MAX;
 use shared::moment::Moment;
+use shared::tick::Tier;
 use shared::usage::{Endpoint, PROTOCOL_UDP};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -100,7 +101,8 @@ impl Asker {
         // A full buffer loses it, as any datagram may be lost.
         let _ = self.socket.try_send_to(&reply, self.from);
         let endpoint = Endpoint::Report;
-        count(state, Answered { key, symbol: None, status, code, protocol: PROTOCOL_UDP, endpoint }, self.now);
+        let (protocol, tier) = (PROTOCOL_UDP, Tier::Local);
+        count(state, Answered { key, symbol: None, status, code, protocol, endpoint, tier }, self.now);
         Some(status)
     }
 }

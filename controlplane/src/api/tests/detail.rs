@@ -1,6 +1,7 @@
 //! A price with what every venue says, and what it takes to have one.
 
 use super::*;
+use shared::tick::Tier;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -94,6 +95,37 @@ async fn a_newer_price_is_waited_for() {
     let never = ask(&Bench::new().public(), "GET /price?asset=ETH&detail=1&newer_than=1&wait_ms=1", KEY).await;
     check_problem(&never, "price_unavailable");
     assert!(never.2.contains("\"detail\":\"ETH: "), "{}", never.2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_another_nodes_sequence_is_given_the_price_as_it_stands() {
+    for (asked, status, longest_ms) in [
+        ("newer_than=1053288&wait_ms=30000", 200, 0_u64),
+        ("newer_than=1053288", 200, 0),
+        ("newer_than=1053287&wait_ms=999", 304, 999),
+        ("newer_than=1053287&wait_ms=3000", 200, 1_010),
+        ("newer_than=4711&wait_ms=3000", 304, 3_000),
+    ] {
+        let (router, began) = (Bench::new().public(), Instant::now());
+        let answer = ask(&router, &format!("GET /price?asset=BTC&detail=1&{asked}"), KEY).await;
+        assert_eq!((answer.0, answer.1["etag"].as_bytes()), (status, &b"\"4711\""[..]), "{asked}");
+        let waited_ms = u64::try_from(began.elapsed().as_millis()).expect("brief");
+        assert!((longest_ms.saturating_sub(20)..=longest_ms + 20).contains(&waited_ms), "{asked}: {waited_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_counts_for_the_tier_that_its_price_came_from() {
+    for (tier, field) in [(Tier::Local, ""), (Tier::Valkey, ""), (Tier::Rest, ""), (Tier::Rest, "&newer_than=4712")] {
+        let mut bench = Bench::new();
+        bench.ticks.push(Tick { sequence: 4_712, tier: tier as u8, ..tick(0, 0) }).expect("room");
+        let state = bench.state();
+        ask(&public_router(Arc::clone(&state)), &format!("GET /price?asset=BTC&detail=1{field}"), KEY).await;
+        let mut records = Vec::new();
+        state.usage.take(&mut records, 9);
+        let tiers: Vec<_> = records.iter().map(|record| Tier::from_number(record.tier)).collect();
+        assert_eq!(tiers, [Some(tier)], "{field}");
+    }
 }
 
 /// Says what came of a lookup, and has a tick on the price board by then.

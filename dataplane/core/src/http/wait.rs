@@ -17,6 +17,7 @@ use crate::waiters::{Awaited, Who};
 use shared::asset::AssetId;
 use shared::code::Code;
 use shared::moment::Moment;
+use shared::tick::is_of_another_node;
 use shared::usage::Endpoint;
 
 /// What to answer instead of a price, and the asset where it is known.
@@ -106,6 +107,10 @@ impl Shard {
         let known = found.map_or_else(|missing| missing.1, Some);
         let sequence = known.and_then(|asset| self.table.row(asset)).map(|row| row.tick().sequence);
         let since_mono_ms = asked.since_mono_ms().unwrap_or(now.mono_ms());
+        // Whoever comes from another node with its sequence knows none of ours.
+        let waited_ms = now.mono_ms().saturating_sub(since_mono_ms);
+        let is_known = !is_of_another_node(newer_than, self.table.generation(), waited_ms);
+        let newer_than = if is_known { newer_than } else { 0 };
         let waits = now.mono_ms() < since_mono_ms + query.wait_ms && !self.is_waiting_over;
         let asset = match (known, found) {
             (Some(asset), Ok(_)) if sequence.is_some_and(|sequence| sequence > newer_than) => {

@@ -150,7 +150,8 @@ fn many_prices_are_of_one_moment_while_they_change() {
 fn a_client_that_vanishes_while_it_waits_is_forgotten() {
     on_each_engine(|engine| {
         let rig = Rig::priced(engine);
-        let waiting = request("BTC", &format!("&newer_than={}&wait_ms=30000", u64::MAX / 2));
+        let newest = rig.connect().price("BTC").sequence();
+        let waiting = request("BTC", &format!("&newer_than={newest}&wait_ms=30000"));
         let clients: Vec<_> = (0..20).map(|_| rig.connect()).collect();
         clients.iter().for_each(|client| client.send(&waiting));
         rig.await_stats("all wait", |stats| stats.counters.waiting == 20);
@@ -166,8 +167,9 @@ fn a_client_that_vanishes_while_it_waits_is_forgotten() {
 fn a_waiting_client_that_resets_after_closing_its_side_is_forgotten_before_its_time() {
     on_each_engine(|engine| {
         let rig = Rig::priced(engine);
-        let client = rig.connect();
-        client.send(&request("BTC", &format!("&newer_than={}&wait_ms=30000", u64::MAX / 2)));
+        let mut client = rig.connect();
+        let newest = client.price("BTC").sequence();
+        client.send(&request("BTC", &format!("&newer_than={newest}&wait_ms=30000")));
         client.socket().shutdown(Shutdown::Write).expect("open");
         rig.await_stats("it waits", |stats| stats.counters.waiting == 1 && stats.connections == 1);
         let answered = rig.stats().counters.http_requests;
