@@ -15,8 +15,9 @@ use crate::store::{KeyRow, PAGE_MAX, SyncMarks, TierRow};
 use dataplane_core::access::hash_text;
 use std::time::Instant;
 
-/// All keys are written again after this time, ms: half of their entries' life.
-const AGAIN_MS: u64 = DAY_MS / 2;
+/// All keys are written again after this time, ms: within half of their entries' life, so that a round each twelve hours
+/// writes them each time.
+const AGAIN_MS: u64 = DAY_MS / 2 - 3_600_000;
 
 /// What became of them.
 pub struct Written {
