@@ -8,8 +8,8 @@
 //! One `serve` on two shards with a Redis of its own and three exchanges as processes, which list 5,000 invented assets that
 //! nobody subscribes to and answer REST after 40 ms, as often as they are asked (`VENUE_REST_GAP_MS=0`). Local prices are asked
 //! for over TCP and UDP on an open schedule, and the invented ones on another, each in its turn: at 1,000 a second every 5 s,
-//! when its last price has long been stale (`cache_ttl_seconds=2`) and 512 others have taken its subscription. For `valkey` the
-//! entries of the next two seconds are written to the cache anew each second, as another node would; for `rest` nobody writes
+//! when its last price has long been stale (`cache_ttl_seconds=1`) and 512 others have taken its subscription. For `valkey` the
+//! entries of the next second are written to the cache anew each second, as another node would; for `rest` nobody writes
 //! any, and what lookups left there is stale. Latency counts from the intended time. Arms take turns within each round; each
 //! figure is the median over rounds, each ratio the median of the rounds' ratios to that round's quiet arm. `sh. : 1st` has the
 //! lookups' own work in it: shards' CPU over local requests alone. On two CPUs everybody shares them.
@@ -127,11 +127,13 @@ impl World {
         })
     }
 
-    /// Writes a second's entries, for assets from this place in the list on.
+    /// Writes a second's entries, for assets from this place in the list on. Each is proven up to when its asset is asked for:
+    /// one that was proven at the second's begin would be stale for who asks at its end.
     fn plant(&self, from: u64, count: u64) {
-        let now_ms = now_ms();
+        let begin_ms = now_ms();
         let mut commands = String::new();
         for turn in from..from + count {
+            let now_ms = begin_ms + (turn - from) * 1_000 / count;
             let name = self.name(Arm::Valkey, turn);
             let text = format!(
                 r#"{{"asset":"{name}","price":"1.2345","currency":"USD","source":"median","venues":["coinbase","kraken"],"spread_bps":null,"converted":false,"exchange_time_ms":null,"received_time_ms":{now_ms},"proven_time_ms":{now_ms},"node":"elsewhere","simulated":false}}"#
