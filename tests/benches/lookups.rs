@@ -7,9 +7,10 @@
 //!
 //! One `serve` on two shards with a Redis of its own and three exchanges as processes, which list 5,000 invented assets that
 //! nobody subscribes to and answer REST after 40 ms, as often as they are asked (`VENUE_REST_GAP_MS=0`). Local prices are asked
-//! for over TCP and UDP on an open schedule, and the invented ones on another, each in its turn: at 1,000 a second every 5 s,
-//! when its last price has long been stale (`cache_ttl_seconds=1`) and 512 others have taken its subscription. For `valkey` the
-//! entries of the next second are written to the cache anew each second, as another node would; for `rest` nobody writes
+//! for over TCP and UDP on an open schedule, and the invented ones on another, each in its turn: at 1,000 a second every two
+//! seconds, for each arm has half of those listed, when its last price has long been stale (`cache_ttl_seconds=1`) and 512
+//! others have taken its subscription. For `valkey` the entries of the next second are written to the cache anew each
+//! second, as another node would; for `rest` nobody writes
 //! any, and what lookups left there is stale. Latency counts from the intended time. Arms take turns within each round; each
 //! figure is the median over rounds, each ratio the median of the rounds' ratios to that round's quiet arm. `sh. : 1st` has the
 //! lookups' own work in it: shards' CPU over local requests alone. On two CPUs everybody shares them.
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Invented assets: at 1,000 a second each is asked every five seconds.
+/// Invented assets. The arms share those that are listed: at 1,000 a second each is asked every two seconds, about.
 const INVENTED: usize = 5_000;
 
 /// What the exchanges take for a REST answer, ms.
